@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ * crypto.h: digests (OpenSSL), base64, hex, CRC32C. Pure functions. Threads: any. */
+#ifndef QUAY_BASE_CRYPTO_H
+#define QUAY_BASE_CRYPTO_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SHA256_LEN 32
+#define MD5_LEN 16
+
+void sha256(const void *data, size_t len, uint8_t out[SHA256_LEN]);
+void sha256_hex(const void *data, size_t len, char out[65]);
+void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                 uint8_t out[SHA256_LEN]);
+void md5(const void *data, size_t len, uint8_t out[MD5_LEN]);
+
+struct sha256_stream;
+struct sha256_stream *sha256_begin(void);
+void sha256_add(struct sha256_stream *s, const void *data, size_t len);
+void sha256_end(struct sha256_stream *s, uint8_t out[SHA256_LEN]); /* frees s; out may be NULL */
+
+/* CRC-32C (Castagnoli, RFC 3720), hardware where there is one. Start with crc = 0; chainable. */
+uint32_t crc32c(uint32_t crc, const void *data, size_t len);
+/* The same by tables only: for tests, and what crc32c does on other processors. */
+uint32_t crc32c_software(uint32_t crc, const void *data, size_t len);
+
+void hex_encode(const void *data, size_t len, char *out); /* lower case; out has 2*len+1 */
+void base64_add(struct buf *b, const void *data, size_t len);
+/* Appends the decoded bytes; false (and b unchanged) when not base64. */
+bool base64_decode(struct buf *b, const char *s, size_t len);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ * op.h: the context of one request: who asked, until when, and what went wrong.
+ *
+ * Every call that may wait takes a struct op. The caller owns it for the duration of the call; a
+ * callee keeps no pointer to it. Any thread may call op_cancel(); everything else belongs to the
+ * thread that runs the request.
+ * Errors: op_check() gives -EINTR when cancelled, -ETIMEDOUT past the deadline, else 0. */
+#ifndef QUAY_BASE_OP_H
+#define QUAY_BASE_OP_H
+
+#include "base/err.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct op {
+    const char *name;      /* "read", "stat": for the log */
+    uint64_t id;           /* unique in this process */
+    uint64_t deadline_ns;  /* of clock_now_ns(); 0 = none */
+    atomic_bool cancelled; /* set from any thread */
+    unsigned attempt;      /* 1 for the first try; the retry wrapper counts up */
+    struct err err;        /* filled by whoever fails */
+};
+
+/* `timeout_ms` 0 = no deadline. */
+void op_init(struct op *op, const char *name, unsigned timeout_ms);
+void op_cancel(struct op *op);
+int op_check(struct op *op);
+/* Sleeps at most `ms`, less when cancelled or past the deadline; returns op_check(). */
+int op_sleep(struct op *op, unsigned ms);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ * pool.h: a bounded pool of worker threads, started on demand, ended when idle.
+ *
+ * Purpose: FUSE handlers and schedulers hand blocking work to a pool and go on. Each key has its own,
+ * so a dead store holds up nobody else.
+ *     struct my_job { struct pool_job job; ... };  my->job.run = fn;  pool_submit(pool, &my->job);
+ * Ownership: the job struct is the submitter's (often embedded); run() may free it. It is not touched
+ * by the pool after run() was called.
+ * pool_submit never blocks and never fails; callers bound their own number of jobs.
+ * pool_free runs what is queued, then ends the threads. No job may call pool_free.
+ * Priorities: 0 is first (a reader waits for it), 1 normal, 2 background (read-ahead, write-behind).
+ * Background jobs never have more than max - max(1, max/4) of the threads (of a pool of one: that one),
+ * so a reader finds one free. Jobs run with all signals blocked, on a stack of 256 KiB. */
+#ifndef QUAY_BASE_POOL_H
+#define QUAY_BASE_POOL_H
+
+#include <stddef.h>
+
+#define POOL_PRIORITIES 3
+
+struct pool;
+
+struct pool_job {
+    void (*run)(struct pool_job *job);
+    struct pool_job *next; /* the pool's */
+};
+
+struct pool *pool_new(const char *name, unsigned max_threads);
+void pool_submit(struct pool *p, struct pool_job *job, unsigned priority);
+void pool_drain(struct pool *p); /* waits until queue and workers are idle */
+void pool_free(struct pool *p);  /* NULL ok */
+
+struct pool_stats {
+    unsigned threads, busy;
+    size_t queued;
+};
+void pool_stats(struct pool *p, struct pool_stats *ret);
+
+#endif

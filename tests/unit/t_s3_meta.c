@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT
+ * Attributes <-> x-amz-meta-*: round trips, and what s3fs and rclone write. */
+#include "backends/s3/s3.h"
+#include "tests/unit/t.h"
+
+#include <errno.h>
+
+static void test_round_trip(void)
+{
+    struct attr a = {.kind = ATTR_FILE, .mode = 0640, .uid = 1000, .gid = 100,
+                     .known = ATTR_HAS_MODE | ATTR_HAS_UID | ATTR_HAS_GID | ATTR_HAS_MTIME |
+                              ATTR_HAS_ATIME | ATTR_HAS_XATTRS,
+                     .mtime = {1700000000, 123456789}, .atime = {1600000000, 0}};
+    struct attr b = ATTR_INIT;
+    struct http_headers h = {0};
+    struct err e = ERR_INIT;
+    attr_xattr_set(&a, "user.comment", "h\xC3\xA9llo\n", 7);
+    attr_xattr_set(&a, "user.empty", "", 0);
+    attr_xattr_set(&a, "user.meta.owner", "team a", 6);
+    a.content_type = xstrdup("text/csv");
+    CHECK_INT(s3_meta_to_headers(&a, S3_META_OBJECT, &e, &h), 0);
+    CHECK_STR(http_headers_get(&h, "x-amz-meta-mode"), "33184"); /* S_IFREG | 0640 */
+    CHECK_STR(http_headers_get(&h, "x-amz-meta-owner"), "team a");
+    CHECK_STR(http_headers_get(&h, "content-type"), "text/csv");
+    b.kind = ATTR_FILE;
+    s3_meta_from_headers(&h, true, &b);
+    CHECK_INT(b.known, a.known | ATTR_META);
+    CHECK(b.mode == 0640 && b.uid == 1000 && b.gid == 100);
+    CHECK(b.mtime.tv_sec == 1700000000 && b.mtime.tv_nsec == 123456789);
+    CHECK_INT(b.atime.tv_sec, 1600000000);
+    CHECK_INT(b.n_xattrs, 3);
+    CHECK_INT(attr_xattr(&b, "user.comment")->size, 7);
+    CHECK_INT(attr_xattr(&b, "user.empty")->size, 0);
+    CHECK(memcmp(attr_xattr(&b, "user.meta.owner")->value, "team a", 6) == 0);
+    CHECK_STR(b.content_type, "text/csv");
+    attr_done(&a);
+    attr_done(&b);
+    http_headers_done(&h);
+}
+
+/* As s3fs 1.9x writes them. */
+static void test_s3fs(void)
+{
+    struct attr a = {.kind = ATTR_FILE};
+    struct http_headers h = {0};
+    http_headers_add(&h, "x-amz-meta-mode", "41471"); /* S_IFLNK | 0777 */
+    http_headers_add(&h, "x-amz-meta-uid", "0");
+    http_headers_add(&h, "x-amz-meta-gid", "0");
+    http_headers_add(&h, "x-amz-meta-mtime", "1605000000.5");
+    http_headers_add(&h, "x-amz-meta-ctime", "1605000001");
+    http_headers_add(&h, "x-amz-meta-xattr", "%7b%22user.a%22%3a%22Yg%3d%3d%22%7d");
+    s3_meta_from_headers(&h, true, &a);
+    CHECK_INT(a.kind, ATTR_SYMLINK);
+    CHECK_INT(a.mode, 0777);
+    CHECK_INT(a.mtime.tv_nsec, 500000000);
+    CHECK_INT(a.n_xattrs, 1);
+    CHECK(memcmp(attr_xattr(&a, "user.a")->value, "b", 1) == 0);
+    attr_done(&a);
+    http_headers_done(&h);
+}
+
+static void test_modes(void)
+{
+    static const struct {
+        const char *text;
+        unsigned known, mode;
+    } cases[] = {{"420", ATTR_HAS_MODE, 0644}, {"33188", ATTR_HAS_MODE, 0644}, {"", 0, 0},
+                 {"-1", 0, 0}, {"0x1a4", 0, 0}, {"99999999999", 0, 0}, {"420 ", 0, 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct attr a = {.kind = ATTR_FILE};
+        struct http_headers h = {0};
+        http_headers_add(&h, "x-amz-meta-mode", cases[i].text);
+        s3_meta_from_headers(&h, true, &a);
+        CHECK_INT(a.known, cases[i].known | ATTR_META);
+        CHECK_INT(a.mode, cases[i].mode);
+        attr_done(&a);
+        http_headers_done(&h);
+    }
+}
+
+static void test_kinds(void)
+{
+    struct http_headers h = {0};
+    struct attr link = {.kind = ATTR_SYMLINK}, dir = {.kind = ATTR_DIR, .known = ATTR_HAS_MODE, .mode = 0750};
+    CHECK_INT(s3_meta_to_headers(&link, S3_META_OBJECT, NULL, &h), 0);
+    CHECK_STR(http_headers_get(&h, "x-amz-meta-mode"), "41471");
+    http_headers_done(&h);
+    CHECK_INT(s3_meta_to_headers(&dir, S3_META_DIR, NULL, &h), 0);
+    CHECK_STR(http_headers_get(&h, "x-amz-meta-mode"), "16872");
+    CHECK_STR(http_headers_get(&h, "content-type"), "application/x-directory");
+    http_headers_done(&h);
+    CHECK_INT(s3_meta_to_headers(NULL, S3_META_OBJECT, NULL, &h), 0);
+    CHECK_INT(h.n, 0);
+}
+
+/* What cannot be a header of its own goes into the xattr list. */
+static void test_foreign(void)
+{
+    static const char *const inside[][2] = {{"user.meta.mode", "1"}, {"user.meta.Upper", "v"},
+                                            {"user.meta.a", "line\nbreak"}, {"user.meta.b", " lead"},
+                                            {"user.meta.c", "two  blanks"}, {"user.meta.", "x"},
+                                            {"user.meta.d", ""}};
+    for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++) {
+        struct attr a = {.kind = ATTR_FILE, .known = ATTR_HAS_XATTRS}, b = {.kind = ATTR_FILE};
+        struct http_headers h = {0};
+        attr_xattr_set(&a, inside[i][0], inside[i][1], strlen(inside[i][1]));
+        CHECK_INT(s3_meta_to_headers(&a, S3_META_OBJECT, NULL, &h), 0);
+        CHECK_INT(h.n, 1);
+        CHECK_STR(h.v[0].name, "x-amz-meta-xattr");
+        s3_meta_from_headers(&h, true, &b);
+        CHECK_INT(b.n_xattrs, 1);
+        CHECK_STR(b.xattrs[0].name, inside[i][0]);
+        attr_done(&a);
+        attr_done(&b);
+        http_headers_done(&h);
+    }
+}
+
+static void test_limits(void)
+{
+    struct attr a = {.kind = ATTR_FILE, .known = ATTR_HAS_XATTRS};
+    struct http_headers h = {0};
+    struct err e = ERR_INIT;
+    char big[2000] = {0};
+    attr_xattr_set(&a, "user.big", big, sizeof(big));
+    CHECK_INT(s3_meta_to_headers(&a, S3_META_OBJECT, &e, &h), -E2BIG);
+    http_headers_done(&h);
+    attr_done(&a);
+    a = (struct attr){.kind = ATTR_FILE, .content_type = xstrdup("a\r\nx-evil: 1")};
+    CHECK_INT(s3_meta_to_headers(&a, S3_META_OBJECT, &e, &h), -EINVAL);
+    attr_done(&a);
+    http_headers_done(&h);
+}
+
+static void test_hostile(void)
+{
+    static const char *const bad[] = {"", "%", "%7b", "[1]", "{\"a\":1}", "{\"a\":\"***\"}", "{\"\":\"YQ==\"}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct attr a = {.kind = ATTR_FILE};
+        struct http_headers h = {0};
+        http_headers_add(&h, "x-amz-meta-xattr", bad[i]);
+        s3_meta_from_headers(&h, true, &a);
+        CHECK_INT(a.n_xattrs, 0);
+        attr_done(&a);
+        http_headers_done(&h);
+    }
+}
+
+static void test_etag(void)
+{
+    char v[ATTR_VERSION_MAX], e[ATTR_VERSION_MAX + 2];
+    s3_etag_to_version("\"abc-3\"", v);
+    CHECK_STR(v, "abc-3");
+    s3_version_to_etag(v, e);
+    CHECK_STR(e, "\"abc-3\"");
+    s3_etag_to_version("W/\"x\"", v);
+    s3_version_to_etag(v, e);
+    CHECK_STR(e, "W/\"x\"");
+    s3_etag_to_version("bare", v);
+    CHECK_STR(v, "bare");
+    s3_etag_to_version("\"", v);
+    CHECK_STR(v, "\"");
+}
+
+int main(void)
+{
+    RUN(test_round_trip);
+    RUN(test_s3fs);
+    RUN(test_modes);
+    RUN(test_kinds);
+    RUN(test_foreign);
+    RUN(test_limits);
+    RUN(test_hostile);
+    RUN(test_etag);
+    return t_done();
+}

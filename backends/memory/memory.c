@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT
+ * memory.c: a store in this process: opening, reading, listing. See README.md and memory_int.h. */
+#include "backends/memory/memory_int.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#define PAGE_SIZE_DEFAULT 1000
+#define MIB (1024ULL * 1024)
+
+static const struct conf_option memory_options[] = {
+    {.name = "max_size", .type = CONF_SIZE, .def = "0",
+     .help = "Bytes of objects it holds at most; 0 = what the machine has"},
+};
+
+void memory_next_version_locked(struct memory *m, struct attr *a)
+{
+    lock_assert_held(&m->sync.lock);
+    snprintf(a->version, sizeof(a->version), "%s-%llx", m->instance,
+             (unsigned long long)++m->sync.last_version);
+}
+
+/* The first node whose key begins with key + '/', the directory's own entry among them. */
+static struct node *below_locked(struct memory *m, const char *key)
+{
+    CLEANUP_FREE char *dir = xasprintf("%s/", key);
+    struct node *n = tree_from(&m->sync.tree, dir);
+    return n && strncmp(n->key, dir, strlen(dir)) == 0 ? n : NULL;
+}
+
+bool memory_dir_exists_locked(struct memory *m, const char *key)
+{
+    return key[0] == '\0' || below_locked(m, key) != NULL;
+}
+
+int memory_find_locked(struct memory *m, struct op *op, const char *key, struct mem_object **ret)
+{
+    lock_assert_held(&m->sync.lock);
+    struct node *n = tree_find(&m->sync.tree, key);
+    if (n) {
+        *ret = n->object;
+        return 0;
+    }
+    if (memory_dir_exists_locked(m, key))
+        return err_set(&op->err, EISDIR, "'%s' is a directory", key);
+    return err_set(&op->err, ENOENT, "'%s' is not there", key);
+}
+
+int memory_precond_locked(struct memory *m, struct op *op, const char *key,
+                          const struct precond *pre)
+{
+    lock_assert_held(&m->sync.lock);
+    struct node *n = tree_find(&m->sync.tree, key);
+    if (pre->if_absent && n)
+        return err_set(&op->err, EEXIST, "'%s' exists already", key);
+    if (pre->if_match && (!n || strcmp(n->object->attr.version, pre->if_match) != 0))
+        return err_set(&op->err, ESTALE, "'%s' %s", key, n ? "has changed" : "is not there any more");
+    return 0;
+}
+
+int memory_room_locked(struct memory *m, struct op *op, uint64_t add, uint64_t drop)
+{
+    lock_assert_held(&m->sync.lock);
+    uint64_t left = m->sync.bytes > drop ? m->sync.bytes - drop : 0;
+    if (m->max_size && (add > m->max_size || left > m->max_size - add))
+        return err_set(&op->err, ENOSPC, "store '%s' is full: max_size = %llu bytes",
+                       m->store.key ? m->store.key : "memory", (unsigned long long)m->max_size);
+    return 0;
+}
+
+int memory_commit_locked(struct memory *m, struct op *op, const char *key, struct mem_object *o,
+                         bool renew, struct attr *ret, struct mem_object **old)
+{
+    struct node *n = tree_find(&m->sync.tree, key);
+    uint64_t drop = n ? n->object->attr.size : 0;
+    int r = memory_room_locked(m, op, o->attr.size, drop);
+    if (r < 0) {
+        *old = o;
+        return r;
+    }
+    if (renew)
+        memory_next_version_locked(m, &o->attr); /* nobody else has a reference yet */
+    m->sync.bytes += o->attr.size - drop;
+    if (ret)
+        attr_copy(ret, &o->attr);
+    *old = tree_set(&m->sync.tree, key, o);
+    return 0;
+}
+
+static int memory_stat(struct store *s, struct op *op, const char *key, struct attr *ret)
+{
+    struct memory *m = memory_of(s);
+    LOCK_SCOPE(&m->sync.lock);
+    struct node *n = tree_find(&m->sync.tree, key);
+    if (n) {
+        attr_copy(ret, &n->object->attr);
+        return 0;
+    }
+    if (!memory_dir_exists_locked(m, key))
+        return err_set(&op->err, ENOENT, "'%s' is not there", key);
+    CLEANUP_FREE char *dir = xasprintf("%s/", key);
+    n = tree_find(&m->sync.tree, dir);
+    if (n)
+        attr_copy(ret, &n->object->attr);
+    else
+        *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+    return 0;
+}
+
+static int take_snapshot(struct memory *m, struct op *op, const struct read_req *req,
+                         struct mem_object **ret)
+{
+    LOCK_SCOPE(&m->sync.lock);
+    struct mem_object *o = NULL;
+    int r = memory_find_locked(m, op, req->key, &o);
+    if (r < 0)
+        return r;
+    if (req->version && req->version[0] && strcmp(req->version, o->attr.version) != 0)
+        return err_set(&op->err, ESTALE, "'%s' has changed", req->key);
+    *ret = object_ref(o);
+    return 0;
+}
+
+static int memory_read(struct store *s, struct op *op, const struct read_req *req,
+                       struct read_res *ret)
+{
+    struct mem_object *o = NULL;
+    int r = take_snapshot(memory_of(s), op, req, &o);
+    if (r < 0)
+        return r;
+    size_t len = 0;
+    if (req->offset < o->data->size) {
+        len = o->data->size - (size_t)req->offset;
+        if (len > req->iov.iov_len)
+            len = req->iov.iov_len;
+        memcpy(req->iov.iov_base, o->data->bytes + req->offset, len);
+    }
+    if (req->on_data && len > 0 && req->on_data(req->on_data_arg, len) != 0)
+        r = err_set(&op->err, EINTR, "read %s: stopped by the reader", req->key);
+    if (r == 0) {
+        attr_copy(&ret->attr, &o->attr);
+        ret->length = len;
+    }
+    object_unref(o);
+    return r;
+}
+
+/* ---- listing ---- */
+
+static void add_entry(struct list_page *page, const char *key, const struct attr *attr)
+{
+    struct list_entry *e = list_page_add(page, key);
+    if (attr)
+        attr_copy(&e->attr, attr);
+    else
+        e->attr = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+}
+
+static bool ends_with_slash(const char *key)
+{
+    size_t n = strlen(key);
+    return n > 0 && key[n - 1] == '/';
+}
+
+/* Adds the directory whose key with '/' is the first `len` bytes of n's. `own` is its own node or
+ * NULL. */
+static void add_dir(struct list_page *page, const struct node *n, size_t len,
+                    const struct node *own)
+{
+    CLEANUP_FREE char *dir = xstrndup(n->key, len - 1);
+    add_entry(page, dir, own ? &own->object->attr : NULL);
+}
+
+/* One entry, and the node where the next begins. *ret_len: how much of n's key the entry is, as it
+ * sorts. */
+static struct node *add_next_locked(struct memory *m, const struct list_query *q,
+                                    struct list_page *page, struct node *n, size_t *ret_len)
+{
+    size_t len = strlen(n->key);
+    const char *slash = strchr(n->key + strlen(q->prefix), '/');
+    if (q->recursive || !slash) {
+        if (ends_with_slash(n->key))
+            add_dir(page, n, len, n);
+        else
+            add_entry(page, n->key, &n->object->attr);
+        *ret_len = len;
+        return n->next[0];
+    }
+    len = (size_t)(slash + 1 - n->key);
+    CLEANUP_FREE char *dir = xstrndup(n->key, len);
+    add_dir(page, n, len, tree_find(&m->sync.tree, dir));
+    *ret_len = len;
+    dir[len - 1] = '/' + 1; /* sorts behind all that begins with dir + '/' */
+    return tree_from(&m->sync.tree, dir);
+}
+
+/* Where the listing begins: behind the cursor (an entry as it sorts: directories with '/'), or
+ * behind `after`, or at the prefix. */
+static struct node *start_locked(struct memory *m, const struct list_query *q)
+{
+    const char *behind = q->cursor ? q->cursor : q->after;
+    if (!behind || strcmp(behind, q->prefix) < 0)
+        return tree_from(&m->sync.tree, q->prefix);
+    if (!q->recursive && ends_with_slash(behind)) {
+        CLEANUP_FREE char *next = xstrdup(behind);
+        next[strlen(next) - 1] = '/' + 1;
+        return tree_from(&m->sync.tree, next);
+    }
+    struct node *n = tree_from(&m->sync.tree, behind);
+    return n && strcmp(n->key, behind) == 0 ? n->next[0] : n;
+}
+
+static int memory_list(struct store *s, struct op *op, const struct list_query *q,
+                       struct list_page *ret)
+{
+    (void)op;
+    struct memory *m = memory_of(s);
+    size_t prefix_len = strlen(q->prefix), max = q->max ? q->max : PAGE_SIZE_DEFAULT;
+    LOCK_SCOPE(&m->sync.lock);
+    struct node *own = ends_with_slash(q->prefix) ? tree_find(&m->sync.tree, q->prefix) : NULL;
+    if (!q->cursor && !q->after)
+        ret->dir_exists = prefix_len == 0 || own;
+
+    const struct node *last = NULL; /* its first last_len bytes are the last entry, as it sorts */
+    size_t last_len = 0;
+    for (struct node *n = start_locked(m, q); n;) {
+        if (strncmp(n->key, q->prefix, prefix_len) != 0)
+            break;
+        if (n == own) {
+            n = n->next[0]; /* the listed directory itself */
+            continue;
+        }
+        if (ret->count == max) {
+            ret->cursor = xstrndup(last->key, last_len);
+            break;
+        }
+        last = n;
+        n = add_next_locked(m, q, ret, n, &last_len);
+    }
+    return 0;
+}
+
+static int memory_space(struct store *s, struct op *op, struct store_space *ret)
+{
+    (void)op;
+    struct memory *m = memory_of(s);
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    LOCK_SCOPE(&m->sync.lock);
+    uint64_t total = m->max_size ? m->max_size : (uint64_t)pages * (uint64_t)page;
+    uint64_t left = m->sync.bytes < total ? total - m->sync.bytes : 0;
+    *ret = (struct store_space){.total = total,
+                                .free = left,
+                                .avail = left,
+                                .files = m->sync.tree.count,
+                                .files_free = UINT32_MAX};
+    return 0;
+}
+
+static int memory_open(const struct conf_section *section, struct stats *stats, struct err *err,
+                       struct store **ret)
+{
+    (void)stats, (void)err;
+    struct memory *m = xcalloc(1, sizeof(*m));
+    m->store = (struct store){
+        .cls = &memory_class,
+        .base_uri = xasprintf("memory://%s", section->name ? section->name : ""),
+        .caps = CAP_WRITE | CAP_IF_MATCH | CAP_RENAME_FILE | CAP_COPY | CAP_PATCH | CAP_UPLOAD |
+                CAP_COPY_PART | CAP_SET_META | CAP_LIST_META | CAP_SYMLINK | CAP_PRIVATE,
+        .limits = {.upload_threshold = 8 * MIB,
+                   .part_size = 4 * MIB,
+                   .part_min = 1024,
+                   .part_max = 64 * MIB,
+                   .parts_max = 10000,
+                   .concurrency = 4,
+                   .key_max = 4096},
+    };
+    m->max_size = conf_size(section, "max_size", 0);
+    random_hex(m->instance, sizeof(m->instance) - 1);
+    lock_init(&m->sync.lock, LOCK_RANK_STORE, "memory store");
+    *ret = &m->store;
+    return 0;
+}
+
+static void memory_close(struct store *s)
+{
+    struct memory *m = memory_of(s);
+    memory_uploads_done(m);
+    tree_done(&m->sync.tree);
+    lock_done(&m->sync.lock);
+    free(m);
+}
+
+const struct store_class memory_class = {
+    .abi = STORE_ABI,
+    .name = "memory",
+    .summary = "objects in the memory of this process, gone at its end",
+    .options = memory_options,
+    .n_options = ARRAY_LEN(memory_options),
+    .open = memory_open,
+    .close = memory_close,
+    .stat = memory_stat,
+    .list = memory_list,
+    .read = memory_read,
+    .put = memory_put,
+    .patch = memory_patch,
+    .upload_begin = memory_upload_begin,
+    .upload_part = memory_upload_part,
+    .upload_copy_part = memory_upload_copy_part,
+    .upload_finish = memory_upload_finish,
+    .upload_abort = memory_upload_abort,
+    .remove = memory_remove,
+    .copy = memory_copy,
+    .rename = memory_rename,
+    .set_meta = memory_set_meta,
+    .make_dir = memory_make_dir,
+    .remove_dir = memory_remove_dir,
+    .space = memory_space,
+};

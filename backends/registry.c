@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT
+ * registry.c: the table of classes; from a section to an opened store with its wrappers.
+ *
+ * Which class, the first that is given:
+ *   backend = obstore     the class of `scheme`, else of the uri's scheme
+ *   backend = fsspec      the class of `protocol` (required)
+ *   backend = NAME        a class, an alias of one, or a [scheme NAME]
+ *   uri = NAME://...      the same; a uri without "://" is a local path
+ * [scheme NAME] holds `backend` and options that are defaults of the stores whose uri (or backend)
+ * has that name; a store's own options win. Its name may be that of a class: [scheme s3]. */
+#include "backends/registry.h"
+
+#include "backends/local/local.h"
+#include "backends/memory/memory.h"
+#include "backends/s3/s3.h"
+
+#include "base/cleanup.h"
+
+#include <strings.h>
+
+static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class, NULL};
+
+static const struct {
+    const char *name, *cls;
+} aliases[] = {
+    {"file", "local"}, {"s3a", "s3"}, {"s3n", "s3"}, {"mem", "memory"},
+};
+
+const struct conf_option registry_common_options[] = {
+    {.name = "backend", .type = CONF_STRING,
+     .help = "Class of the store: local, memory, s3 (or obstore, fsspec); default by uri"},
+    {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
+    {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
+    {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR"},
+    {.name = "scheme", .type = CONF_STRING, .help = "With backend = obstore: s3, file, memory"},
+    {.name = "protocol", .type = CONF_STRING, .help = "With backend = fsspec: s3, file, memory"},
+    {.name = "read_only", .type = CONF_BOOL, .def = "no", .help = "Refuse every change"},
+    {.name = "readonly", .type = CONF_BOOL, .alias = "read_only", .help = "Same as read_only"},
+    {.name = "timeout", .type = CONF_DURATION, .def = "30s",
+     .help = "A request without progress for this long has failed"},
+    {.name = "retries", .type = CONF_INT, .def = "3", .min = 0, .max = 100,
+     .help = "How often a failed request is repeated"},
+    {.name = "max_retries", .type = CONF_INT, .alias = "retries", .min = 0, .max = 100,
+     .help = "Same as retries"},
+    {.name = "retry_delay", .type = CONF_DURATION, .def = "1s",
+     .help = "Wait before the first repetition; doubled each time, at random below that"},
+    {.name = "max_retry_delay", .type = CONF_DURATION, .def = "20s", .help = "Longest such wait"},
+    {.name = "fault", .type = CONF_STRING, .help = "Tests: failures to inject, see backends/fault.c"},
+    {.name = "write", .type = CONF_ENUM, .def = "through", .values = "through|back",
+     .help = "close() waits for the store, or for the local journal"},
+    {.name = "offline", .type = CONF_ENUM, .def = "serve", .values = "serve|fail",
+     .help = "While the store cannot be reached: what is cached is served, or an error"},
+    {.name = "cache.enabled", .type = CONF_BOOL, .def = "yes", .help = "Keep blocks on disk"},
+    {.name = "cache_enabled", .type = CONF_BOOL, .alias = "cache.enabled",
+     .help = "Same as cache.enabled"},
+    {.name = "cache.ttl", .type = CONF_DURATION, .def = "5s",
+     .help = "How long attributes and listings are believed; 0 = for ever"},
+    {.name = "ttl_seconds", .type = CONF_DURATION, .alias = "cache.ttl", .help = "Same as cache.ttl"},
+    {.name = "cache_expiry_hours", .type = CONF_HOURS, .alias = "cache.ttl",
+     .help = "cache.ttl in hours"},
+    {.name = "cache.max_size", .type = CONF_SIZE, .def = "0",
+     .help = "Most that this store may take of the cache; 0 = no limit of its own"},
+    {.name = "max_cache_size_mb", .type = CONF_MEGABYTES, .alias = "cache.max_size",
+     .help = "cache.max_size in MiB"},
+    {.name = "cache.verify", .type = CONF_BOOL, .def = "yes",
+     .help = "Check blocks read from the cache for the first time"},
+};
+const size_t registry_n_common_options = ARRAY_LEN(registry_common_options);
+
+const struct store_class *const *registry_classes(void)
+{
+    return classes;
+}
+
+const struct store_class *registry_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(aliases); i++)
+        if (strcasecmp(aliases[i].name, name) == 0)
+            name = aliases[i].cls;
+    for (size_t i = 0; classes[i]; i++)
+        if (strcasecmp(classes[i]->name, name) == 0)
+            return classes[i];
+    return NULL;
+}
+
+/* ---- which class ---- */
+
+/* The value of an option that may have other spellings, before conf_check has resolved them: of the
+ * highest level. NULL: not given. */
+static const char *raw_value(const struct conf_section *s, const char *const *names, size_t n)
+{
+    const struct conf_pair *best = NULL;
+    for (size_t i = 0; i < s->n_pairs; i++)
+        for (size_t k = 0; k < n; k++)
+            if (strcmp(s->pairs[i].name, names[k]) == 0 &&
+                (!best || s->pairs[i].level > best->level))
+                best = &s->pairs[i];
+    return best && best->value[0] ? best->value : NULL;
+}
+
+static const char *raw_backend(const struct conf_section *s)
+{
+    static const char *const names[] = {"backend", "backend_type", "type"};
+    return raw_value(s, names, ARRAY_LEN(names));
+}
+
+static const char *raw_one(const struct conf_section *s, const char *name)
+{
+    return raw_value(s, &name, 1);
+}
+
+/* Malloc'd "s3" of "s3://..."; "local" without "://"; NULL without a uri. */
+static char *uri_scheme(const struct conf_section *s)
+{
+    const char *uri = raw_one(s, "uri"), *end = uri ? strstr(uri, "://") : NULL;
+    if (!uri)
+        return NULL;
+    return end ? xstrndup(uri, (size_t)(end - uri)) : xstrdup("local");
+}
+
+/* The name under which to look for the class and for [scheme NAME]: malloc'd in *ret. */
+static int class_name(const struct conf_section *s, struct err *err, char **ret)
+{
+    const char *backend = raw_backend(s), *other = NULL;
+    CLEANUP_FREE char *scheme = uri_scheme(s);
+    if (backend && strcasecmp(backend, "fsspec") == 0) {
+        other = raw_one(s, "protocol");
+        if (!other)
+            return conf_error(s, "backend", err, EINVAL, "backend_type = %s needs 'protocol'", backend);
+    } else if (backend && strcasecmp(backend, "obstore") == 0) {
+        other = raw_one(s, "scheme");
+        if (!other && !scheme)
+            return conf_error(s, "backend", err, EINVAL, "backend_type = %s needs 'scheme' or 'uri'",
+                              backend);
+    } else {
+        other = backend;
+    }
+    if (!other && !scheme)
+        return conf_error(s, NULL, err, EINVAL, "Configuration must specify 'backend_type'");
+    *ret = other ? xstrdup(other) : take_ptr(&scheme);
+    return 0;
+}
+
+static const char *nearest_class(const char *name)
+{
+    const char *names[ARRAY_LEN(classes) + ARRAY_LEN(aliases) + 2];
+    size_t n = 0;
+    for (size_t i = 0; classes[i]; i++)
+        names[n++] = classes[i]->name;
+    for (size_t i = 0; i < ARRAY_LEN(aliases); i++)
+        names[n++] = aliases[i].name;
+    names[n++] = "obstore";
+    names[n++] = "fsspec";
+    return nearest_name(name, names, n);
+}
+
+static int unknown_class(const struct conf_section *s, const char *name, struct err *err)
+{
+    static const char *const places[] = {"backend", "backend_type", "type", "uri"};
+    const char *near = nearest_class(name), *place = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(places) && !place; i++)
+        if (raw_one(s, places[i]))
+            place = places[i];
+    return conf_error(s, place, err, EINVAL, "Unknown backend type: %s%s%s%s", name,
+                      near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+/* The class of a [scheme NAME]. */
+static int scheme_class(const struct conf_section *scheme, struct err *err,
+                        const struct store_class **ret)
+{
+    const char *backend = raw_backend(scheme);
+    if (!backend)
+        backend = scheme->name;
+    *ret = registry_find(backend);
+    return *ret ? 0 : unknown_class(scheme, backend, err);
+}
+
+static const struct conf_section *find_scheme(const struct conf *conf, const char *name)
+{
+    return conf && name ? conf_find(conf, "scheme", name) : NULL;
+}
+
+/* ---- options ---- */
+
+static int check_options(struct conf_section *s, const struct store_class *cls, struct err *err)
+{
+    const struct conf_option *const tables[] = {cls->options, registry_common_options};
+    const size_t counts[] = {cls->n_options, registry_n_common_options};
+    return conf_check(s, tables, counts, ARRAY_LEN(tables), err);
+}
+
+/* Is option `name` of a scheme (perhaps NAME_file of a secret) already set by the store? */
+static bool is_set(const struct conf_section *s, const char *name)
+{
+    size_t n = strlen(name);
+    size_t stem = n > 5 && strcmp(name + n - 5, "_file") == 0 ? n - 5 : n;
+    for (size_t i = 0; i < s->n_pairs; i++) {
+        const char *p = s->pairs[i].name;
+        if (strcmp(p, name) == 0 || (strncmp(p, name, stem) == 0 &&
+                                     (p[stem] == '\0' || strcmp(p + stem, "_file") == 0)))
+            return true;
+    }
+    return false;
+}
+
+/* Adds what the store leaves open. Both are checked: names are canonical, values normal. */
+static void add_defaults(struct conf_section *s, const struct conf_section *scheme)
+{
+    size_t own = s->n_pairs;
+    for (size_t i = 0; i < scheme->n_pairs; i++) {
+        const struct conf_pair *from = &scheme->pairs[i];
+        if (strcmp(from->name, "backend") == 0 || is_set(s, from->name))
+            continue;
+        conf_set(s, from->name, from->value);
+        struct conf_pair *to = &s->pairs[own++];
+        to->line = from->line;
+        to->file = from->file;
+        to->level = CONF_LEVEL_FILE;
+        to->used = true;
+    }
+}
+
+/* minio://b/p -> s3://b/p: a class knows its own scheme only. */
+static void rewrite_uri(struct conf_section *s, const struct store_class *cls)
+{
+    const char *scheme = cls == &local_class ? "file" : cls->name;
+    for (size_t i = 0; i < s->n_pairs; i++) {
+        struct conf_pair *p = &s->pairs[i];
+        const char *rest = strcmp(p->name, "uri") == 0 ? strstr(p->value, "://") : NULL;
+        if (!rest)
+            continue;
+        char *uri = xasprintf("%s%s", scheme, rest);
+        free(p->value);
+        p->value = uri;
+    }
+}
+
+static int check_all_schemes(const struct conf *conf, struct err *err)
+{
+    if (!conf)
+        return 0;
+    CONF_EACH(conf, s)
+    {
+        const struct store_class *cls;
+        int r = 0;
+        if (strcmp(s->kind, "scheme") != 0)
+            continue;
+        r = scheme_class(s, err, &cls);
+        if (r == 0)
+            r = check_options(s, cls, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int find_class(const struct conf *conf, const struct conf_section *s, const char *name,
+                      struct err *err, const struct store_class **ret)
+{
+    const struct conf_section *scheme = find_scheme(conf, name);
+    *ret = registry_find(name);
+    if (*ret)
+        return 0;
+    return scheme ? scheme_class(scheme, err, ret) : unknown_class(s, name, err);
+}
+
+/* backend = local with uri = s3://... would mean two places. */
+static int check_uri(const struct conf *conf, const struct conf_section *s, const char *uri_name,
+                     const struct store_class *cls, struct err *err)
+{
+    const struct store_class *of_uri;
+    int r = find_class(conf, s, uri_name, err, &of_uri);
+    if (r == 0 && of_uri != cls)
+        r = conf_error(s, "uri", err, EINVAL, "uri = %s://... is of backend '%s', not '%s'", uri_name,
+                       of_uri->name, cls->name);
+    return r;
+}
+
+int registry_check(const struct conf *conf, struct conf_section *section, struct err *err,
+                   const struct store_class **ret)
+{
+    const struct store_class *cls = NULL;
+    CLEANUP_FREE char *name = NULL, *uri_name = uri_scheme(section);
+    int r = check_all_schemes(conf, err);
+    if (r == 0)
+        r = class_name(section, err, &name);
+    if (r == 0)
+        r = find_class(conf, section, name, err, &cls);
+    if (r == 0 && uri_name)
+        r = check_uri(conf, section, uri_name, cls, err);
+    if (r == 0)
+        r = check_options(section, cls, err);
+    if (r < 0)
+        return r;
+    const struct conf_section *scheme = find_scheme(conf, uri_name);
+    if (!scheme)
+        scheme = find_scheme(conf, name);
+    if (scheme)
+        add_defaults(section, scheme);
+    rewrite_uri(section, cls);
+    *ret = cls;
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static bool is_complete(const struct store_class *cls)
+{
+    return cls->abi == STORE_ABI && cls->name && cls->open && cls->close && cls->stat && cls->list &&
+           cls->read;
+}
+
+/* Puts the wrappers around an opened class. Takes `s`. */
+static int wrap(const struct conf_section *section, struct stats *stats, struct err *err,
+                struct store *s, struct store **ret)
+{
+    const char *fault = conf_str(section, "fault", "");
+    struct retry_options o = {
+        .retries = (unsigned)conf_int(section, "retries", 3),
+        .delay_ms = conf_ms(section, "retry_delay", 1000),
+        .max_delay_ms = conf_ms(section, "max_retry_delay", 20000),
+        .timeout_ms = conf_ms(section, "timeout", 30000),
+    };
+    if (fault[0]) {
+        struct err e = ERR_INIT;
+        int r = store_wrap_fault(s, fault, &e, &s);
+        if (r < 0)
+            return conf_error(section, "fault", err, -r, "%s", e.text);
+    }
+    s = store_wrap_retry(s, &o);
+    if (conf_bool(section, "read_only", false))
+        s = store_wrap_readonly(s);
+    if (stats)
+        s = store_wrap_metrics(s, stats);
+    *ret = s;
+    return 0;
+}
+
+int registry_open(const struct conf *conf, struct conf_section *section, struct stats *stats,
+                  struct err *err, struct store **ret)
+{
+    const struct store_class *cls;
+    struct store *s = NULL;
+    int r = registry_check(conf, section, err, &cls);
+    if (r < 0)
+        return r;
+    if (!is_complete(cls))
+        return conf_error(section, "backend", err, EINVAL,
+                          "Backend instance must implement StorageBackendProtocol.");
+    r = cls->open(section, stats, err, &s);
+    if (r < 0)
+        return r;
+    free(s->key);
+    s->key = xstrdup(section->name);
+    return wrap(section, stats, err, s, ret);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ * registry.h: the table of classes, and how a [store NAME] section becomes an opened, wrapped store.
+ *
+ *     r = registry_open(conf, section, stats, &err, &store);   // class, then retry and metrics around it
+ * Stack, outermost first: metrics -> retry -> (fault) -> class.
+ *
+ * Which class: `backend` (alias backend_type, type); else the scheme of `uri` (s3:// gs:// file:// ...,
+ * also [scheme NAME]); neither: -EINVAL "Configuration must specify 'backend_type'". Unknown:
+ * "Unknown backend type: X" and the nearest name. Names obstore and fsspec are accepted as in
+ * requirements.md 0.30-0.33.
+ *
+ * Options that every store takes (registry_common_options): backend, uri, read_only, timeout, retries,
+ * retry_delay, max_retry_delay, fault, and the cache.* policy read by the cache (cache.ttl,
+ * cache.enabled, write, offline, ...).
+ *
+ * `fault` (tests): "op=read,nth=3,errno=EIO; op=put,latency=30ms; op=read,truncate=100;
+ * op=stat,every=10,errno=EBUSY,retry=safe" see backends/fault.c.
+ *
+ * Threads: opening is done by one thread. Errors carry FILE:LINE. */
+#ifndef QUAY_BACKENDS_REGISTRY_H
+#define QUAY_BACKENDS_REGISTRY_H
+
+#include "backends/store.h"
+
+/* All classes, ended by NULL. */
+const struct store_class *const *registry_classes(void);
+const struct store_class *registry_find(const char *name);
+
+extern const struct conf_option registry_common_options[];
+extern const size_t registry_n_common_options;
+
+/* Checks the section's keys and finds its class; no connection is made. */
+int registry_check(const struct conf *conf, struct conf_section *section, struct err *err,
+                   const struct store_class **ret);
+int registry_open(const struct conf *conf, struct conf_section *section, struct stats *stats,
+                  struct err *err, struct store **ret);
+
+/* What the metrics wrapper of a store has seen: for .quay/health.json and `quayctl keys`. */
+struct store_health {
+    struct timespec last_ok;    /* wall clock; 0 = never */
+    struct timespec last_error; /* of the store itself: "not found" and refusals of ours are answers */
+    unsigned errors_in_row;     /* since the last answer; 0 = healthy */
+    int code;                   /* of the last error */
+    char op[20];
+    char text[704];
+};
+/* Searches the stack of wrappers; false when it has no metrics wrapper (ret is then untouched). */
+bool store_health(struct store *s, struct store_health *ret);
+
+/* The wrappers, each takes ownership of `next` (also when it fails). */
+struct retry_options {
+    unsigned retries;         /* after the first try; default 3 */
+    uint64_t delay_ms;        /* base, doubled each time, full jitter; default 1000 */
+    uint64_t max_delay_ms;    /* default 20000 */
+    uint64_t timeout_ms;      /* for each attempt, becomes op->deadline where that is later; default 30000
+                                 without progress, see http.h */
+};
+struct store *store_wrap_retry(struct store *next, const struct retry_options *o);
+struct store *store_wrap_metrics(struct store *next, struct stats *stats);
+int store_wrap_fault(struct store *next, const char *spec, struct err *err, struct store **ret);
+struct store *store_wrap_readonly(struct store *next);
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT
+ * s3.c: the S3 class: its options, how a section becomes a store, probe and sign. */
+#include "backends/s3/s3.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/url.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct conf_option options[] = {
+    {"bucket", CONF_STRING, .help = "bucket name; else the first part of base_path"},
+    {"bucket_name", CONF_STRING, .alias = "bucket"},
+    {"base_path", CONF_STRING, "", .help = "only objects below this prefix"},
+    {"prefix", CONF_STRING, .alias = "base_path"},
+    {"endpoint_url", CONF_STRING, .help = "http(s)://HOST[:PORT] of another S3; default AWS"},
+    {"endpoint", CONF_STRING, .alias = "endpoint_url"},
+    {"region", CONF_STRING, "us-east-1", .help = "region; else the profile's, AWS_REGION"},
+    {"region_name", CONF_STRING, .alias = "region"},
+    {"access_key_id", CONF_SECRET, .help = "access key"},
+    {"aws_access_key_id", CONF_SECRET, .alias = "access_key_id"},
+    {"key", CONF_SECRET, .alias = "access_key_id"},
+    {"secret_access_key", CONF_SECRET, .help = "its secret; better secret_access_key_file"},
+    {"aws_secret_access_key", CONF_SECRET, .alias = "secret_access_key"},
+    {"secret", CONF_SECRET, .alias = "secret_access_key"},
+    {"session_token", CONF_SECRET, .help = "of temporary credentials"},
+    {"aws_session_token", CONF_SECRET, .alias = "session_token"},
+    {"profile", CONF_STRING, .help = "profile in ~/.aws/credentials and ~/.aws/config"},
+    {"profile_name", CONF_STRING, .alias = "profile"},
+    {"anonymous", CONF_BOOL, "no", .help = "send unsigned requests (public buckets)"},
+    {"addressing", CONF_ENUM, "auto", "auto|path|virtual",
+     .help = "https://HOST/BUCKET or https://BUCKET.HOST"},
+    {"payload_signing", CONF_ENUM, "auto", "auto|signed|unsigned",
+     .help = "auto: sign bodies over plain http to another machine"},
+    {"checksum", CONF_ENUM, "auto", "auto|none", .help = "send CRC-32C with what is written"},
+    {"multipart_threshold", CONF_SIZE, "64MiB", .help = "larger objects go up in parts"},
+    {"multipart_chunksize", CONF_SIZE, "16MiB", .help = "size of a part (5 MiB to 5 GiB)"},
+    {"max_concurrency", CONF_INT, "10", .min = 1, .max = 256,
+     .help = "parts or ranges of one object at once"},
+    {"max_connections", CONF_INT, "32", .min = 1, .max = 1024, .help = "connections of this store"},
+    {"list_metadata", CONF_ENUM, "auto", "auto|yes|no",
+     .help = "list with metadata (MinIO's extension); auto: where it is MinIO"},
+    {"posix", CONF_BOOL, "yes", .help = "keep mode, owner, times, xattrs in object metadata"},
+    {"verify_tls", CONF_BOOL, "yes", .help = "verify the server's certificate"},
+    {"ca_file", CONF_PATH, .help = "certificates to trust instead of the system's"},
+    {"connect_timeout", CONF_DURATION, "5s", .help = "connecting takes at most this"},
+    {"storage_class", CONF_STRING, .help = "x-amz-storage-class of new objects"},
+};
+
+static const char *environment(const char *name)
+{
+    return getenv(name);
+}
+
+/* ---- where ---- */
+
+static char *without_slashes(const char *s)
+{
+    s += strspn(s, "/");
+    size_t n = strlen(s);
+    while (n > 0 && s[n - 1] == '/')
+        n--;
+    return xstrndup(s, n);
+}
+
+/* Splits "bucket/prefix"; the prefix without slashes at its ends. */
+static void split_bucket(const char *s, char **ret_bucket, char **ret_prefix)
+{
+    s += strspn(s, "/");
+    size_t n = strcspn(s, "/");
+    *ret_bucket = xstrndup(s, n);
+    *ret_prefix = without_slashes(s + n);
+}
+
+static bool is_bucket_name(const char *s)
+{
+    size_t n = strlen(s);
+    for (const char *p = s; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr(".-_", *p))
+            return false;
+    return n >= 3 && n <= 255 && isalnum((unsigned char)s[0]);
+}
+
+static int take_place(const struct conf_section *c, struct err *err, struct s3_store *s)
+{
+    const char *uri = conf_str(c, "uri", NULL), *bucket = conf_str(c, "bucket", NULL);
+    const char *base = conf_str(c, "base_path", ""), *after = strstr(base, "://");
+    CLEANUP_FREE char *path = NULL, *more = NULL;
+    if (uri && bucket)
+        return conf_error(c, "bucket", err, EINVAL, "'uri' names the bucket: leave out 'bucket'");
+    if (uri) {
+        after = strstr(uri, "://");
+        split_bucket(after ? after + 3 : uri, &s->bucket, &path);
+        more = without_slashes(base);
+    } else if (bucket) {
+        s->bucket = xstrdup(bucket);
+        path = without_slashes(base);
+    } else { /* base_path = s3://bucket/prefix or bucket/prefix */
+        split_bucket(after ? after + 3 : base, &s->bucket, &path);
+    }
+    if (!*s->bucket)
+        return conf_error(c, NULL, err, EINVAL,
+                          "S3 needs 'bucket' (or uri = s3://BUCKET/PREFIX, or base_path = BUCKET/PREFIX)");
+    if (!is_bucket_name(s->bucket))
+        return conf_error(c, uri ? "uri" : bucket ? "bucket" : "base_path", err, EINVAL,
+                          "'%s' is not a bucket name", s->bucket);
+    bool two = *path && more && *more;
+    s->prefix = xasprintf("%s%s%s%s", path, two ? "/" : "", more ? more : "",
+                          *path || (more && *more) ? "/" : "");
+    if (strlen(s->prefix) >= S3_KEY_MAX / 2)
+        return conf_error(c, "base_path", err, EINVAL, "base_path is too long");
+    s->base.base_uri = xasprintf("s3://%s%s%.*s", s->bucket, *s->prefix ? "/" : "",
+                                 (int)(*s->prefix ? strlen(s->prefix) - 1 : 0), s->prefix);
+    return 0;
+}
+
+static int set_endpoint(const struct conf_section *c, const struct url *u, struct err *err,
+                        struct s3_store *s)
+{
+    bool https = strcmp(u->scheme, "https") == 0, v6 = strchr(u->host, ':') != NULL;
+    if (!https && strcmp(u->scheme, "http") != 0)
+        return conf_error(c, "endpoint_url", err, EINVAL, "endpoint_url must begin with http(s)://");
+    if (!*u->host || *u->user || *u->query)
+        return conf_error(c, "endpoint_url", err, EINVAL,
+                          "endpoint_url must be http(s)://HOST[:PORT][/PATH], without user or query");
+    struct buf b = BUF_INIT;
+    buf_addf(&b, v6 ? "[%s]" : "%s", u->host);
+    if (u->port && u->port != (https ? 443 : 80)) /* as curl writes Host: */
+        buf_addf(&b, ":%d", u->port);
+    s->endpoint = buf_take(&b);
+    free(s->scheme);
+    s->scheme = xstrdup(u->scheme);
+    free(s->root);
+    s->root = xasprintf("%s%s", *u->path ? "/" : "", u->path + strspn(u->path, "/"));
+    for (size_t n = strlen(s->root); n > 0 && s->root[n - 1] == '/';)
+        s->root[--n] = '\0';
+    return 0;
+}
+
+static int take_endpoint(const struct conf_section *c, struct err *err, struct s3_store *s)
+{
+    const char *given = conf_str(c, "endpoint_url", NULL);
+    struct url u;
+    s->scheme = xstrdup("https");
+    s->root = xstrdup("");
+    if (!given || !*given)
+        return 0;
+    if (!url_parse(given, &u))
+        return conf_error(c, "endpoint_url", err, EINVAL, "'endpoint_url' is not http(s)://HOST[:PORT]");
+    int r = set_endpoint(c, &u, err, s);
+    url_done(&u);
+    return r;
+}
+
+/* May the bucket be part of a host name, under a wildcard certificate? */
+static bool is_host_label(const char *bucket)
+{
+    for (const char *p = bucket; *p; p++)
+        if (!islower((unsigned char)*p) && !isdigit((unsigned char)*p) && *p != '-')
+            return false;
+    return true;
+}
+
+static bool is_aws(const char *endpoint)
+{
+    return !endpoint || strstr(endpoint, ".amazonaws.com") != NULL;
+}
+
+static void take_manners(const struct conf_section *c, struct s3_store *s)
+{
+    const char *addressing = conf_str(c, "addressing", "auto");
+    const char *signing = conf_str(c, "payload_signing", "auto");
+    const char *list = conf_str(c, "list_metadata", "auto");
+    const char *class = conf_str(c, "storage_class", NULL);
+    bool open_wire = strcmp(s->scheme, "http") == 0 && !http_host_is_loopback(s->endpoint);
+    s->path_style = strcmp(addressing, "path") == 0 ||
+                    (strcmp(addressing, "auto") == 0 && (s->endpoint || !is_host_label(s->bucket)));
+    s->sign_payload =
+        strcmp(signing, "signed") == 0 || (strcmp(signing, "auto") == 0 && open_wire);
+    s->list_meta = strcmp(list, "yes") == 0  ? S3_LIST_META_YES
+                   : strcmp(list, "no") == 0 ? S3_LIST_META_NO
+                                             : S3_LIST_META_AUTO;
+    s->posix = conf_bool(c, "posix", true);
+    s->anonymous = conf_bool(c, "anonymous", false);
+    s->storage_class = class && *class ? xstrdup(class) : NULL;
+    atomic_store(&s->no_checksum, strcmp(conf_str(c, "checksum", "auto"), "none") == 0);
+    atomic_store(&s->server, is_aws(s->endpoint) ? S3_SERVER_AWS : S3_SERVER_UNKNOWN);
+    s->sync.cond = is_aws(s->endpoint) ? S3_COND_YES : S3_COND_UNKNOWN;
+}
+
+/* ---- who ---- */
+
+static int take_identity(const struct conf_section *c, struct err *err, struct s3_store *s)
+{
+    int r = s->anonymous ? 0 : s3_creds_load(c, environment, err, &s->sync.creds);
+    if (r < 0)
+        return r;
+    const char *region = conf_str(c, "region", s->sync.creds.region);
+    const char *const variables[] = {"AWS_REGION", "AWS_DEFAULT_REGION"};
+    for (size_t i = 0; (!region || !*region) && i < ARRAY_LEN(variables); i++)
+        region = environment(variables[i]);
+    region = region && *region ? region : "us-east-1";
+    for (const char *p = region; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("-_", *p))
+            return conf_error(c, "region", err, EINVAL, "'%s' is not a region", region);
+    if (strlen(region) >= sizeof(s->sync.region))
+        return conf_error(c, "region", err, EINVAL, "'region' is too long");
+    memcpy(s->sync.region, region, strlen(region) + 1);
+    return 0;
+}
+
+/* ---- limits, client ---- */
+
+static int take_limits(const struct conf_section *c, struct err *err, struct s3_store *s)
+{
+    uint64_t part = conf_size(c, "multipart_chunksize", 16ULL << 20);
+    uint64_t threshold = conf_size(c, "multipart_threshold", 64ULL << 20);
+    if (part < S3_PART_MIN || part > S3_PUT_MAX)
+        return conf_error(c, "multipart_chunksize", err, EINVAL,
+                          "multipart_chunksize must be 5 MiB to 5 GiB");
+    if (threshold < S3_PART_MIN || threshold > S3_PUT_MAX)
+        return conf_error(c, "multipart_threshold", err, EINVAL,
+                          "multipart_threshold must be 5 MiB to 5 GiB");
+    s->base.limits = (struct store_limits){
+        .put_max = S3_PUT_MAX,
+        .upload_threshold = threshold,
+        .part_size = part,
+        .part_min = S3_PART_MIN,
+        .part_max = S3_PUT_MAX,
+        .parts_max = S3_PARTS_MAX,
+        .concurrency = (unsigned)conf_int(c, "max_concurrency", 10),
+        .key_max = S3_KEY_MAX - strlen(s->prefix),
+        .delete_max = S3_DELETE_MAX,
+    };
+    s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN;
+    if (s->posix)
+        s->base.caps |= CAP_SET_META | CAP_SYMLINK;
+    if (s->posix && s->list_meta == S3_LIST_META_YES)
+        s->base.caps |= CAP_LIST_META;
+    return 0;
+}
+
+static int make_client(const struct conf_section *c, struct err *err, struct s3_store *s)
+{
+    uint64_t idle_s = conf_ms(c, "timeout", 30000) / 1000;
+    uint64_t connect_ms = conf_ms(c, "connect_timeout", 5000);
+    struct http_options o = {
+        .max_connections = (unsigned)conf_int(c, "max_connections", 32),
+        .connect_ms = connect_ms < INT32_MAX ? (unsigned)connect_ms : INT32_MAX,
+        .low_speed_s = idle_s < 1 ? 1 : idle_s < 86400 ? (unsigned)idle_s : 86400,
+        .verify_tls = conf_bool(c, "verify_tls", true),
+        .ca_file = conf_str(c, "ca_file", NULL),
+    };
+    int r = http_client_new(&o, err, &s->http);
+    return r < 0 ? conf_error(c, "ca_file", err, -r, "ca_file '%s' cannot be read: %s", o.ca_file,
+                              strerror(-r))
+                 : 0;
+}
+
+static void s3_close(struct store *store)
+{
+    struct s3_store *s = s3_of(store);
+    http_client_free(s->http);
+    s3_creds_done(&s->sync.creds);
+    explicit_bzero(&s->sync.key, sizeof(s->sync.key));
+    cond_done(&s->sync.cond_known);
+    lock_done(&s->sync.lock);
+    free(s->bucket);
+    free(s->prefix);
+    free(s->scheme);
+    free(s->endpoint);
+    free(s->root);
+    free(s->storage_class);
+    free(s);
+}
+
+static int s3_open(const struct conf_section *c, struct stats *stats, struct err *err,
+                   struct store **ret)
+{
+    struct s3_store *s = xcalloc(1, sizeof(*s));
+    (void)stats;
+    s->base.cls = &s3_class;
+    lock_init(&s->sync.lock, LOCK_RANK_STORE, "s3");
+    cond_init(&s->sync.cond_known);
+    int r = take_place(c, err, s);
+    if (r == 0)
+        r = take_endpoint(c, err, s);
+    if (r == 0) {
+        take_manners(c, s);
+        r = take_identity(c, err, s);
+    }
+    if (r == 0)
+        r = take_limits(c, err, s);
+    if (r == 0)
+        r = make_client(c, err, s);
+    if (r < 0) {
+        free(s->base.base_uri);
+        s3_close(&s->base);
+        return r;
+    }
+    *ret = &s->base;
+    return 0;
+}
+
+/* ---- probe, sign ---- */
+
+static int s3_probe(struct store *store, struct op *op, struct buf *ret_text)
+{
+    struct s3_store *s = s3_of(store);
+    struct s3_list_result l = {0};
+    static const char *const servers[] = {"unknown server", "AWS", "MinIO", "S3-compatible server"};
+    uint64_t begun = clock_now_ns();
+    int r = s3_list_raw(s, op, "probe", s->prefix, NULL, 1, &l);
+    if (r < 0)
+        return r;
+    s3_list_result_done(&l);
+    CLEANUP_BUF struct buf host = BUF_INIT;
+    uint64_t ms = (clock_now_ns() - begun) / NS_PER_MS;
+    lock_acquire(&s->sync.lock);
+    s3_host(s, s->sync.region, &host);
+    enum s3_cond cond = s->sync.cond;
+    buf_addf(ret_text, "%s://%s (%s, region %s), bucket %s, keys from %s, %llu ms", s->scheme,
+             host.data, servers[atomic_load(&s->server)], s->sync.region, s->bucket,
+             s->anonymous ? "nowhere: anonymous" : s->sync.creds.from, (unsigned long long)ms);
+    lock_release(&s->sync.lock);
+    buf_addf(ret_text, "; conditional writes: %s; checksums: %s",
+             cond == S3_COND_YES  ? "honoured"
+             : cond == S3_COND_NO ? "ignored by the server, looked up before writing"
+                                  : "not tried yet",
+             atomic_load(&s->no_checksum) ? "none" : "CRC-32C");
+    return 0;
+}
+
+static int s3_sign(struct store *store, struct op *op, const struct sign_req *req,
+                   struct buf *ret_url)
+{
+    struct s3_store *s = s3_of(store);
+    if (req->expires_s < 1 || req->expires_s > SIGN_S3_EXPIRES_MAX)
+        return err_set(&op->err, EINVAL, "a signed URL of S3 lasts 1 second to 7 days");
+    CLEANUP_FREE char *object = s3_object(s, req->key);
+    CLEANUP_BUF struct buf host = BUF_INIT, path = BUF_INIT;
+    struct s3_signer g;
+    bool named = s3_signer_take(s, &g);
+    s3_host(s, g.region, &host);
+    s3_path(s, object, &path);
+    int r = 0;
+    if (!named && req->write) {
+        r = err_set(&op->err, EACCES, "anonymous = yes: there is no key to sign with");
+    } else {
+        buf_addf(ret_url, "%s://%s%s", s->scheme, host.data, path.data);
+        struct sign_s3_req q = {.method = req->write ? "PUT" : "GET",
+                                .host = host.data,
+                                .path = path.data,
+                                .access_key = g.access_key,
+                                .token = g.token,
+                                .now = g.now};
+        if (named) {
+            buf_addc(ret_url, '?');
+            sign_s3_presign(&q, &g.key, req->expires_s, ret_url);
+        }
+    }
+    s3_signer_done(&g);
+    return r;
+}
+
+const struct store_class s3_class = {
+    .abi = STORE_ABI,
+    .name = "s3",
+    .summary = "Amazon S3 and S3-compatible object stores",
+    .options = options,
+    .n_options = ARRAY_LEN(options),
+    .open = s3_open,
+    .close = s3_close,
+    .stat = s3_stat,
+    .list = s3_list,
+    .read = s3_read,
+    .probe = s3_probe,
+    .put = s3_put,
+    .upload_begin = s3_upload_begin,
+    .upload_part = s3_upload_part,
+    .upload_copy_part = s3_upload_copy_part,
+    .upload_finish = s3_upload_finish,
+    .upload_abort = s3_upload_abort,
+    .remove = s3_remove,
+    .remove_many = s3_remove_many,
+    .copy = s3_copy,
+    .set_meta = s3_set_meta,
+    .make_dir = s3_make_dir,
+    .remove_dir = s3_remove_dir,
+    .sign = s3_sign,
+};

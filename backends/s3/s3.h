@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT
+ * s3.h: the S3 class, and what its files share. See README.md here for options, limits and errors.
+ *
+ *   s3.c          class table, options, open and close, probe, sign
+ *   s3_request.c  one request: URL, checksum, signature, send, adapt, errno      (the only user of http.h)
+ *   s3_error.c    what an error reply means: errno, retry class, advice
+ *   s3_object.c   stat, read, put, remove, directories
+ *   s3_copy.c     copy, set_meta
+ *   s3_upload.c   multipart upload
+ *   s3_list.c     ListObjectsV2
+ *   s3_xml.c      replies in XML
+ *   s3_meta.c     attributes <-> headers
+ *   s3_creds.c    where keys come from
+ *   s3_cond.c     conditional writes: does the server honour them, and what to do when not
+ *
+ * Words: a *key* is the caller's (relative to base_path); an *object* is the full name in the bucket.
+ * Threads: a store is constant after open but for `sync` (its lock) and the atomics. */
+#ifndef QUAY_BACKENDS_S3_S3_H
+#define QUAY_BACKENDS_S3_S3_H
+
+#include "backends/http.h"
+#include "backends/sign_s3.h"
+#include "backends/store.h"
+#include "base/lock.h"
+
+#include <stdatomic.h>
+
+extern const struct store_class s3_class;
+
+#define S3_PUT_MAX (5ULL << 30)
+#define S3_PART_MIN (5ULL << 20)
+#define S3_COPY_PART (1ULL << 30) /* of a multipart copy */
+#define S3_PARTS_MAX 10000u
+#define S3_DELETE_MAX 1000u
+#define S3_KEY_MAX 1024u
+#define S3_META_MAX 2048u
+#define S3_PAGE_MAX 1000u
+#define S3_COPY_STALL_S 600u /* a server that copies may be silent for long */
+
+/* ---- credentials ---- */
+struct s3_creds {
+    char *access_key, *secret, *token; /* token may be NULL; all NULL: anonymous */
+    char *region;                      /* the profile's, or NULL */
+    char *profile;                     /* came from this profile: read again when they expire */
+    char from[160];                    /* for messages: "profile 'dev' in ~/.aws/credentials" */
+};
+
+typedef const char *s3_env_fn(const char *name);
+
+/* 0, or -EACCES with a text that names every place looked at; -EINVAL for half a pair of keys. */
+int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err *err,
+                  struct s3_creds *ret);
+/* Only the named profile. -ENOENT when it is not in the files. */
+int s3_creds_load_profile(const char *profile, s3_env_fn *env, struct err *err, struct s3_creds *ret);
+void s3_creds_done(struct s3_creds *c);
+
+/* ---- the store ---- */
+enum s3_server { S3_SERVER_UNKNOWN = 0, S3_SERVER_AWS, S3_SERVER_MINIO, S3_SERVER_OTHER };
+enum s3_cond { S3_COND_UNKNOWN = 0, S3_COND_PROBING, S3_COND_YES, S3_COND_NO };
+enum s3_list_meta { S3_LIST_META_AUTO = 0, S3_LIST_META_YES, S3_LIST_META_NO };
+
+struct s3_store {
+    struct store base;
+    struct http_client *http;
+    char *bucket;
+    char *prefix;      /* "" or ending in '/' */
+    char *scheme;      /* "https" */
+    char *endpoint;    /* host[:port]; NULL: AWS, by region */
+    char *root;        /* path before the bucket: "" or "/gateway" */
+    bool path_style, sign_payload, anonymous, posix;
+    enum s3_list_meta list_meta;
+    char *storage_class; /* or NULL */
+    atomic_int server;         /* enum s3_server */
+    atomic_bool no_checksum;   /* it refused x-amz-checksum-* */
+    atomic_bool no_list_meta;  /* metadata=true did not work */
+    atomic_long skew_s;        /* its clock minus ours */
+    struct {
+        struct lock lock;
+        struct s3_creds creds;
+        char region[64];
+        struct sign_s3_key key; /* today's */
+        enum s3_cond cond;
+        struct cond cond_known;
+    } sync;
+};
+
+static inline struct s3_store *s3_of(struct store *s)
+{
+    return (struct s3_store *)s;
+}
+
+/* ---- one request ---- */
+#define S3_MAX_PARAMS 10
+
+struct s3_req {
+    const char *op;       /* for messages: "put" */
+    const char *method;
+    const char *object;   /* full name, or NULL: the bucket */
+    struct sign_s3_param query[S3_MAX_PARAMS];
+    size_t n_query;
+    struct http_headers headers; /* ours: s3_req_done() */
+    const struct source *body;
+    bool checksum;        /* add x-amz-checksum-crc32c of the body */
+    bool md5;             /* add Content-MD5 (small bodies) */
+    bool once;            /* a repeat may find its own effect: a 5xx has an unknown outcome */
+    struct iovec to;
+    int (*on_data)(void *arg, size_t so_far);
+    void *on_data_arg;
+    int (*on_reply)(void *arg, const struct http_res *res);
+    void *on_reply_arg;
+    unsigned stall_s;
+    char crc32c[16];      /* out: the checksum sent, base64; "" when none */
+};
+
+void s3_req_param(struct s3_req *r, const char *name, const char *value); /* borrowed */
+void s3_req_done(struct s3_req *r);
+/* Sends it. 0 with a 2xx reply in *ret; else -errno, op->err filled. */
+int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *ret);
+char *s3_object(const struct s3_store *s, const char *key);     /* malloc'd */
+char *s3_dir_object(const struct s3_store *s, const char *key); /* with '/'; "" root: the prefix */
+/* host[:port] and the path of an object (NULL: the bucket), for the region given. */
+void s3_host(const struct s3_store *s, const char *region, struct buf *ret);
+void s3_path(const struct s3_store *s, const char *object, struct buf *ret);
+/* What is needed to sign now; a copy, so that no lock is held. */
+struct s3_signer {
+    char *access_key, *token, *region;
+    struct sign_s3_key key;
+    time_t now;
+};
+bool s3_signer_take(struct s3_store *s, struct s3_signer *ret); /* false: anonymous */
+void s3_signer_done(struct s3_signer *g);
+
+/* ---- error replies ---- */
+struct s3_error {
+    char code[64];
+    char message[256];
+    char region[64]; /* where the bucket is, when the server says so */
+};
+void s3_error_read(const struct http_res *res, struct s3_error *ret);
+/* Fills op->err for this reply and returns -errno. */
+int s3_error_set(const struct s3_store *s, struct op *op, const struct s3_req *r,
+                 const struct http_res *res, const struct s3_error *e);
+/* A 200 whose body is an error (copy, complete): like s3_error_set, with 0 when it is none. */
+int s3_error_in_body(const struct s3_store *s, struct op *op, const struct s3_req *r,
+                     const struct http_res *res);
+
+/* ---- XML ---- */
+struct s3_xml_events {
+    /* Depth 1 is the root. `name` has no namespace prefix. text: characters right inside this element. */
+    void (*open)(void *arg, int depth, const char *name);
+    void (*close)(void *arg, int depth, const char *name, const char *text, size_t len);
+};
+/* 0; -EBADMSG when malformed, too deep or with a document type. */
+int s3_xml_parse(const char *data, size_t len, const struct s3_xml_events *ev, void *arg);
+/* Text of the first element of this name below the root, malloc'd; NULL: none or malformed. */
+char *s3_xml_field(const char *data, size_t len, const char *name);
+void s3_xml_escape(struct buf *b, const char *s);
+/* Can every byte be written in XML 1.0? */
+bool s3_xml_can_hold(const char *s);
+
+struct s3_list_item {
+    char *object; /* decoded; common prefixes and markers end in '/' */
+    bool is_prefix;
+    bool has_meta;
+    uint64_t size;
+    struct timespec mtime;
+    char etag[ATTR_VERSION_MAX];
+    struct http_headers meta; /* x-amz-meta-* and content-type, when has_meta */
+};
+struct s3_list_result {
+    struct s3_list_item *v;
+    size_t n;
+    bool truncated;
+    char *token;
+};
+int s3_xml_list(const char *data, size_t len, struct s3_list_result *ret);
+void s3_list_result_done(struct s3_list_result *r);
+
+struct s3_delete_errors {
+    struct s3_delete_error {
+        char *object;
+        char *code;
+    } *v;
+    size_t n;
+};
+int s3_xml_delete(const char *data, size_t len, struct s3_delete_errors *ret);
+void s3_delete_errors_done(struct s3_delete_errors *e);
+
+/* ---- metadata ---- */
+enum s3_meta_as { S3_META_OBJECT = 1, S3_META_DIR };
+/* Headers for attributes: x-amz-meta-*, Content-Type. -E2BIG, -EINVAL with err. */
+int s3_meta_to_headers(const struct attr *a, enum s3_meta_as as, struct err *err,
+                       struct http_headers *h);
+/* Overlays what headers (of GET, HEAD, or a listing with metadata) tell; sets ATTR_META. */
+void s3_meta_from_headers(const struct http_headers *h, bool posix, struct attr *a);
+/* Size, version, mtime, kind and metadata of a GET, HEAD reply. `total`: the object's size. */
+void s3_attr_from_reply(const struct http_res *res, uint64_t total, bool posix, struct attr *ret);
+void s3_etag_to_version(const char *etag, char out[ATTR_VERSION_MAX]);
+void s3_version_to_etag(const char *version, char out[ATTR_VERSION_MAX + 2]); /* for If-Match */
+
+/* ---- conditional writes ---- */
+/* Before a write with `pre`: learns whether the server honours conditions, and adds the headers; or
+ * looks whether the condition holds, and adds none. 0 = go ahead. */
+int s3_cond_prepare(struct s3_store *s, struct op *op, const char *key, const struct precond *pre,
+                    struct s3_req *r);
+/* Looks now (HEAD): 0, -EEXIST or -ESTALE. */
+int s3_cond_look(struct s3_store *s, struct op *op, const char *key, const struct precond *pre);
+/* Learns it if need be: 0 and yes/no, or the probe's own failure. */
+int s3_cond_supported(struct s3_store *s, struct op *op, bool *ret);
+/* The errno of a conditional write that failed with `r`. */
+int s3_cond_result(struct op *op, const struct precond *pre, int r);
+
+/* ---- slots ---- */
+int s3_stat(struct store *s, struct op *op, const char *key, struct attr *ret);
+int s3_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret);
+int s3_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
+int s3_remove(struct store *s, struct op *op, const char *key, const char *if_match);
+int s3_remove_many(struct store *s, struct op *op, const char *const *keys, size_t n,
+                   struct remove_result *results);
+int s3_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
+int s3_remove_dir(struct store *s, struct op *op, const char *key);
+int s3_copy(struct store *s, struct op *op, const char *from, const char *from_version,
+            const char *to, const struct precond *pre, struct attr *ret);
+int s3_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
+                const struct attr *change, struct attr *ret);
+int s3_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
+int s3_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);
+int s3_upload_part(struct store *s, struct op *op, const char *key, const char *id,
+                   const struct source *src, struct store_part *part);
+int s3_upload_copy_part(struct store *s, struct op *op, const char *key, const char *id,
+                        const char *from, const char *from_version, uint64_t offset,
+                        struct store_part *part);
+int s3_upload_finish(struct store *s, struct op *op, const char *key, const char *id,
+                     const struct store_part *parts, size_t n, const struct precond *pre,
+                     struct attr *ret);
+int s3_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
+
+/* ---- shared by the slots ---- */
+/* HEAD of a full object name. if_match: version or NULL (-ESTALE when it is another). `ret_all`: the
+ * reply's headers as well, or NULL. */
+int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *object,
+            const char *if_match, struct attr *ret, struct http_headers *ret_all);
+/* First entries (at most `max`) below a full prefix, flat, with metadata where the server can. */
+int s3_list_raw(struct s3_store *s, struct op *op, const char *opname, const char *prefix,
+                const struct list_query *q, unsigned max, struct s3_list_result *ret);
+/* Is there a directory `key`? 0 with its attributes (from the marker if there is one, *ret_marker), or
+ * -ENOENT. */
+int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret, bool *ret_marker);
+/* What a write that succeeded left there: attr as given, with size, version and the reply's date. */
+void s3_attr_written(const struct http_res *res, const struct attr *given, uint64_t size,
+                     const char *etag, bool posix, struct attr *ret);
+int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const char *object,
+                  const struct attr *attr, struct attr *ret);
+/* Adds the headers that a new object gets: metadata, storage class. */
+int s3_add_object_headers(struct s3_store *s, struct op *op, const struct attr *attr,
+                          struct http_headers *h);
+/* The pieces of a multipart copy; `object`, `from` are full names, ids as s3_upload_begin gives them. */
+int s3_upload_create(struct s3_store *s, struct op *op, const char *object,
+                     const struct http_headers *h, char **ret_id);
+int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const char *id,
+                 const char *from, const char *from_version, uint64_t offset, struct store_part *part);
+void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *object,
+                        const char *version);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT
+ * s3_creds.c: where the access key comes from. In this order, the first that gives one:
+ *   1. the section: access_key_id and secret_access_key (or the *_file forms), session_token
+ *   2. the profile that the section names, in the AWS files
+ *   3. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+ *   4. the profile AWS_PROFILE, or "default"
+ * The AWS files are AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials, sections [NAME]) and
+ * AWS_CONFIG_FILE (~/.aws/config, sections [profile NAME] and [default]); the first wins key by key.
+ * They are read here and not by conf.h, as they are not ours: what we do not know is skipped.
+ * The environment is reached through s3_env_fn, so tests replace it. */
+#include "backends/s3/s3.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_MAX (1u << 20)
+
+struct profile {
+    char *access_key, *secret, *token, *region;
+    bool found;       /* a section of that name is there */
+    bool indirect;    /* it has role_arn, credential_process or sso: not supported */
+};
+
+static void profile_done(struct profile *p)
+{
+    free(p->access_key);
+    secret_free(p->secret);
+    secret_free(p->token);
+    free(p->region);
+    *p = (struct profile){0};
+}
+
+void s3_creds_done(struct s3_creds *c)
+{
+    free(c->access_key);
+    secret_free(c->secret);
+    secret_free(c->token);
+    free(c->region);
+    free(c->profile);
+    *c = (struct s3_creds){0};
+}
+
+static char *trimmed(char *s)
+{
+    while (*s == ' ' || *s == '\t')
+        s++;
+    size_t n = strlen(s);
+    while (n > 0 && strchr(" \t\r\n", s[n - 1]))
+        s[--n] = '\0';
+    return s;
+}
+
+/* Is "[...]" the section of this profile? `is_config`: in ~/.aws/config the names have a prefix. */
+static bool is_section(char *line, const char *profile, bool is_config)
+{
+    char *end = strchr(line, ']');
+    if (!end)
+        return false;
+    *end = '\0';
+    char *name = trimmed(line + 1);
+    if (is_config && strncmp(name, "profile", 7) == 0 && (name[7] == ' ' || name[7] == '\t'))
+        name = trimmed(name + 7);
+    else if (is_config && strcmp(name, "default") != 0)
+        return false;
+    size_t n = strlen(name);
+    if (n >= 2 && name[0] == '"' && name[n - 1] == '"') {
+        name[n - 1] = '\0';
+        name++;
+    }
+    return strcmp(name, profile) == 0;
+}
+
+static void take_pair(struct profile *p, char *line)
+{
+    static const char *const indirect[] = {"role_arn", "credential_process", "sso_session",
+                                           "sso_start_url", "web_identity_token_file"};
+    char *eq = strchr(line, '=');
+    if (!eq)
+        return;
+    *eq = '\0';
+    const char *name = trimmed(line), *value = trimmed(eq + 1);
+    char **to = NULL;
+    if (strcmp(name, "aws_access_key_id") == 0)
+        to = &p->access_key;
+    else if (strcmp(name, "aws_secret_access_key") == 0)
+        to = &p->secret;
+    else if (strcmp(name, "aws_session_token") == 0)
+        to = &p->token;
+    else if (strcmp(name, "region") == 0)
+        to = &p->region;
+    for (size_t i = 0; !to && i < ARRAY_LEN(indirect); i++)
+        if (strcmp(name, indirect[i]) == 0)
+            p->indirect = true;
+    if (to && !*to && *value)
+        *to = xstrdup(value);
+}
+
+/* Adds what the file says about the profile. A file that is not there says nothing. */
+static int read_file(const char *path, const char *profile, bool is_config, struct err *err,
+                     struct profile *p)
+{
+    CLEANUP_FILE FILE *f = fopen(path, "re");
+    if (!f)
+        return errno == ENOENT || errno == ENOTDIR
+                   ? 0
+                   : err_set(err, EACCES, "cannot read %s: %s", path, strerror(errno));
+    char *line = NULL;
+    size_t cap = 0, all = 0;
+    bool inside = false;
+    ssize_t n;
+    while ((n = getline(&line, &cap, f)) >= 0 && (all += (size_t)n) < FILE_MAX) {
+        bool nested = line[0] == ' ' || line[0] == '\t'; /* "s3 =" and its indented lines */
+        char *s = trimmed(line);
+        if (*s == '[' && !nested) {
+            inside = is_section(s, profile, is_config);
+            p->found = p->found || inside;
+        } else if (inside && !nested && *s && *s != '#' && *s != ';') {
+            take_pair(p, s);
+        }
+        explicit_bzero(line, (size_t)n);
+    }
+    free(line);
+    return 0;
+}
+
+/* The two AWS files, malloc'd; NULL when there is no home to look in. */
+static char *aws_file(s3_env_fn *env, const char *variable, const char *name)
+{
+    const char *set = env(variable), *home = env("HOME");
+    if (set && *set)
+        return xstrdup(set);
+    return home && *home ? xasprintf("%s/.aws/%s", home, name) : NULL;
+}
+
+static int take_profile(struct profile *p, const char *name, struct err *err, struct s3_creds *ret)
+{
+    if (!p->access_key || !p->secret) {
+        if (p->indirect)
+            return err_set(err, EACCES,
+                           "profile '%s' gets its keys by role_arn, credential_process or sso, which are "
+                           "not supported: export keys into the environment or credentials file", name);
+        return -ENOENT;
+    }
+    ret->access_key = take_ptr(&p->access_key);
+    ret->secret = take_ptr(&p->secret);
+    ret->token = take_ptr(&p->token);
+    ret->region = take_ptr(&p->region);
+    ret->profile = xstrdup(name);
+    (void)snprintf(ret->from, sizeof(ret->from), "profile '%.100s' of the AWS files", name);
+    return 0;
+}
+
+int s3_creds_load_profile(const char *name, s3_env_fn *env, struct err *err, struct s3_creds *ret)
+{
+    CLEANUP_FREE char *creds = aws_file(env, "AWS_SHARED_CREDENTIALS_FILE", "credentials");
+    CLEANUP_FREE char *config = aws_file(env, "AWS_CONFIG_FILE", "config");
+    struct profile p = {0};
+    int r = creds ? read_file(creds, name, false, err, &p) : 0;
+    if (r == 0 && config)
+        r = read_file(config, name, true, err, &p);
+    if (r == 0)
+        r = take_profile(&p, name, err, ret);
+    profile_done(&p);
+    return r;
+}
+
+/* ---- the other places ---- */
+
+/* 0, -ENOENT (none there), or another -errno. */
+static int from_section(const struct conf_section *s, struct err *err, struct s3_creds *ret)
+{
+    struct s3_creds c = {0};
+    int ra = conf_secret(s, "access_key_id", err, &c.access_key);
+    int rs = ra == 0 || ra == -ENOENT ? conf_secret(s, "secret_access_key", err, &c.secret) : ra;
+    int rt = rs == 0 || rs == -ENOENT ? conf_secret(s, "session_token", err, &c.token) : rs;
+    int r = rt == -ENOENT ? 0 : rt;
+    if (r == 0 && ra == -ENOENT && rs == -ENOENT)
+        r = -ENOENT;
+    else if (r == 0 && ra == -ENOENT)
+        r = conf_error(s, "secret_access_key", err, EINVAL,
+                       "secret_access_key is given without access_key_id");
+    else if (r == 0 && rs == -ENOENT)
+        r = conf_error(s, "access_key_id", err, EINVAL,
+                       "access_key_id is given without secret_access_key");
+    if (r < 0) {
+        s3_creds_done(&c);
+        return r;
+    }
+    (void)snprintf(c.from, sizeof(c.from), "the configuration");
+    *ret = c;
+    return 0;
+}
+
+static int from_env(s3_env_fn *env, struct s3_creds *ret)
+{
+    const char *id = env("AWS_ACCESS_KEY_ID"), *secret = env("AWS_SECRET_ACCESS_KEY");
+    const char *token = env("AWS_SESSION_TOKEN");
+    if (!id || !*id || !secret || !*secret)
+        return -ENOENT;
+    ret->access_key = xstrdup(id);
+    ret->secret = xstrdup(secret);
+    ret->token = token && *token ? xstrdup(token) : NULL;
+    (void)snprintf(ret->from, sizeof(ret->from), "the environment");
+    return 0;
+}
+
+static int none_found(const struct conf_section *s, s3_env_fn *env, const char *profile,
+                      struct err *err)
+{
+    CLEANUP_FREE char *creds = aws_file(env, "AWS_SHARED_CREDENTIALS_FILE", "credentials");
+    CLEANUP_FREE char *config = aws_file(env, "AWS_CONFIG_FILE", "config");
+    return conf_error(s, NULL, err, EACCES,
+                      "no S3 credentials: looked at access_key_id and secret_access_key here, "
+                      "AWS_ACCESS_KEY_ID, and profile '%s' in %s and %s (anonymous = yes for a public "
+                      "bucket)",
+                      profile, creds ? creds : "~/.aws/credentials", config ? config : "~/.aws/config");
+}
+
+int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err *err,
+                  struct s3_creds *ret)
+{
+    const char *named = conf_str(section, "profile", NULL);
+    int r = from_section(section, err, ret);
+    if (r != -ENOENT)
+        return r;
+    if (named) {
+        r = s3_creds_load_profile(named, env, err, ret);
+        if (r == -ENOENT)
+            r = conf_error(section, "profile", err, EACCES,
+                           "profile '%s' with keys is in neither AWS_SHARED_CREDENTIALS_FILE "
+                           "(~/.aws/credentials) nor AWS_CONFIG_FILE (~/.aws/config)", named);
+        return r;
+    }
+    if (from_env(env, ret) == 0)
+        return 0;
+    const char *profile = env("AWS_PROFILE");
+    profile = profile && *profile ? profile : "default";
+    r = s3_creds_load_profile(profile, env, err, ret);
+    return r == -ENOENT ? none_found(section, env, profile, err) : r;
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT
+ * s3_object.c: stat, read, put, remove, and directories.
+ *
+ * A directory is there when any object lies below it. The object "key/" (0 bytes) is its marker: it
+ * keeps an empty directory alive and carries mode, owner and times. A key that itself ends in '/' (the
+ * directory "a/" of an object "a//b") can only be a directory: the object of that name is the marker
+ * of "a". */
+#include "backends/s3/s3.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool ends_in_slash(const char *s)
+{
+    size_t n = strlen(s);
+    return n > 0 && s[n - 1] == '/';
+}
+
+static void add_if_match(struct s3_req *r, const char *header, const char *version)
+{
+    char etag[ATTR_VERSION_MAX + 2];
+    if (!version || !*version)
+        return;
+    s3_version_to_etag(version, etag);
+    http_headers_add(&r->headers, header, etag);
+}
+
+/* Content-Length of a reply; false when absent or odd. */
+static bool reply_length(const struct http_res *res, uint64_t *ret)
+{
+    const char *v = http_headers_get(&res->headers, "content-length");
+    char *end;
+    if (!v || *v < '0' || *v > '9')
+        return false;
+    errno = 0;
+    *ret = strtoull(v, &end, 10);
+    return errno == 0 && *end == '\0';
+}
+
+/* ---- stat ---- */
+
+int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *object,
+            const char *if_match, struct attr *ret, struct http_headers *ret_all)
+{
+    struct http_res res = HTTP_RES_INIT;
+    struct s3_req r = {.op = opname, .method = "HEAD", .object = object};
+    uint64_t size;
+    add_if_match(&r, "if-match", if_match);
+    int rc = s3_do(s, op, &r, &res);
+    s3_req_done(&r);
+    if (rc < 0)
+        return rc == -ENOENT && if_match && *if_match ? err_set(&op->err, ESTALE, "%s is gone", object)
+                                                      : rc;
+    if (!reply_length(&res, &size)) {
+        http_res_done(&res);
+        return err_set(&op->err, EIO, "%s s3://%s/%s: the reply has no length", opname, s->bucket, object);
+    }
+    s3_attr_from_reply(&res, size, s->posix, ret);
+    if (ret_all) {
+        *ret_all = res.headers;
+        res.headers = (struct http_headers){0};
+    }
+    http_res_done(&res);
+    return 0;
+}
+
+/* A marker's attributes as those of its directory. */
+static void make_dir_attr(struct attr *a)
+{
+    a->kind = ATTR_DIR;
+    a->size = 0;
+    a->version[0] = '\0';
+}
+
+static int marker_attr(struct s3_store *s, struct op *op, const struct s3_list_item *item,
+                       struct attr *ret)
+{
+    struct attr a = {.mtime = item->mtime};
+    int r = 0;
+    if (item->has_meta)
+        s3_meta_from_headers(&item->meta, s->posix, &a);
+    else
+        r = s3_head(s, op, "stat", item->object, NULL, &a, NULL);
+    if (r == -ENOENT) { /* gone meanwhile: others may be below it; the directory was there */
+        err_clear(&op->err);
+        r = 0;
+    }
+    if (r < 0)
+        return r;
+    make_dir_attr(&a);
+    *ret = a;
+    return 0;
+}
+
+int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret, bool *ret_marker)
+{
+    CLEANUP_FREE char *prefix = s3_dir_object(s, key);
+    struct s3_list_result l = {0};
+    int r = s3_list_raw(s, op, "stat", prefix, NULL, 1, &l);
+    if (r < 0)
+        return r;
+    bool marker = l.n > 0 && *prefix && strcmp(l.v[0].object, prefix) == 0;
+    if (marker)
+        r = marker_attr(s, op, &l.v[0], ret);
+    else if (l.n > 0 || !*key)
+        *ret = (struct attr){.kind = ATTR_DIR};
+    else
+        r = err_set(&op->err, ENOENT, "%s s3://%s/%s%s: not there", op->name, s->bucket, s->prefix, key);
+    if (ret_marker)
+        *ret_marker = marker;
+    s3_list_result_done(&l);
+    return r;
+}
+
+int s3_stat(struct store *store, struct op *op, const char *key, struct attr *ret)
+{
+    struct s3_store *s = s3_of(store);
+    if (*key && !ends_in_slash(key)) {
+        CLEANUP_FREE char *object = s3_object(s, key);
+        int r = s3_head(s, op, "stat", object, NULL, ret, NULL);
+        if (r != -ENOENT)
+            return r;
+        err_clear(&op->err);
+    }
+    return s3_stat_dir(s, op, key, ret, NULL);
+}
+
+/* ---- read ---- */
+
+struct reading {
+    struct s3_store *s;
+    struct op *op;
+    const struct read_req *req;
+    uint64_t total;    /* size of the object, from the reply */
+    uint64_t expected; /* bytes that must come */
+};
+
+/* Is what comes what was asked for? Said before a byte of it is announced to the reader. */
+static int check_reply(void *arg, const struct http_res *res)
+{
+    struct reading *g = arg;
+    const struct read_req *q = g->req;
+    char version[ATTR_VERSION_MAX] = "";
+    uint64_t first, last, total;
+    if (res->status / 100 != 2)
+        return 0;
+    const char *etag = http_headers_get(&res->headers, "etag");
+    if (etag)
+        s3_etag_to_version(etag, version);
+    if (q->version && *q->version && strcmp(version, q->version) != 0)
+        return err_set(&g->op->err, ESTALE, "the version there is '%s', not '%s'", version, q->version);
+    if (res->status == 206) {
+        const char *cr = http_headers_get(&res->headers, "content-range");
+        if (!http_parse_content_range(cr, &first, &last, &total) || first != q->offset ||
+            total == UINT64_MAX)
+            return err_set(&g->op->err, EIO, "the reply's Content-Range '%.80s' is not the range asked for",
+                           cr ? cr : "");
+    } else if (q->offset == 0 && reply_length(res, &total) && total <= q->iov.iov_len) {
+        last = total ? total - 1 : 0; /* the whole object, as it is small */
+    } else {
+        return err_set(&g->op->err, EIO, "the server ignores Range (status %d)", res->status);
+    }
+    uint64_t left = total - q->offset;
+    g->total = total;
+    g->expected = left < q->iov.iov_len ? left : q->iov.iov_len;
+    if (g->expected && last - q->offset + 1 != g->expected)
+        return err_set(&g->op->err, EIO, "the reply has %" PRIu64 " bytes of %" PRIu64 " asked for",
+                       last - q->offset + 1, g->expected);
+    return 0;
+}
+
+/* Nothing at that offset (416), or nothing asked for: the attributes come from HEAD. */
+static int read_nothing(struct s3_store *s, struct op *op, const char *object,
+                        const struct read_req *req, struct read_res *ret)
+{
+    struct read_res got = READ_RES_INIT;
+    err_clear(&op->err);
+    int r = s3_head(s, op, "read", object, req->version, &got.attr, NULL);
+    if (r < 0)
+        return r;
+    if (req->iov.iov_len > 0 && req->offset < got.attr.size) {
+        r = err_set(&op->err, EIO, "read s3://%s/%s: 416 for offset %" PRIu64 " of %" PRIu64, s->bucket,
+                    object, req->offset, got.attr.size);
+        op->err.retry = ERR_RETRY_SAFE; /* replaced between the two requests */
+        read_res_done(&got);
+        return r;
+    }
+    *ret = got;
+    return 0;
+}
+
+static int read_failed(struct s3_store *s, struct op *op, const char *object,
+                       const struct read_req *req, int r, struct read_res *ret)
+{
+    bool pinned = req->version && *req->version;
+    if (op->err.status == 416)
+        return read_nothing(s, op, object, req, ret);
+    if (r == -ENOENT && pinned) {
+        op->err.code = ESTALE;
+        return -ESTALE;
+    }
+    return r == -EMSGSIZE ? err_set(&op->err, EIO, "read s3://%s/%s: more came than was asked for",
+                                    s->bucket, object)
+                          : r;
+}
+
+int s3_read(struct store *store, struct op *op, const struct read_req *req, struct read_res *ret)
+{
+    struct s3_store *s = s3_of(store);
+    CLEANUP_FREE char *object = s3_object(s, req->key);
+    if (req->iov.iov_len == 0)
+        return read_nothing(s, op, object, req, ret);
+    char range[64];
+    struct reading g = {.s = s, .op = op, .req = req};
+    struct http_res res = HTTP_RES_INIT;
+    struct s3_req r = {.op = "read",
+                       .method = "GET",
+                       .object = object,
+                       .to = req->iov,
+                       .on_data = req->on_data,
+                       .on_data_arg = req->on_data_arg,
+                       .on_reply = check_reply,
+                       .on_reply_arg = &g};
+    http_range(req->offset, req->iov.iov_len, range);
+    http_headers_add(&r.headers, "range", range);
+    add_if_match(&r, "if-match", req->version);
+    int rc = s3_do(s, op, &r, &res);
+    s3_req_done(&r);
+    if (rc < 0)
+        return read_failed(s, op, object, req, rc, ret);
+    if (res.to_len != g.expected) {
+        rc = err_set(&op->err, EIO, "read s3://%s/%s: %zu bytes came of %" PRIu64, s->bucket, object,
+                     res.to_len, g.expected);
+        op->err.retry = ERR_RETRY_SAFE;
+    } else {
+        ret->length = res.to_len;
+        s3_attr_from_reply(&res, g.total, s->posix, &ret->attr);
+    }
+    http_res_done(&res);
+    return rc;
+}
+
+/* ---- put ---- */
+
+int s3_add_object_headers(struct s3_store *s, struct op *op, const struct attr *attr,
+                          struct http_headers *h)
+{
+    if (s->storage_class)
+        http_headers_add(h, "x-amz-storage-class", s->storage_class);
+    struct attr plain = {.kind = ATTR_FILE, .content_type = attr ? attr->content_type : NULL};
+    return s3_meta_to_headers(s->posix ? attr : &plain, S3_META_OBJECT, &op->err, h);
+}
+
+int s3_put(struct store *store, struct op *op, const struct put_req *req, struct attr *ret)
+{
+    struct s3_store *s = s3_of(store);
+    CLEANUP_FREE char *object = s3_object(s, req->key);
+    struct http_res res = HTTP_RES_INIT;
+    struct s3_req r = {
+        .op = "put", .method = "PUT", .object = object, .body = req->src, .checksum = true};
+    int rc = s3_add_object_headers(s, op, req->attr, &r.headers);
+    if (rc == 0)
+        rc = s3_cond_prepare(s, op, req->key, &req->precond, &r);
+    if (rc == 0)
+        rc = s3_cond_result(op, &req->precond, s3_do(s, op, &r, &res));
+    s3_req_done(&r);
+    if (rc < 0)
+        return rc;
+    s3_attr_written(&res, req->attr, req->src->size, http_headers_get(&res.headers, "etag"), s->posix,
+                    ret);
+    http_res_done(&res);
+    return 0;
+}
+
+int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const char *object,
+                  const struct attr *attr, struct attr *ret)
+{
+    struct source_mem empty = source_mem("", 0);
+    struct http_res res = HTTP_RES_INIT;
+    struct s3_req r = {.op = opname, .method = "PUT", .object = object, .body = &empty.base};
+    int rc = s3_meta_to_headers(s->posix ? attr : NULL, S3_META_DIR, &op->err, &r.headers);
+    if (rc == 0)
+        rc = s3_do(s, op, &r, &res);
+    s3_req_done(&r);
+    if (rc == 0 && ret) {
+        s3_attr_written(&res, attr, 0, NULL, s->posix, ret);
+        make_dir_attr(ret);
+    }
+    http_res_done(&res);
+    return rc;
+}
+
+/* ---- remove ---- */
+
+static int delete_object(struct s3_store *s, struct op *op, const char *object, const char *if_match)
+{
+    struct http_res res = HTTP_RES_INIT;
+    struct s3_req r = {.op = "remove", .method = "DELETE", .object = object};
+    add_if_match(&r, "if-match", if_match);
+    int rc = s3_do(s, op, &r, &res);
+    s3_req_done(&r);
+    http_res_done(&res);
+    return rc;
+}
+
+int s3_remove(struct store *store, struct op *op, const char *key, const char *if_match)
+{
+    struct s3_store *s = s3_of(store);
+    CLEANUP_FREE char *object = s3_object(s, key);
+    bool aws = atomic_load(&s->server) == S3_SERVER_AWS;
+    if (if_match && *if_match) {
+        /* Few servers know If-Match on DELETE: look first, and let AWS have the last word. */
+        struct precond pre = {.if_match = if_match};
+        int r = s3_cond_look(s, op, key, &pre);
+        if (r < 0)
+            return r;
+    }
+    return delete_object(s, op, object, aws ? if_match : NULL);
+}
+
+static void add_delete_body(const struct s3_store *s, const char *const *keys, size_t n, struct buf *b)
+{
+    buf_adds(b, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
+    for (size_t i = 0; i < n; i++) {
+        if (!s3_xml_can_hold(keys[i]))
+            continue;
+        buf_adds(b, "<Object><Key>");
+        s3_xml_escape(b, s->prefix);
+        s3_xml_escape(b, keys[i]);
+        buf_adds(b, "</Key></Object>");
+    }
+    buf_adds(b, "</Delete>");
+}
+
+static int code_of_delete_error(const char *code)
+{
+    static const struct {
+        const char *code;
+        int err;
+    } map[] = {{"AccessDenied", EACCES}, {"NoSuchKey", 0}, {"SlowDown", EBUSY}, {"NoSuchVersion", 0}};
+    for (size_t i = 0; code && i < ARRAY_LEN(map); i++)
+        if (strcmp(map[i].code, code) == 0)
+            return map[i].err;
+    return EIO;
+}
+
+static void take_delete_errors(const struct s3_store *s, const struct s3_delete_errors *errors,
+                               const char *const *keys, size_t n, struct remove_result *results)
+{
+    size_t skip = strlen(s->prefix);
+    for (size_t e = 0; e < errors->n; e++) {
+        const char *object = errors->v[e].object;
+        if (!object || strlen(object) < skip)
+            continue;
+        for (size_t i = 0; i < n; i++)
+            if (strcmp(keys[i], object + skip) == 0)
+                results[i].code = code_of_delete_error(errors->v[e].code);
+    }
+}
+
+/* Keys that XML can hold, in one request. */
+static int delete_batch(struct s3_store *s, struct op *op, const char *const *keys, size_t n,
+                        struct remove_result *results)
+{
+    CLEANUP_BUF struct buf body = BUF_INIT;
+    struct s3_delete_errors errors = {0};
+    struct http_res res = HTTP_RES_INIT;
+    add_delete_body(s, keys, n, &body);
+    struct source_mem src = source_mem(body.data, body.len);
+    struct s3_req r = {.op = "remove", .method = "POST", .body = &src.base, .md5 = true};
+    http_headers_add(&r.headers, "content-type", "application/xml");
+    s3_req_param(&r, "delete", "");
+    int rc = s3_do(s, op, &r, &res);
+    s3_req_done(&r);
+    if (rc < 0)
+        return rc;
+    if (s3_xml_delete(buf_str(&res.body), res.body.len, &errors) < 0) {
+        rc = err_set(&op->err, EIO, "remove s3://%s: the reply is not a DeleteResult", s->bucket);
+        op->err.retry = ERR_RETRY_SAFE;
+    } else {
+        take_delete_errors(s, &errors, keys, n, results);
+        s3_delete_errors_done(&errors);
+    }
+    http_res_done(&res);
+    return rc;
+}
+
+int s3_remove_many(struct store *store, struct op *op, const char *const *keys, size_t n,
+                   struct remove_result *results)
+{
+    struct s3_store *s = s3_of(store);
+    for (size_t i = 0; i < n; i++)
+        results[i].code = 0;
+    for (size_t i = 0; i < n; i += S3_DELETE_MAX) {
+        size_t m = n - i < S3_DELETE_MAX ? n - i : S3_DELETE_MAX;
+        int r = delete_batch(s, op, keys + i, m, results + i);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (s3_xml_can_hold(keys[i]))
+            continue;
+        int r = s3_remove(store, op, keys[i], NULL);
+        results[i].code = r == -ENOENT ? 0 : -r;
+        if (r == -EINTR || r == -ETIMEDOUT)
+            return r;
+    }
+    return 0;
+}
+
+/* ---- directories ---- */
+
+int s3_make_dir(struct store *store, struct op *op, const char *key, const struct attr *attr)
+{
+    struct s3_store *s = s3_of(store);
+    CLEANUP_FREE char *object = s3_dir_object(s, key);
+    return s3_put_marker(s, op, "make_dir", object, attr, NULL);
+}
+
+int s3_remove_dir(struct store *store, struct op *op, const char *key)
+{
+    struct s3_store *s = s3_of(store);
+    CLEANUP_FREE char *object = s3_dir_object(s, key);
+    struct s3_list_result l = {0};
+    int r = s3_list_raw(s, op, "remove_dir", object, NULL, 2, &l);
+    if (r < 0)
+        return r;
+    bool marker = l.n > 0 && strcmp(l.v[0].object, object) == 0;
+    bool empty = l.n == 0 || (l.n == 1 && marker && !l.truncated);
+    s3_list_result_done(&l);
+    if (!empty)
+        return err_set(&op->err, ENOTEMPTY, "remove_dir s3://%s/%s: there are objects below", s->bucket,
+                       object);
+    if (!marker)
+        return err_set(&op->err, ENOENT, "remove_dir s3://%s/%s: not there", s->bucket, object);
+    return delete_object(s, op, object, NULL);
+}

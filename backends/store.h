@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT
+ * store.h: the one interface to everything that holds objects.
+ *
+ * A *class* is constant code for one protocol (name, options, slots). A *store* is an opened instance
+ * for one configured key. A *wrapper* (retry, metrics, fault) is a store around a store. Callers use the
+ * store_*() functions only (the gate, store.c): they check arguments and capabilities, and are the only
+ * place that calls a slot.
+ *
+ * Contract
+ *  1. Keys are relative byte strings: no leading '/', no NUL; "" is the root directory. They are object
+ *     keys, not file names: "a//b" and ".." may occur, and a class that maps keys to real paths refuses
+ *     what path_is_inside() refuses with -EACCES. A directory is named without a trailing slash.
+ *  2. Return: 0 or -errno; never -1. On failure `ret` is untouched and op->err holds the text, the remote
+ *     status and code, and the retry class. -ENOENT only for a definite "not there". Others used:
+ *     -EACCES refused by the store, -ETIMEDOUT deadline, -EHOSTUNREACH no endpoint answers,
+ *     -EIO the store failed, -EBUSY throttled (429, SlowDown; the retry wrapper ends it as EIO),
+ *     -ESTALE the version is not the expected one, -EEXIST if_absent and present, -ENOTSUP missing
+ *     operation, -EROFS read-only, -ENOSPC, -ENOTDIR, -EISDIR, -ENOTEMPTY, -ENAMETOOLONG, -EINTR.
+ *  3. Ownership: arguments are borrowed until return; a store keeps nothing that it was passed. `ret`
+ *     objects are empty on entry and given to the caller: attr_done(), list_page_done(), buf_done().
+ *     Data is read into the caller's memory; no slot allocates payload.
+ *  4. Short reads happen only at the end of the object. read_req.version makes a changed object
+ *     -ESTALE, never mixed bytes.
+ *  5. put and upload_finish: the object appears whole or not at all. Preconditions are honoured or
+ *     refused with -ENOTSUP, never ignored (caps CAP_IF_MATCH). When the outcome is unknown, the error's
+ *     class is ERR_RETRY_UNKNOWN and the caller stats before it repeats.
+ *     Success means durable: the server acknowledged it, a local file was fsynced.
+ *  6. list is paged, in byte order of the full key (a directory sorts as its name plus '/'), resumable by
+ *     cursor. An object "a" and a prefix "a/" are two entries.
+ *  7. Threads: slots of one store run concurrently; close runs alone. They block, and check op_check()
+ *     before and while waiting: -EINTR when cancelled.
+ *  8. A class does not retry, log above debug, cache, or take policy from anywhere but its options. Those
+ *     are wrappers or callers.
+ *  9. Metadata: attr.known names what is stored. kind ATTR_SYMLINK is an object whose content is its
+ *     target. A store without native metadata keeps it in the keys documented in backends/s3/README.md. */
+#ifndef QUAY_BACKENDS_STORE_H
+#define QUAY_BACKENDS_STORE_H
+
+#include "backends/attr.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/op.h"
+#include "base/stats.h"
+
+#include <sys/uio.h>
+
+#define STORE_ABI 1
+
+enum store_caps {
+    CAP_WRITE = 1 << 0,         /* not a read-only store */
+    CAP_IF_MATCH = 1 << 1,      /* put/upload_finish honour if_match and if_absent */
+    CAP_RENAME_FILE = 1 << 2,   /* rename of a file is one atomic step */
+    CAP_RENAME_DIR = 1 << 3,    /* rename of a directory is one atomic step */
+    CAP_COPY = 1 << 4,          /* server-side copy of a whole object */
+    CAP_PATCH = 1 << 5,         /* ranges of an object are written in place */
+    CAP_UPLOAD = 1 << 6,        /* multipart upload */
+    CAP_COPY_PART = 1 << 7,     /* upload_copy_part */
+    CAP_REAL_DIRS = 1 << 8,     /* directories exist by themselves; parents must exist */
+    CAP_SET_META = 1 << 9,      /* mode, owner, times, xattrs are stored */
+    CAP_LIST_META = 1 << 10,    /* list entries have ATTR_META */
+    CAP_SIGN = 1 << 11,
+    CAP_SYMLINK = 1 << 12,
+    CAP_PRIVATE = 1 << 13,      /* lives in this process (memory): no other process sees it */
+    CAP_LOCAL_FD = 1 << 14      /* reads cost no more than the cache: do not cache blocks */
+};
+
+struct store_limits {
+    uint64_t put_max;          /* largest single put; 0 = no limit */
+    uint64_t upload_threshold; /* larger than this (strictly): multipart; 0 = never */
+    uint64_t part_size;        /* wanted part size */
+    uint64_t part_min;         /* smallest part but the last */
+    uint64_t part_max;
+    uint32_t parts_max;        /* 10,000 */
+    unsigned concurrency;      /* parts or ranges of one object at once */
+    size_t key_max;            /* bytes in a key; 0 = no limit */
+    unsigned delete_max;       /* keys in one remove_many; 0 = one at a time */
+};
+
+struct precond {
+    const char *if_match; /* version that must still be there, or NULL */
+    bool if_absent;       /* nothing may be there */
+};
+
+/* Where the bytes of a put come from; must be able to give any range again (for retries). */
+struct source {
+    /* Reads exactly len bytes at off into buf; 0 or -errno. */
+    int (*read_at)(const struct source *s, uint64_t off, void *buf, size_t len);
+    uint64_t size;
+};
+
+struct read_req {
+    const char *key;
+    const char *version; /* "" or NULL: whatever is there now */
+    uint64_t offset;
+    struct iovec iov;    /* where to; iov_len = how many */
+    /* Optional: called in order as bytes arrive (`so_far` of them are in iov), from the calling thread;
+     * return non-zero to stop the transfer (read then gives -EINTR). */
+    int (*on_data)(void *arg, size_t so_far);
+    void *on_data_arg;
+};
+
+struct read_res {
+    size_t length;       /* bytes read; less than asked only at the end */
+    struct attr attr;    /* what the reply told: size, version, often metadata (ATTR_META) */
+};
+
+struct list_query {
+    const char *prefix;  /* raw key prefix; a directory ends with '/', the root is "" */
+    bool recursive;      /* flat: all keys below the prefix; else one level, deeper ones as directories */
+    const char *cursor;  /* from the page before, or NULL */
+    const char *after;   /* or start behind this full key; NULL; not with cursor */
+    unsigned max;        /* entries wanted at most; 0 = the store's page size */
+};
+
+struct list_entry {
+    char *key;           /* full key, without the trailing '/' of directories */
+    struct attr attr;
+};
+
+struct list_page {
+    struct list_entry *entries;
+    size_t count;
+    char *cursor;        /* NULL on the last page */
+    bool dir_exists;     /* first page: the prefix itself is known to be there (marker, real directory) */
+};
+
+#define LIST_PAGE_INIT ((struct list_page){0})
+#define READ_RES_INIT ((struct read_res){0})
+
+struct put_req {
+    const char *key;
+    const struct source *src;
+    const struct attr *attr; /* kind FILE or SYMLINK, and the metadata to store by attr.known */
+    struct precond precond;
+};
+
+struct patch_range {
+    uint64_t offset, length; /* bytes of src at the same offset go there */
+};
+
+struct patch_req {
+    const char *key;
+    const char *if_match;    /* version that must be there */
+    const struct source *src;
+    const struct patch_range *ranges;
+    size_t n_ranges;
+    uint64_t new_size;       /* truncated or extended (zeros) to this */
+    const struct attr *attr; /* metadata changes by attr.known, or NULL */
+};
+
+struct store_part {
+    unsigned number;         /* from 1 */
+    uint64_t size;
+    char etag[ATTR_VERSION_MAX];
+};
+
+struct upload_req {
+    const char *key;
+    const struct attr *attr; /* as in put_req */
+};
+
+struct sign_req {
+    const char *key;
+    bool write;              /* PUT instead of GET */
+    unsigned expires_s;
+};
+
+struct store_space {
+    uint64_t total, free, avail; /* bytes */
+    uint64_t files, files_free;
+};
+
+struct remove_result {
+    int code; /* 0 or errno of each key */
+};
+
+struct store;
+
+struct store_class {
+    uint32_t abi;      /* STORE_ABI */
+    const char *name;  /* "s3"; the value of backend = */
+    const char *summary;
+    const struct conf_option *options;
+    size_t n_options;
+
+    /* Validates options and prepares; must not wait for a network. `section` has passed conf_check.
+     * Gives a store whose `cls`, `caps`, `limits` and `base_uri` are set. */
+    int (*open)(const struct conf_section *section, struct stats *stats, struct err *err,
+                struct store **ret);
+    void (*close)(struct store *s); /* frees; also closes `next` in wrappers */
+
+    /* Required. */
+    int (*stat)(struct store *s, struct op *op, const char *key, struct attr *ret);
+    int (*list)(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
+    int (*read)(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret);
+
+    /* Optional: NULL = the gate answers -ENOTSUP, or does what is said there. */
+    int (*probe)(struct store *s, struct op *op, struct buf *ret_text); /* default: list one entry */
+    int (*put)(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
+    int (*patch)(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
+    int (*upload_begin)(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);
+    int (*upload_part)(struct store *s, struct op *op, const char *key, const char *id,
+                       const struct source *src, struct store_part *part /* number, size: in */);
+    int (*upload_copy_part)(struct store *s, struct op *op, const char *key, const char *id,
+                            const char *from, const char *from_version, uint64_t offset,
+                            struct store_part *part);
+    int (*upload_finish)(struct store *s, struct op *op, const char *key, const char *id,
+                         const struct store_part *parts, size_t n, const struct precond *pre,
+                         struct attr *ret);
+    int (*upload_abort)(struct store *s, struct op *op, const char *key, const char *id);
+    int (*remove)(struct store *s, struct op *op, const char *key, const char *if_match);
+    int (*remove_many)(struct store *s, struct op *op, const char *const *keys, size_t n,
+                       struct remove_result *results); /* default: remove, one by one */
+    int (*copy)(struct store *s, struct op *op, const char *from, const char *from_version,
+                const char *to, const struct precond *pre, struct attr *ret);
+    /* File: replaces `to` unless no_replace (-EEXIST). Directory: only with CAP_RENAME_DIR; `to` must be
+     * absent or an empty directory. */
+    int (*rename)(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+    /* Changes the stored metadata named by change->known; content stays. `if_match` may be NULL. Also
+     * for directories where the store has something to keep it in. */
+    int (*set_meta)(struct store *s, struct op *op, const char *key, const char *if_match,
+                    const struct attr *change, struct attr *ret);
+    int (*make_dir)(struct store *s, struct op *op, const char *key, const struct attr *attr);
+    int (*remove_dir)(struct store *s, struct op *op, const char *key); /* -ENOTEMPTY */
+    int (*space)(struct store *s, struct op *op, struct store_space *ret);
+    int (*sign)(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url);
+};
+
+struct store {                    /* first member of every class's own struct */
+    const struct store_class *cls;
+    char *key;                    /* configured name; set by the registry */
+    char *base_uri;               /* "s3://bucket/prefix", "file:///dir"; never with credentials */
+    uint32_t caps;
+    struct store_limits limits;
+    struct store *next;           /* the wrapped store, NULL for a class */
+};
+
+/* ---- the gate ---- */
+void store_close(struct store *s); /* NULL ok */
+int store_stat(struct store *s, struct op *op, const char *key, struct attr *ret);
+int store_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
+int store_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret);
+int store_probe(struct store *s, struct op *op, struct buf *ret_text);
+int store_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
+int store_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
+int store_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);
+int store_upload_part(struct store *s, struct op *op, const char *key, const char *id,
+                      const struct source *src, struct store_part *part);
+int store_upload_copy_part(struct store *s, struct op *op, const char *key, const char *id,
+                           const char *from, const char *from_version, uint64_t offset,
+                           struct store_part *part);
+int store_upload_finish(struct store *s, struct op *op, const char *key, const char *id,
+                        const struct store_part *parts, size_t n, const struct precond *pre,
+                        struct attr *ret);
+int store_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
+int store_remove(struct store *s, struct op *op, const char *key, const char *if_match);
+int store_remove_many(struct store *s, struct op *op, const char *const *keys, size_t n,
+                      struct remove_result *results);
+int store_copy(struct store *s, struct op *op, const char *from, const char *from_version,
+               const char *to, const struct precond *pre, struct attr *ret);
+int store_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+int store_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
+                   const struct attr *change, struct attr *ret);
+int store_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
+int store_remove_dir(struct store *s, struct op *op, const char *key);
+int store_space(struct store *s, struct op *op, struct store_space *ret);
+int store_sign(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url);
+
+/* ---- helpers ---- */
+void list_page_done(struct list_page *p);
+struct list_entry *list_page_add(struct list_page *p, const char *key); /* attr is empty */
+void read_res_done(struct read_res *r);
+/* A source over memory (borrowed) or a file descriptor (borrowed, pread). */
+struct source_mem {
+    struct source base;
+    const void *data;
+};
+struct source_fd {
+    struct source base;
+    int fd;
+    uint64_t offset; /* of the source's byte 0 in the file */
+};
+struct source_mem source_mem(const void *data, size_t len);
+struct source_fd source_fd(int fd, uint64_t offset, uint64_t len);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ * store_util.c: the helpers at the end of store.h: listing pages, read results, sources. */
+#include "backends/store.h"
+
+#include "base/cleanup.h"
+#include "base/sys.h"
+
+#include <assert.h>
+
+void list_page_done(struct list_page *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        free(p->entries[i].key);
+        attr_done(&p->entries[i].attr);
+    }
+    free(p->entries);
+    free(p->cursor);
+    *p = LIST_PAGE_INIT;
+}
+
+/* The array grows at the counts 0, 16, 32, 64 ...: its capacity needs no field of its own. */
+struct list_entry *list_page_add(struct list_page *p, const char *key)
+{
+    size_t n = p->count;
+    if (n == 0)
+        p->entries = xrealloc(p->entries, 16 * sizeof(*p->entries));
+    else if (n >= 16 && (n & (n - 1)) == 0)
+        p->entries = xrealloc(p->entries, 2 * n * sizeof(*p->entries));
+    struct list_entry *e = &p->entries[p->count++];
+    *e = (struct list_entry){.key = xstrdup(key)};
+    return e;
+}
+
+void read_res_done(struct read_res *r)
+{
+    attr_done(&r->attr);
+    *r = READ_RES_INIT;
+}
+
+static int mem_read_at(const struct source *s, uint64_t off, void *buf, size_t len)
+{
+    const struct source_mem *m = (const struct source_mem *)s;
+    if (off > s->size || len > s->size - off)
+        return -EINVAL;
+    if (len)
+        memcpy(buf, (const char *)m->data + off, len);
+    return 0;
+}
+
+struct source_mem source_mem(const void *data, size_t len)
+{
+    return (struct source_mem){.base = {.read_at = mem_read_at, .size = len}, .data = data};
+}
+
+static int fd_read_at(const struct source *s, uint64_t off, void *buf, size_t len)
+{
+    const struct source_fd *f = (const struct source_fd *)s;
+    if (off > s->size || len > s->size - off)
+        return -EINVAL;
+    ssize_t n = sys_pread(f->fd, buf, len, f->offset + off);
+    if (n < 0)
+        return (int)n;
+    if ((size_t)n < len)
+        return -EIO; /* the file is shorter than was said */
+    return 0;
+}
+
+struct source_fd source_fd(int fd, uint64_t offset, uint64_t len)
+{
+    assert(fd >= 0);
+    return (struct source_fd){
+        .base = {.read_at = fd_read_at, .size = len}, .fd = fd, .offset = offset};
+}

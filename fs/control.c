@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT
+ * control.c: what quayctl may ask the mount for, over the control socket (base/rpc.h).
+ *   status, keys, health, staged              the reports of report.h
+ *   cache.stats {key?}   cache.clear {key?}   cache.cleanup {key?}   cache.verify {key?}
+ *   sync {key?}          uploads what is staged now
+ *   forget {key, path?, blocks?}              drops what is cached of a path
+ *   probe {key}          asks the store whether it answers
+ *   sign {key, path, write?, expires?}        a signed URL */
+#include "fs/report.h"
+
+#include <string.h>
+
+struct call {
+    struct fs *fs;
+    struct rpc_conn *conn;
+    const json_t *args;
+    const char *key;      /* NULL: all */
+    struct fs_key *k;     /* NULL: all */
+};
+
+struct command {
+    const char *name;
+    int (*run)(struct call *c, struct err *err, json_t **ret);
+    bool needs_key;
+};
+
+static int cmd_status(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    *ret = report_status(c->fs);
+    return 0;
+}
+
+static int cmd_keys(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    *ret = report_keys(c->fs);
+    return 0;
+}
+
+static int cmd_health(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    *ret = report_health(c->fs);
+    return 0;
+}
+
+static int cmd_staged(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    *ret = report_staged(c->fs);
+    return 0;
+}
+
+static int cmd_cache_stats(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    *ret = report_cache_stats(c->fs, c->key);
+    return 0;
+}
+
+static json_t *freed(uint64_t bytes, uint64_t files)
+{
+    return json_pack("{s:I, s:I}", "bytes", (json_int_t)bytes, "files", (json_int_t)files);
+}
+
+static int cmd_cache_clear(struct call *c, struct err *err, json_t **ret)
+{
+    uint64_t bytes = 0;
+    uint64_t files = 0;
+    int rc = cache_clear(c->fs->cache, c->key, &bytes, &files);
+    if (rc < 0)
+        return err_set(err, -rc, "cannot clear the cache: %s", strerror(-rc));
+    for (size_t n = 0; n < c->fs->n_keys; n++) {
+        struct fs_key *k = &c->fs->keys[n];
+        if (k->volume && (!c->k || c->k == k))
+            volume_forget(k->volume, NULL, false);
+    }
+    *ret = freed(bytes, files);
+    return 0;
+}
+
+static int cmd_cache_cleanup(struct call *c, struct err *err, json_t **ret)
+{
+    uint64_t bytes = 0;
+    uint64_t files = 0;
+    uint64_t ttl = c->fs->settings.cache.ttl_ms;
+    int rc = cache_cleanup(c->fs->cache, c->key, ttl, &bytes, &files);
+    if (rc < 0)
+        return err_set(err, -rc, "cannot clean up the cache: %s", strerror(-rc));
+    *ret = freed(bytes, files);
+    return 0;
+}
+
+static int verify_progress(void *arg, uint64_t done, uint64_t total)
+{
+    struct rpc_conn *conn = arg;
+    return !rpc_progress(conn, json_pack("{s:I, s:I}", "done", (json_int_t)done, "total",
+                                         (json_int_t)total));
+}
+
+static int cmd_cache_verify(struct call *c, struct err *err, json_t **ret)
+{
+    uint64_t checked = 0;
+    uint64_t bad = 0;
+    int rc = cache_verify(c->fs->cache, c->key, verify_progress, c->conn, &checked, &bad);
+    if (rc < 0)
+        return err_set(err, -rc, "cannot verify the cache: %s", strerror(-rc));
+    *ret = json_pack("{s:I, s:I}", "checked", (json_int_t)checked, "bad", (json_int_t)bad);
+    return 0;
+}
+
+static int cmd_sync(struct call *c, struct err *err, json_t **ret)
+{
+    for (size_t n = 0; n < c->fs->n_keys; n++) {
+        struct fs_key *k = &c->fs->keys[n];
+        struct op op;
+        if (!k->volume || (c->k && c->k != k))
+            continue;
+        op_init(&op, "sync", 0);
+        int rc = volume_sync(k->volume, &op);
+        if (rc < 0) {
+            *err = op.err;
+            return err_prefix(err, "%s", k->name);
+        }
+    }
+    *ret = json_true();
+    return 0;
+}
+
+static int cmd_forget(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    const char *path = json_string_value(json_object_get(c->args, "path"));
+    volume_forget(c->k->volume, path, json_is_true(json_object_get(c->args, "blocks")));
+    *ret = json_true();
+    return 0;
+}
+
+static int cmd_probe(struct call *c, struct err *err, json_t **ret)
+{
+    struct op op;
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    op_init(&op, "probe", 30000);
+    int rc = store_probe(volume_store(c->k->volume), &op, &text);
+    if (rc < 0) {
+        *err = op.err;
+        return rc;
+    }
+    *ret = json_string(buf_str(&text));
+    return 0;
+}
+
+static int cmd_sign(struct call *c, struct err *err, json_t **ret)
+{
+    struct op op;
+    CLEANUP_BUF struct buf url = BUF_INIT;
+    const json_t *expires = json_object_get(c->args, "expires");
+    struct sign_req req = {.key = json_string_value(json_object_get(c->args, "path")),
+                           .write = json_is_true(json_object_get(c->args, "write")),
+                           .expires_s = expires ? (unsigned)json_integer_value(expires) : 3600};
+    op_init(&op, "sign", 30000);
+    if (!req.key)
+        return err_set(err, EINVAL, "sign needs a path");
+    int rc = store_sign(volume_store(c->k->volume), &op, &req, &url);
+    if (rc == -ENOTSUP)
+        return err_set(err, ENOTSUP, "Signed URL generation not supported by this backend");
+    if (rc < 0) {
+        *err = op.err;
+        return rc;
+    }
+    *ret = json_string(buf_str(&url));
+    return 0;
+}
+
+static const struct command commands[] = {
+    {"status", cmd_status, false},
+    {"keys", cmd_keys, false},
+    {"health", cmd_health, false},
+    {"staged", cmd_staged, false},
+    {"cache.stats", cmd_cache_stats, false},
+    {"cache.clear", cmd_cache_clear, false},
+    {"cache.cleanup", cmd_cache_cleanup, false},
+    {"cache.verify", cmd_cache_verify, false},
+    {"sync", cmd_sync, false},
+    {"forget", cmd_forget, true},
+    {"probe", cmd_probe, true},
+    {"sign", cmd_sign, true},
+};
+
+static int find_key(struct call *c, const struct command *cmd, struct err *err)
+{
+    if (!c->key && cmd->needs_key)
+        return err_set(err, EINVAL, "%s needs a key", cmd->name);
+    if (!c->key)
+        return 0;
+    c->k = fs_key_find(c->fs, c->key);
+    if (!c->k)
+        return err_set(err, ENOENT, "No storage backend registered for key: '%s'", c->key);
+    if (!c->k->volume && cmd->needs_key)
+        return err_set(err, EIO, "key '%s' is not available: %s", c->key, c->k->error);
+    return 0;
+}
+
+static int on_call(void *arg, struct rpc_conn *conn, const char *cmd, const json_t *args,
+                   struct err *err, json_t **ret)
+{
+    struct call c = {.fs = arg, .conn = conn, .args = args};
+    c.key = json_string_value(json_object_get(args, "key"));
+    for (size_t n = 0; n < ARRAY_LEN(commands); n++) {
+        if (strcmp(commands[n].name, cmd) != 0)
+            continue;
+        int rc = find_key(&c, &commands[n], err);
+        return rc < 0 ? rc : commands[n].run(&c, err, ret);
+    }
+    return err_set(err, ENOSYS, "this quayfs does not know '%s': is quayctl newer?", cmd);
+}
+
+int fs_control_start(struct fs *fs, struct err *err)
+{
+    return rpc_serve(fs->settings.control, on_call, fs, err, &fs->control);
+}

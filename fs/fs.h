@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ * fs.h: the mounted file system: its keys, inode table and session.
+ *
+ * One struct fs per process, made by main.c and handed to every FUSE callback as user data. Keys are
+ * fixed after start-up (a key whose store failed to open stays as a directory that answers EIO).
+ * The control directory `.load` is a key like others, over the local spool; `.quay` is virtual (view.h).
+ * Threads: everything here is read-only after fs_start but the inode table (its own lock). */
+#ifndef QUAY_FS_FS_H
+#define QUAY_FS_FS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include "base/cleanup.h"
+#include "base/rpc.h"
+#include "base/settings.h"
+#include "base/stats.h"
+#include "cache/volume.h"
+#include "fs/inode.h"
+
+#define FS_LOAD_DIR ".load"
+#define FS_QUAY_DIR ".quay"
+
+struct fs_key {
+    char *name;
+    struct volume *volume;   /* NULL: it failed to open */
+    char *error;             /* why, or NULL */
+    char *backend;           /* class name, for health */
+    bool control;            /* .load: never cached by the kernel */
+};
+
+struct fs {
+    struct conf *conf;
+    struct settings settings;
+    struct stats *stats;
+    struct cache *cache;
+    struct fs_key *keys;
+    size_t n_keys;
+    struct inode_table *inodes;
+    struct fuse_session *session;
+    char *mountpoint;
+    char *config_path;       /* "" when there is none */
+    struct rpc_server *control;
+    struct timespec started;
+    atomic_bool splice;      /* reply by descriptor */
+    struct {
+        struct lock lock;
+        char last[512];
+        uint64_t last_ns;
+        unsigned repeated;
+    } log; /* one line for a failure that repeats */
+};
+
+/* keys.c: opens cache, stores and volumes. A failing store is logged and kept as an error key
+ * (settings.strict: fails). */
+int fs_keys_open(struct fs *fs, struct err *err);
+/* Flushes and closes all; returns the number of files that stay staged. */
+int fs_keys_close(struct fs *fs);
+struct fs_key *fs_key_find(struct fs *fs, const char *name);
+
+/* control.c */
+int fs_control_start(struct fs *fs, struct err *err);
+
+/* mount.c: the session. */
+extern const struct fuse_lowlevel_ops fs_ops;
+int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err);
+int fs_loop(struct fs *fs);     /* until unmounted or signalled; 0 or -errno */
+void fs_unmount(struct fs *fs);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ * handle.c: see handle.h. */
+#include "fs/handle.h"
+
+#include "base/buf.h"
+
+struct handle *handle_new(void)
+{
+    struct handle *h = xcalloc(1, sizeof(*h));
+    h->refs = 1;
+    lock_init(&h->dir_lock, LOCK_RANK_LEAF, "directory handle");
+    cond_init(&h->dir_cond);
+    return h;
+}
+
+struct handle *handle_borrow(struct inode_table *t, struct inode *i)
+{
+    return inode_first_handle(t, i);
+}
+
+void handle_release(struct inode_table *t, struct handle *h)
+{
+    if (!h || !inode_drop_handle(t, h))
+        return;
+    if (h->file)
+        vfile_release(h->file);
+    if (h->dir)
+        volume_closedir(h->dir);
+    buf_done(&h->text);
+    cond_done(&h->dir_cond);
+    lock_done(&h->dir_lock);
+    free(h);
+}

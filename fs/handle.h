@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ * handle.h: what fi->fh points to: an open file, directory or view.
+ *
+ * Made by open/create/opendir, freed by release. A file handle is also listed at its inode, so that a
+ * getattr or setattr that comes without a handle reaches a file that has no path any more; such a
+ * borrower takes a reference (handle_borrow) for as long as it uses the file.
+ * Threads: `file` is used concurrently; `dir` under its lock, one reader at a time. */
+#ifndef QUAY_FS_HANDLE_H
+#define QUAY_FS_HANDLE_H
+
+#include "base/buf.h"
+#include "cache/volume.h"
+#include "fs/inode.h"
+
+struct fs;
+
+struct handle {
+    struct inode *inode;    /* referenced */
+    struct handle *next;    /* at the inode */
+    struct vfile *file;     /* an open object */
+    struct volume_dir *dir; /* an open directory of a key */
+    struct buf text;        /* an open view file: its content, frozen at open */
+    unsigned refs;          /* 1 for the open itself + borrowers; under the inode table's lock */
+    bool busy;              /* dir: a readdir is running; under dir_lock */
+    struct lock dir_lock;
+    struct cond dir_cond;
+};
+
+struct handle *handle_new(void);
+/* Any open file of an unlinked inode, referenced; NULL when there is none. */
+struct handle *handle_borrow(struct inode_table *t, struct inode *i);
+/* Gives back a reference; the last one closes (may wait for running reads, so: on a worker). */
+void handle_release(struct inode_table *t, struct handle *h);
+
+#endif

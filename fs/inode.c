@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT
+ * inode.c: see inode.h. Invariants:
+ *   1. An inode is in the number table while nlookup + refs > 0.
+ *   2. It is in the name table unless it is unlinked (or the root).
+ *   3. A child references its parent, so a path can always be built.
+ *   4. The number of a live inode is not given to another one (probing by +1). */
+#include "fs/inode.h"
+
+#include "base/buf.h"
+#include "base/name.h"
+#include "fs/handle.h"
+#include "fs/fs.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct inode_table {
+    struct lock lock;
+    struct inode **by_ino, **by_name;
+    size_t n_buckets, count;
+    struct inode root;
+};
+
+static uint64_t mix(uint64_t h, const char *s)
+{
+    for (; *s; s++) {
+        h ^= (unsigned char)*s;
+        h *= 0x100000001b3ULL;
+    }
+    return h;
+}
+
+/* The same on every run: FNV-1a over the path from the mount's root. */
+static uint64_t stable_number(const struct inode *parent, const char *name)
+{
+    uint64_t h = mix(parent->ino ^ 0xcbf29ce484222325ULL, name);
+    h ^= h >> 29;
+    h *= 0x9e3779b97f4a7c15ULL;
+    h ^= h >> 32;
+    return h < 16 ? h + 16 : h;
+}
+
+static size_t name_bucket(const struct inode_table *t, const struct inode *parent, const char *name)
+{
+    return (size_t)(mix((uint64_t)(uintptr_t)parent * 0x9e3779b97f4a7c15ULL, name) &
+                    (t->n_buckets - 1));
+}
+
+static size_t ino_bucket(const struct inode_table *t, uint64_t ino)
+{
+    return (size_t)((ino * 0x9e3779b97f4a7c15ULL >> 17) & (t->n_buckets - 1));
+}
+
+struct inode_table *inode_table_new(void)
+{
+    struct inode_table *t = xcalloc(1, sizeof(*t));
+    lock_init(&t->lock, LOCK_RANK_INODE, "inode table");
+    t->n_buckets = 1024;
+    t->by_ino = xcalloc(t->n_buckets, sizeof(*t->by_ino));
+    t->by_name = xcalloc(t->n_buckets, sizeof(*t->by_name));
+    t->root.ino = FUSE_ROOT_ID;
+    t->root.kind = INODE_ROOT;
+    t->root.nlookup = 1;
+    t->root.name = xstrdup("");
+    t->root.segment = xstrdup("");
+    t->by_ino[ino_bucket(t, FUSE_ROOT_ID)] = &t->root;
+    t->count = 1;
+    return t;
+}
+
+static void inode_destroy(struct inode *i)
+{
+    free(i->name);
+    free(i->segment);
+    free(i);
+}
+
+void inode_table_free(struct inode_table *t)
+{
+    if (!t)
+        return;
+    for (size_t b = 0; b < t->n_buckets; b++) {
+        struct inode *next;
+        for (struct inode *i = t->by_ino[b]; i; i = next) {
+            next = i->next_ino;
+            if (i != &t->root)
+                inode_destroy(i);
+        }
+    }
+    free(t->root.name);
+    free(t->root.segment);
+    free(t->by_ino);
+    free(t->by_name);
+    lock_done(&t->lock);
+    free(t);
+}
+
+struct inode *inode_root(struct inode_table *t)
+{
+    return &t->root;
+}
+
+static struct inode *find_ino(struct inode_table *t, uint64_t ino)
+{
+    struct inode *i = t->by_ino[ino_bucket(t, ino)];
+    while (i && i->ino != ino)
+        i = i->next_ino;
+    return i;
+}
+
+static struct inode *find_name(struct inode_table *t, struct inode *parent, const char *name)
+{
+    struct inode *i = t->by_name[name_bucket(t, parent, name)];
+    while (i && (i->parent != parent || strcmp(i->name, name) != 0))
+        i = i->next_name;
+    return i;
+}
+
+static void link_name(struct inode_table *t, struct inode *i)
+{
+    struct inode **b = &t->by_name[name_bucket(t, i->parent, i->name)];
+    i->next_name = *b;
+    *b = i;
+}
+
+static void unlink_name(struct inode_table *t, struct inode *i)
+{
+    struct inode **p = &t->by_name[name_bucket(t, i->parent, i->name)];
+    while (*p != i) {
+        assert(*p);
+        p = &(*p)->next_name;
+    }
+    *p = i->next_name;
+    i->next_name = NULL;
+}
+
+static void unlink_ino(struct inode_table *t, struct inode *i)
+{
+    struct inode **p = &t->by_ino[ino_bucket(t, i->ino)];
+    while (*p != i) {
+        assert(*p);
+        p = &(*p)->next_ino;
+    }
+    *p = i->next_ino;
+}
+
+/* Doubles both tables; chains stay short with a million inodes. */
+static void grow(struct inode_table *t)
+{
+    if (t->count < t->n_buckets * 2)
+        return;
+    struct inode **old = t->by_ino;
+    size_t n_old = t->n_buckets;
+    free(t->by_name);
+    t->n_buckets *= 4;
+    t->by_ino = xcalloc(t->n_buckets, sizeof(*t->by_ino));
+    t->by_name = xcalloc(t->n_buckets, sizeof(*t->by_name));
+    for (size_t b = 0; b < n_old; b++) {
+        struct inode *next;
+        for (struct inode *i = old[b]; i; i = next) {
+            next = i->next_ino;
+            struct inode **to = &t->by_ino[ino_bucket(t, i->ino)];
+            i->next_ino = *to;
+            *to = i;
+            if (i->parent && !i->unlinked)
+                link_name(t, i);
+        }
+    }
+    free(old);
+}
+
+/* Frees i when nothing holds it, and then its ancestors for whom it was the last child. */
+static void release_locked(struct inode_table *t, struct inode *i)
+{
+    while (i != &t->root && i->nlookup == 0 && i->refs == 0) {
+        struct inode *parent = i->parent;
+        if (!i->unlinked)
+            unlink_name(t, i);
+        unlink_ino(t, i);
+        t->count--;
+        inode_destroy(i);
+        i = parent;
+        assert(i->refs > 0);
+        i->refs--;
+    }
+}
+
+struct inode *inode_by_number(struct inode_table *t, uint64_t ino)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_ino(t, ino);
+    if (i)
+        i->refs++;
+    return i;
+}
+
+void inode_ref(struct inode_table *t, struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    i->refs++;
+}
+
+void inode_unref(struct inode_table *t, struct inode *i)
+{
+    if (!i)
+        return;
+    LOCK_SCOPE(&t->lock);
+    assert(i->refs > 0);
+    i->refs--;
+    release_locked(t, i);
+}
+
+static struct inode *create_locked(struct inode_table *t, struct inode *parent,
+                                   const struct inode_spec *spec)
+{
+    struct inode *i = xcalloc(1, sizeof(*i));
+    i->ino = stable_number(parent, spec->name);
+    while (find_ino(t, i->ino))
+        i->ino++;
+    i->kind = spec->kind;
+    i->key = spec->key;
+    i->view = spec->view;
+    i->parent = parent;
+    parent->refs++;
+    i->name = xstrdup(spec->name);
+    i->segment = xstrdup(spec->segment);
+    i->shadow = spec->shadow;
+    struct inode **b = &t->by_ino[ino_bucket(t, i->ino)];
+    i->next_ino = *b;
+    *b = i;
+    link_name(t, i);
+    t->count++;
+    grow(t);
+    return i;
+}
+
+struct inode *inode_enter(struct inode_table *t, struct inode *parent, const struct inode_spec *spec)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_name(t, parent, spec->name);
+    if (!i)
+        i = create_locked(t, parent, spec);
+    i->nlookup++;
+    i->refs++;
+    return i;
+}
+
+void inode_forget(struct inode_table *t, uint64_t ino, uint64_t nlookup)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_ino(t, ino);
+    if (!i || i == &t->root)
+        return;
+    i->nlookup -= nlookup < i->nlookup ? nlookup : i->nlookup;
+    release_locked(t, i);
+}
+
+uint64_t inode_guess(struct inode_table *t, struct inode *parent, const char *name)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_name(t, parent, name);
+    return i ? i->ino : stable_number(parent, name);
+}
+
+static char *path_locked(struct inode *i, const char *child)
+{
+    size_t len = child ? strlen(child) + 1 : 0;
+    for (struct inode *p = i; p->kind == INODE_OBJECT; p = p->parent) {
+        if (p->unlinked)
+            return NULL;
+        len += strlen(p->segment) + 1;
+    }
+    if (len == 0)
+        return xstrdup("");
+    char *path = xmalloc(len);
+    char *end = path + len - 1;
+    *end = '\0';
+    if (child) {
+        end -= strlen(child);
+        memcpy(end, child, strlen(child));
+    }
+    for (struct inode *p = i; p->kind == INODE_OBJECT; p = p->parent) {
+        if (child)
+            *--end = '/';
+        size_t n = strlen(p->segment);
+        end -= n;
+        memcpy(end, p->segment, n);
+        child = p->segment;
+    }
+    assert(end == path);
+    return path;
+}
+
+char *inode_path(struct inode_table *t, struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    return path_locked(i, NULL);
+}
+
+char *inode_child_path(struct inode_table *t, struct inode *i, const char *segment)
+{
+    LOCK_SCOPE(&t->lock);
+    return path_locked(i, segment);
+}
+
+static void unlinked_locked(struct inode_table *t, struct inode *i)
+{
+    unlink_name(t, i);
+    i->unlinked = true;
+    release_locked(t, i);
+}
+
+void inode_unlinked(struct inode_table *t, struct inode *parent, const char *name)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_name(t, parent, name);
+    if (i)
+        unlinked_locked(t, i);
+}
+
+void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
+                   const char *new_name, const char *new_segment, bool shadow)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_name(t, from, name);
+    struct inode *old = find_name(t, to, new_name);
+    if (old == i)
+        return;
+    if (old)
+        unlinked_locked(t, old);
+    if (!i)
+        return;
+    unlink_name(t, i);
+    struct inode *old_parent = i->parent;
+    i->parent = to;
+    to->refs++;
+    free(i->name);
+    free(i->segment);
+    i->name = xstrdup(new_name);
+    i->segment = xstrdup(new_segment);
+    i->shadow = shadow;
+    link_name(t, i);
+    assert(old_parent->refs > 0);
+    old_parent->refs--;
+    release_locked(t, old_parent);
+}
+
+void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h)
+{
+    LOCK_SCOPE(&t->lock);
+    i->refs++;
+    h->inode = i;
+    h->next = i->handles;
+    i->handles = h;
+}
+
+struct handle *inode_first_handle(struct inode_table *t, struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    struct handle *h = i->handles;
+    while (h && (!h->file || h->refs == 0))
+        h = h->next;
+    if (h)
+        h->refs++;
+    return h;
+}
+
+bool inode_drop_handle(struct inode_table *t, struct handle *h)
+{
+    LOCK_SCOPE(&t->lock);
+    assert(h->refs > 0);
+    if (--h->refs > 0)
+        return false;
+    struct inode *i = h->inode;
+    if (!i)
+        return true;
+    struct handle **p = &i->handles;
+    while (*p != h) {
+        assert(*p);
+        p = &(*p)->next;
+    }
+    *p = h->next;
+    h->inode = NULL;
+    i->refs--;
+    release_locked(t, i);
+    return true;
+}
+
+size_t inode_count(struct inode_table *t)
+{
+    LOCK_SCOPE(&t->lock);
+    return t->count;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ * inode.h: what the kernel knows by number: a tree of names under keys and views.
+ *
+ * An inode is found by number (every request) or by parent and name (lookup). Its object path is built
+ * from its ancestors, so a directory rename moves everything below it. Numbers are derived from key and
+ * path, so they are the same after a remount, and never shared by two live inodes.
+ *
+ * Lifetime: nlookup (the kernel's count) + refs (children, open handles, running requests). Freed when
+ * both are 0. An unlinked inode keeps its number but has no path.
+ * Threads: one lock (LOCK_RANK_INODE) inside; no I/O under it. Ownership: inode_ref/unref. */
+#ifndef QUAY_FS_INODE_H
+#define QUAY_FS_INODE_H
+
+#include "base/lock.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fs_key;
+struct handle;
+
+enum inode_kind {
+    INODE_ROOT = 1,
+    INODE_VIEW_DIR,  /* .quay */
+    INODE_VIEW_FILE, /* a file in it: `view` says which */
+    INODE_KEY,       /* the directory of a key */
+    INODE_OBJECT     /* anything below */
+};
+
+struct inode {
+    uint64_t ino;
+    enum inode_kind kind;
+    struct fs_key *key;      /* INODE_KEY, INODE_OBJECT */
+    int view;
+    struct inode *parent;    /* referenced; NULL for the root */
+    char *name;              /* as shown */
+    char *segment;           /* as in the object key */
+    bool shadow;             /* a directory beside an object of the same name */
+    bool unlinked;
+    uint64_t nlookup;
+    unsigned refs;
+    struct handle *handles;  /* open files, for requests that come without one */
+    struct inode *next_ino, *next_name; /* hash chains */
+};
+
+struct inode_table;
+
+struct inode_table *inode_table_new(void);
+void inode_table_free(struct inode_table *t);
+
+struct inode *inode_root(struct inode_table *t);                   /* borrowed */
+struct inode *inode_by_number(struct inode_table *t, uint64_t ino); /* referenced; NULL if unknown */
+void inode_ref(struct inode_table *t, struct inode *i);
+void inode_unref(struct inode_table *t, struct inode *i);          /* NULL ok */
+
+struct inode_spec {
+    enum inode_kind kind;
+    struct fs_key *key;
+    int view;
+    const char *name, *segment;
+    bool shadow;
+};
+/* The inode of that name below parent, made if needed, with nlookup and refs each raised by one. */
+struct inode *inode_enter(struct inode_table *t, struct inode *parent, const struct inode_spec *spec);
+void inode_forget(struct inode_table *t, uint64_t ino, uint64_t nlookup);
+
+/* The number inode_enter would give, for readdir without lookup. */
+uint64_t inode_guess(struct inode_table *t, struct inode *parent, const char *name);
+
+/* Object path of i (malloc'd, "" for the key's root), or NULL when it (or an ancestor) is unlinked. */
+char *inode_path(struct inode_table *t, struct inode *i);
+/* Path of a child segment of directory i. */
+char *inode_child_path(struct inode_table *t, struct inode *i, const char *segment);
+
+void inode_unlinked(struct inode_table *t, struct inode *parent, const char *name);
+void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
+                   const char *new_name, const char *new_segment, bool shadow);
+
+/* Open handles of an inode (for getattr and setattr without a handle). */
+void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h);
+struct handle *inode_first_handle(struct inode_table *t, struct inode *i); /* an open file, referenced */
+/* Drops a reference of a handle; true when it was the last (it is then off the inode). */
+bool inode_drop_handle(struct inode_table *t, struct handle *h);
+size_t inode_count(struct inode_table *t);
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT
+ * main.c: quayfs from start to end, in order: options, configuration (errors before any fork), fork,
+ * stores and cache, mount, tell the parent, serve, unmount, store what is staged. No thread exists before
+ * the fork. */
+#include "base/clock.h"
+#include "base/sys.h"
+#include "backends/http.h"
+#include "fs/fs.h"
+#include "fs/options.h"
+
+#include <libgen.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static int fail(const struct err *err, int status)
+{
+    log_error("quayfs", "%s", err_text(err));
+    return status;
+}
+
+static struct conf *conf_for_directory(const char *dir)
+{
+    CLEANUP_FREE char *copy = xstrdup(dir);
+    const char *name = basename(copy);
+    if (*name == '.' || *name == '/')
+        name = "data";
+    struct conf *c = conf_new(dir);
+    struct conf_section *s = conf_add_section(c, "store", name);
+    conf_set(s, "backend", "local");
+    conf_set(s, "base_path", dir);
+    return c;
+}
+
+/* Reads and checks everything that can be checked without touching a store. */
+static int load_config(struct fs *fs, const struct options *o, struct err *err)
+{
+    int rc = 0;
+    if (o->local_dir) {
+        fs->conf = conf_for_directory(o->local_dir);
+    } else {
+        rc = settings_find_file(o->config, err, &fs->config_path);
+        if (rc == 0)
+            rc = conf_load(fs->config_path, err, &fs->conf);
+    }
+    if (rc == 0)
+        rc = conf_apply_env(fs->conf, o->env ? o->env : getenv("QUAYFS_ENV"), err);
+    if (rc == 0)
+        rc = options_apply(o, fs->conf, err);
+    if (rc == 0)
+        rc = settings_load(fs->conf, err, &fs->settings);
+    if (rc < 0)
+        return rc;
+    size_t stores = 0;
+    CONF_EACH (fs->conf, s) {
+        const struct store_class *cls;
+        if (strcmp(s->kind, "store") != 0)
+            continue;
+        stores++;
+        rc = registry_check(fs->conf, s, err, &cls);
+        if (rc < 0)
+            return rc;
+    }
+    if (stores == 0)
+        return err_set(err, EINVAL, "%s: no [store NAME] section: nothing to mount",
+                       fs->config_path ? fs->config_path : "(no configuration)");
+    return 0;
+}
+
+static int check_mountpoint(struct fs *fs, const char *path, struct err *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 && errno == ENOTCONN)
+        return err_set(err, ENOTCONN, "%s: a mount there has lost its process; run fusermount3 -u %s",
+                       path, path);
+    if (stat(path, &st) != 0)
+        return err_set(err, errno, "mountpoint %s: %s", path, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, ENOTDIR, "mountpoint %s is not a directory", path);
+    fs->mountpoint = realpath(path, NULL);
+    return fs->mountpoint ? 0 : err_set(err, errno, "mountpoint %s: %s", path, strerror(errno));
+}
+
+/* Forks; the child goes on with the pipe's write end in *ret_ready, the parent waits for its word. */
+static int daemonise(int *ret_ready)
+{
+    int p[2];
+    if (pipe(p) != 0)
+        return -errno;
+    pid_t pid = fork();
+    if (pid < 0)
+        return -errno;
+    if (pid > 0) {
+        char word = 1;
+        close(p[1]);
+        ssize_t n = read(p[0], &word, 1);
+        int status = 1;
+        if (n == 1 && word == 0)
+            _exit(0);
+        if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) != 0)
+            _exit(WEXITSTATUS(status));
+        _exit(1);
+    }
+    close(p[0]);
+    (void)setsid();
+    *ret_ready = p[1];
+    return 0;
+}
+
+/* The mount works: the parent may return to the shell, our own streams go away. */
+static void tell_ready(struct fs *fs, int ready)
+{
+    if (ready < 0)
+        return;
+    const char *file = fs->settings.log_file;
+    if (log_open("quayfs", file ? LOG_SINK_FILE : LOG_SINK_SYSLOG, file) < 0)
+        log_warn("quayfs", "cannot open log_file = %s", file ? file : "");
+    (void)!chdir("/");
+    CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0) {
+        (void)dup2(null, 0);
+        (void)dup2(null, 1);
+        (void)dup2(null, 2);
+    }
+    char word = 0;
+    (void)!write(ready, &word, 1);
+    close(ready);
+}
+
+static void add_fuse_args(const struct options *o, struct fuse_args *args)
+{
+    fuse_opt_add_arg(args, "quayfs");
+    fuse_opt_add_arg(args, "-ofsname=quayfs,subtype=quayfs,default_permissions,nosuid,nodev");
+    for (size_t i = 0; i < o->n_fuse; i++) {
+        CLEANUP_FREE char *a = xasprintf("-o%s", o->fuse[i]);
+        fuse_opt_add_arg(args, a);
+    }
+}
+
+static int serve(struct fs *fs, const struct options *o, int ready, struct err *err)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    int rc = fs_keys_open(fs, err);
+    if (rc == 0)
+        rc = fs_control_start(fs, err);
+    add_fuse_args(o, &args);
+    if (rc == 0)
+        rc = fs_mount(fs, &args, err);
+    fuse_opt_free_args(&args);
+    if (rc < 0)
+        return rc;
+    log_info("quayfs", "%zu keys on %s", fs->n_keys, fs->mountpoint);
+    tell_ready(fs, ready);
+    rc = fs_loop(fs);
+    return rc < 0 ? err_set(err, -rc, "the FUSE session ended: %s", strerror(-rc)) : 0;
+}
+
+static int run(struct fs *fs, const struct options *o)
+{
+    struct err err = ERR_INIT;
+    int ready = -1;
+    int rc = o->foreground ? 0 : daemonise(&ready);
+    if (rc < 0)
+        return fail(&(struct err){.code = -rc}, 1);
+    http_global_init();
+    fs->stats = stats_new();
+    fs->inodes = inode_table_new();
+    fs->started = clock_wall();
+    lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
+    rc = serve(fs, o, ready, &err);
+    int status = rc < 0 ? fail(&err, 1) : 0;
+    rpc_stop(fs->control);
+    fs_unmount(fs);
+    if (fs->cache && fs_keys_close(fs) > 0 && status == 0)
+        status = 3;
+    inode_table_free(fs->inodes);
+    stats_free(fs->stats);
+    lock_done(&fs->log.lock);
+    return status;
+}
+
+static int start(struct fs *fs, const struct options *o)
+{
+    struct err err = ERR_INIT;
+    if (load_config(fs, o, &err) < 0)
+        return fail(&err, 2);
+    if (o->check) {
+        printf("%s: no errors\n", fs->config_path ? fs->config_path : o->local_dir);
+        return 0;
+    }
+    if (check_mountpoint(fs, o->mountpoint, &err) < 0)
+        return fail(&err, 1);
+    log_set_level(o->debug ? LOG_LEVEL_DEBUG : fs->settings.log_level);
+    return run(fs, o);
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    struct err err = ERR_INIT;
+    struct fs fs = {0};
+    int status;
+    (void)log_open("quayfs", LOG_SINK_STDERR, NULL);
+    sys_init_faults();
+    if (options_parse(argc, argv, &err, &o) < 0) {
+        status = fail(&err, 2);
+    } else if (o.help) {
+        options_help();
+        status = 0;
+    } else if (o.version) {
+        printf("quayfs %s (libfuse %s)\n", QUAY_VERSION, fuse_pkgversion());
+        status = 0;
+    } else {
+        status = start(&fs, &o);
+    }
+    conf_free(fs.conf);
+    settings_done(&fs.settings);
+    free(fs.mountpoint);
+    free(fs.config_path);
+    options_done(&o);
+    return status;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ * mount.c: the FUSE session: the table of callbacks, what is negotiated with the kernel, the loop. */
+#include "base/clock.h"
+#include "fs/ops.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+
+static void on_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct fs *fs = userdata;
+    const unsigned wanted = FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
+                            FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ASYNC_READ |
+                            FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
+                            FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO;
+    conn->want |= conn->capable & wanted;
+    conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE);
+    conn->want |= conn->capable & FUSE_CAP_READDIRPLUS_AUTO;
+    conn->max_background = 128;
+    conn->congestion_threshold = 96;
+    conn->max_readahead = 1 << 20;
+    conn->time_gran = 1;
+    atomic_store(&fs->splice, (conn->capable & FUSE_CAP_SPLICE_WRITE) != 0);
+}
+
+const struct fuse_lowlevel_ops fs_ops = {
+    .init = on_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .statfs = op_statfs,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .releasedir = op_releasedir,
+    .fsyncdir = op_fsyncdir,
+    .open = op_open,
+    .create = op_create,
+    .read = op_read,
+    .release = op_release,
+    .write = op_write,
+    .flush = op_flush,
+    .fsync = op_fsync,
+    .fallocate = op_fallocate,
+    .mkdir = op_mkdir,
+    .rmdir = op_rmdir,
+    .unlink = op_unlink,
+    .rename = op_rename,
+    .symlink = op_symlink,
+    .readlink = op_readlink,
+    .link = op_link,
+    .mknod = op_mknod,
+    .getxattr = op_getxattr,
+    .setxattr = op_setxattr,
+    .listxattr = op_listxattr,
+    .removexattr = op_removexattr,
+};
+
+/* The kernel reads ahead 128 KiB at most unless its device entry says otherwise; where we may write it
+ * (root), larger requests mean fewer of them. The device number is taken from mountinfo: a stat of the
+ * mountpoint would ask ourselves before anybody answers. */
+static void raise_read_ahead(const char *mountpoint)
+{
+    CLEANUP_FILE FILE *f = fopen("/proc/self/mountinfo", "re");
+    char line[8192];
+    while (f && fgets(line, sizeof(line), f)) {
+        unsigned major;
+        unsigned minor;
+        char where[4096];
+        if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &major, &minor, where) != 3 ||
+            strcmp(where, mountpoint) != 0)
+            continue;
+        char path[96];
+        snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major, minor);
+        CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "1024", 4) != 4)
+            log_debug("fs", "read-ahead stays at the kernel's default: %s", strerror(errno));
+    }
+}
+
+int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
+{
+    fs->session = fuse_session_new(args, &fs_ops, sizeof(fs_ops), fs);
+    if (!fs->session)
+        return err_set(err, EINVAL, "unknown mount option: see quayfs --help");
+    if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
+        fuse_session_destroy(fs->session);
+        fs->session = NULL;
+        return err_set(err, EIO, "cannot mount on %s: is /dev/fuse there, fuse3 installed, and the "
+                                 "directory not yet a mount?", fs->mountpoint);
+    }
+    raise_read_ahead(fs->mountpoint);
+    return 0;
+}
+
+int fs_loop(struct fs *fs)
+{
+    struct fuse_loop_config *cfg = fuse_loop_cfg_create();
+    if (fuse_set_signal_handlers(fs->session) != 0)
+        log_warn("fs", "cannot set signal handlers");
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    fuse_loop_cfg_set_max_threads(cfg, 8);
+    fuse_loop_cfg_set_clone_fd(cfg, 0);
+    int rc = fuse_session_loop_mt(fs->session, cfg);
+    fuse_loop_cfg_destroy(cfg);
+    fuse_remove_signal_handlers(fs->session);
+    return rc < 0 ? rc : 0; /* a positive value is the signal that ended it: an ordinary end */
+}
+
+void fs_unmount(struct fs *fs)
+{
+    if (!fs->session)
+        return;
+    fuse_session_unmount(fs->session);
+    fuse_session_destroy(fs->session);
+    fs->session = NULL;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ * op_file.c: open, create, read, release.
+ *
+ * A read never holds a thread while it waits: vfile_read() calls read_done() when the bytes are there,
+ * from whichever thread brought them. Bytes that are in a cache file are spliced, not copied. */
+#include "base/name.h"
+#include "fs/ops.h"
+#include "fs/request.h"
+#include "fs/view.h"
+
+#include <string.h>
+
+static unsigned wanted_flags(int flags)
+{
+    unsigned f = 0;
+    int access = flags & O_ACCMODE;
+    if (access == O_RDONLY || access == O_RDWR)
+        f |= VFILE_READ;
+    if (access == O_WRONLY || access == O_RDWR)
+        f |= VFILE_WRITE;
+    if (flags & O_TRUNC)
+        f |= VFILE_TRUNC;
+    if (flags & O_APPEND)
+        f |= VFILE_APPEND;
+    if (flags & O_EXCL)
+        f |= VFILE_EXCL;
+    if (flags & O_DIRECT)
+        f |= VFILE_DIRECT;
+    return f;
+}
+
+static void set_open_flags(struct request *r, bool keep)
+{
+    if (r->inode->key->control || r->fi.flags & O_DIRECT)
+        r->fi.direct_io = 1;
+    r->fi.keep_cache = keep && !r->fi.direct_io;
+    /* A handle that cannot write has nothing to flush at close. */
+    r->fi.noflush = (r->fi.flags & O_ACCMODE) == O_RDONLY;
+}
+
+static void attach(struct request *r, struct inode *i, struct vfile *file)
+{
+    r->handle = handle_new();
+    r->handle->file = file;
+    inode_add_handle(r->fs->inodes, i, r->handle);
+    r->fi.fh = (uint64_t)(uintptr_t)r->handle;
+}
+
+static void do_open(struct request *r)
+{
+    CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    struct vfile_open how = {.flags = wanted_flags(r->fi.flags) & ~(unsigned)VFILE_EXCL};
+    struct vfile *file = NULL;
+    bool keep = false;
+    int rc = -ENOENT;
+    if (path)
+        rc = volume_open_file(request_volume(r), &r->op, path, &how, &file, &a, &keep);
+    if (rc < 0) {
+        request_reply_err(r, rc);
+        return;
+    }
+    set_open_flags(r, keep);
+    attach(r, r->inode, file);
+    /* Another version: what the kernel knows of size and times is old (attributes only: no page lock
+     * is taken, so this is safe inside the open). */
+    if (!keep && r->fs->session)
+        (void)fuse_lowlevel_notify_inval_inode(r->fs->session, r->inode->ino, -1, 0);
+    request_reply_open(r);
+}
+
+static void open_view(struct request *r)
+{
+    if ((r->fi.flags & O_ACCMODE) != O_RDONLY) {
+        request_reply_err(r, -EACCES);
+        return;
+    }
+    r->handle = handle_new();
+    view_render(r->fs, r->inode->view, &r->handle->text);
+    r->fi.fh = (uint64_t)(uintptr_t)r->handle;
+    r->fi.direct_io = 1; /* its size is known only now */
+    request_reply_open(r);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct request *r = request_new(req, "open", ino, do_open);
+    if (!r)
+        return;
+    r->fi = *fi;
+    if (r->inode->kind == INODE_VIEW_FILE)
+        open_view(r);
+    else
+        request_submit(r, 0);
+}
+
+static void do_create(struct request *r)
+{
+    CLEANUP_FREE char *path = NULL;
+    CLEANUP_FREE char *segment = NULL;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    const struct fuse_ctx *ctx = fuse_req_ctx(r->req);
+    struct vfile_open how = {.flags = wanted_flags(r->fi.flags) | VFILE_CREATE,
+                             .mode = (mode_t)r->number & 07777,
+                             .uid = ctx->uid,
+                             .gid = ctx->gid};
+    struct vfile *file = NULL;
+    bool keep = false;
+    bool shadow = false;
+    int rc = request_child(r, r->inode, r->name, &path, &segment, &shadow);
+    if (rc == 0 && shadow)
+        rc = -EISDIR;
+    if (rc == 0)
+        rc = volume_open_file(request_volume(r), &r->op, path, &how, &file, &a, &keep);
+    if (rc < 0) {
+        request_reply_err(r, rc);
+        return;
+    }
+    struct inode_spec spec = {
+        .kind = INODE_OBJECT, .key = r->inode->key, .name = r->name, .segment = segment};
+    struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
+    attach(r, i, file);
+    set_open_flags(r, false);
+    request_reply_create(r, i, &a);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *fi)
+{
+    struct request *r = request_new(req, "create", parent, do_create);
+    if (!r)
+        return;
+    r->fi = *fi;
+    r->name = xstrdup(name);
+    r->number = mode & ~fuse_req_ctx(req)->umask;
+    request_submit(r, 0);
+}
+
+struct read_request {
+    struct read_call call;
+    fuse_req_t req;
+    struct fs *fs;
+    struct inode *inode;
+    struct handle *handle;
+};
+
+static void log_read_failure(struct read_request *rr)
+{
+    CLEANUP_FREE char *path = inode_path(rr->fs->inodes, rr->inode);
+    fs_log_failure(rr->fs, "read", rr->inode->key->name, path ? path : "(deleted)", rr->call.error,
+                   &rr->call.err);
+}
+
+static void reply_pieces(struct read_request *rr)
+{
+    size_t n = rr->call.n_pieces;
+    bool spliceable = atomic_load(&rr->fs->splice);
+    CLEANUP_FREE struct fuse_bufvec *bv = xcalloc(1, sizeof(*bv) + n * sizeof(struct fuse_buf));
+    bv->count = n;
+    for (size_t k = 0; k < n; k++) {
+        const struct read_piece *p = &rr->call.pieces[k];
+        struct fuse_buf *b = &bv->buf[k];
+        b->size = p->length;
+        if (p->mem) {
+            b->mem = (void *)(uintptr_t)p->mem;
+            continue;
+        }
+        b->flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+        b->fd = p->fd;
+        b->pos = (off_t)p->fd_offset;
+    }
+    fuse_reply_data(rr->req, bv, spliceable ? FUSE_BUF_SPLICE_MOVE : FUSE_BUF_NO_SPLICE);
+}
+
+static void read_done(struct read_call *call)
+{
+    struct read_request *rr = (struct read_request *)(void *)call;
+    if (call->error) {
+        log_read_failure(rr);
+        fuse_reply_err(rr->req, fs_errno(call->error));
+    } else if (call->n_pieces == 1 && call->pieces[0].mem) {
+        fuse_reply_buf(rr->req, call->pieces[0].mem, call->pieces[0].length);
+    } else if (call->n_pieces == 0) {
+        fuse_reply_buf(rr->req, NULL, 0);
+    } else {
+        reply_pieces(rr);
+    }
+    inode_unref(rr->fs->inodes, rr->inode);
+    free(rr);
+}
+
+static void read_text(fuse_req_t req, const struct handle *h, size_t size, off_t off)
+{
+    size_t at = (uint64_t)off < h->text.len ? (size_t)off : h->text.len;
+    size_t n = h->text.len - at < size ? h->text.len - at : size;
+    fuse_reply_buf(req, buf_str(&h->text) + at, n);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    if (!h->file) {
+        read_text(req, h, size, off);
+        return;
+    }
+    struct fs *fs = fs_of(req);
+    struct read_request *rr = xcalloc(1, sizeof(*rr));
+    rr->call.offset = (uint64_t)off;
+    rr->call.length = size;
+    rr->call.done = read_done;
+    rr->req = req;
+    rr->fs = fs;
+    rr->handle = h;
+    rr->inode = h->inode;
+    inode_ref(fs->inodes, h->inode);
+    vfile_read(h->file, &rr->call);
+}
+
+static void do_release(struct request *r)
+{
+    struct handle *h = r->handle;
+    fuse_req_interrupt_func(r->req, NULL, NULL);
+    fuse_reply_err(r->req, 0);
+    handle_release(r->fs->inodes, h);
+    request_free(r);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct request *r = request_new(req, "release", ino, do_release);
+    if (!r)
+        return;
+    r->handle = (struct handle *)(uintptr_t)fi->fh;
+    if (r->inode->key)
+        request_submit(r, 1);
+    else
+        do_release(r);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT
+ * op_write.c: write, flush, fsync, fallocate. Writes go to the staging file through a worker (base bytes
+ * may have to be fetched); flush and fsync return when the store has the bytes (write = through) or
+ * when they are safe on the local disk (write = back). */
+#include "fs/ops.h"
+#include "fs/request.h"
+
+#include <string.h>
+
+static void do_write(struct request *r)
+{
+    ssize_t n = vfile_write(r->handle->file, &r->op, (uint64_t)r->off, r->data, r->size);
+    if (n < 0)
+        request_reply_err(r, (int)n);
+    else
+        request_reply_write(r, (size_t)n);
+}
+
+static struct request *file_request(fuse_req_t req, const char *name, fuse_ino_t ino,
+                                    struct fuse_file_info *fi, void (*run)(struct request *))
+{
+    struct request *r = request_new(req, name, ino, run);
+    if (!r)
+        return NULL;
+    r->handle = (struct handle *)(uintptr_t)fi->fh;
+    if (!r->handle->file) {
+        request_reply_err(r, -EBADF);
+        return NULL;
+    }
+    return r;
+}
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
+              struct fuse_file_info *fi)
+{
+    struct request *r = file_request(req, "write", ino, fi, do_write);
+    if (!r)
+        return;
+    r->data = xmalloc(size ? size : 1);
+    memcpy(r->data, data, size);
+    r->size = size;
+    r->off = off;
+    request_submit(r, 0);
+}
+
+static void do_flush(struct request *r)
+{
+    request_reply_err(r, vfile_flush(r->handle->file, &r->op));
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+    if (!h->file) {
+        fuse_reply_err(req, 0);
+        return;
+    }
+    struct request *r = file_request(req, "close", ino, fi, do_flush);
+    if (r)
+        request_submit(r, 0);
+}
+
+static void do_fsync(struct request *r)
+{
+    request_reply_err(r, vfile_fsync(r->handle->file, &r->op));
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync;
+    struct request *r = file_request(req, "fsync", ino, fi, do_fsync);
+    if (r)
+        request_submit(r, 0);
+}
+
+static void do_fallocate(struct request *r)
+{
+    request_reply_err(r, vfile_fallocate(r->handle->file, &r->op, (int)r->number, (uint64_t)r->off,
+                                         r->size));
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+                  struct fuse_file_info *fi)
+{
+    struct request *r = file_request(req, "fallocate", ino, fi, do_fallocate);
+    if (!r)
+        return;
+    r->number = (unsigned)mode;
+    r->off = off;
+    r->size = (size_t)len;
+    request_submit(r, 0);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ * report.h: the daemon's state as JSON, for .quay/ and for quayctl. New references; never NULL. */
+#ifndef QUAY_FS_REPORT_H
+#define QUAY_FS_REPORT_H
+
+#include "fs/fs.h"
+
+/* {"size_mb":..,"file_count":..,"bytes":..,..., "keys":{..}} of all keys, or of one. */
+json_t *report_cache_stats(struct fs *fs, const char *key);
+/* {"ok":true,"keys":{"lake":{"state":"ok","last_error":..}}} */
+json_t *report_health(struct fs *fs);
+/* [{"key":..,"path":..,"bytes":..,"attempts":..,"last_error":..}] */
+json_t *report_staged(struct fs *fs);
+/* [{"name":..,"backend":..,"base_uri":..,"state":..}] */
+json_t *report_keys(struct fs *fs);
+/* {"version":..,"pid":..,"mountpoint":..,"config":..,"cache_dir":..,"keys":[..],"staged":[..]} */
+json_t *report_status(struct fs *fs);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT
+ * request.h: one FUSE request on its way through a worker, and the replies.
+ *
+ * A handler never waits: it copies its arguments into a struct request and submits it to the pool of the
+ * key. The worker runs `run`, which ends with exactly one request_reply_*; that call frees the request.
+ *     struct request *r = request_new(req, "mkdir", parent, do_mkdir);
+ *     r->name = xstrdup(name); request_submit(r);
+ * An interrupt (SIGINT on a stuck process) sets op.cancelled; the store call then ends with EINTR.
+ * Logging: request_reply_err() is the one place that logs a failure of a mount operation: one line with
+ * key, path, operation and the server's own words; repeats within 5 s are counted, not printed. */
+#ifndef QUAY_FS_REQUEST_H
+#define QUAY_FS_REQUEST_H
+
+#include "fs/fs.h"
+#include "fs/handle.h"
+
+struct request {
+    struct pool_job job;
+    fuse_req_t req;
+    struct fs *fs;
+    struct op op;
+    void (*run)(struct request *r);
+    struct inode *inode;          /* referenced; the subject, or the parent directory */
+    struct inode *inode2;         /* rename: the new parent */
+    struct handle *handle;        /* borrowed from fi, which outlives the request */
+    struct fuse_file_info fi;
+    char *name, *name2;           /* as the kernel gave them */
+    void *data;                   /* owned copy of payload */
+    size_t size;
+    off_t off;
+    uint64_t number;              /* flags, mode ... of the operation */
+    struct attr change;
+    bool plus;
+};
+
+struct fs *fs_of(fuse_req_t req);
+/* NULL when the inode is not known: ENOENT (ESTALE) was replied. */
+struct request *request_new(fuse_req_t req, const char *name, fuse_ino_t ino,
+                            void (*run)(struct request *));
+void request_submit(struct request *r, unsigned priority);
+struct volume *request_volume(struct request *r); /* NULL: the key failed to open, err filled */
+
+void request_reply_err(struct request *r, int error /* 0 or -errno */);
+void request_reply_entry(struct request *r, struct inode *i /* its reference is taken */,
+                         const struct attr *a);
+void request_reply_create(struct request *r, struct inode *i, const struct attr *a);
+void request_reply_attr(struct request *r, struct inode *i, const struct attr *a);
+void request_reply_open(struct request *r);
+void request_reply_buf(struct request *r, const void *data, size_t size);
+void request_reply_write(struct request *r, size_t n);
+void request_free(struct request *r); /* after a reply made otherwise */
+
+/* Name -> segment of a child of directory i; resolves shortened names by listing. 0 or -errno. */
+int request_segment(struct request *r, struct inode *dir, const char *name, char **ret_segment,
+                    bool *ret_shadow);
+/* Child path and stat flags for (inode, name). */
+int request_child(struct request *r, struct inode *dir, const char *name, char **ret_path,
+                  char **ret_segment, bool *ret_shadow);
+
+void fs_fill_stat(const struct inode *i, uint64_t ino, const struct attr *a, struct stat *st);
+double fs_valid_s(struct fs_key *key, const char *path);
+void fs_log_failure(struct fs *fs, const char *op, const char *key, const char *path, int error,
+                    const struct err *err);
+int fs_errno(int error); /* 0 or -errno -> positive errno that a user may see */
+
+#endif

@@ -224,7 +224,8 @@ static bool get_xattrs(json_t *o, struct attr *a)
         return false;
     const char *key;
     json_t *v;
-    json_object_foreach (all, key, v) {
+    json_object_foreach(all, key, v)
+    {
         CLEANUP_BUF struct buf name = BUF_INIT, value = BUF_INIT;
         if (!url_decode(&name, key, strlen(key)) || !json_is_string(v) ||
             !base64_decode(&value, json_string_value(v), json_string_length(v)))
@@ -236,7 +237,8 @@ static bool get_xattrs(json_t *o, struct attr *a)
 
 bool attr_from_json(const char *text, struct attr *ret)
 {
-    __attribute__((cleanup(json_cleanup_))) json_t *o = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    __attribute__((cleanup(json_cleanup_))) json_t *o =
+        json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     int64_t kind = 0, known = 0, size = 0, mode = 0, uid = 0, gid = 0;
 

@@ -15,8 +15,8 @@
  *   truncate=N      read: only N bytes arrive, then EIO (retry=safe unless said)
  *   version=TEXT    the attributes returned carry this version
  * Without nth, every and after a rule is for every matching call. All rules that are due act: first
- * the latencies, then the first failure. Counting is per rule and atomic: with several threads it is
- * open which of them is the Nth. */
+ * the latencies, then the first failure. Counting is per rule and atomic: with several threads it
+ * is open which of them is the Nth. */
 #include "backends/registry.h"
 #include "backends/wrap.h"
 

@@ -23,11 +23,15 @@ static const struct store_class *const classes[] = {&local_class, &memory_class,
 static const struct {
     const char *name, *cls;
 } aliases[] = {
-    {"file", "local"}, {"s3a", "s3"}, {"s3n", "s3"}, {"mem", "memory"},
+    {"file", "local"},
+    {"s3a", "s3"},
+    {"s3n", "s3"},
+    {"mem", "memory"},
 };
 
 const struct conf_option registry_common_options[] = {
-    {.name = "backend", .type = CONF_STRING,
+    {.name = "backend",
+     .type = CONF_STRING,
      .help = "Class of the store: local, memory, s3 (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
@@ -36,33 +40,68 @@ const struct conf_option registry_common_options[] = {
     {.name = "protocol", .type = CONF_STRING, .help = "With backend = fsspec: s3, file, memory"},
     {.name = "read_only", .type = CONF_BOOL, .def = "no", .help = "Refuse every change"},
     {.name = "readonly", .type = CONF_BOOL, .alias = "read_only", .help = "Same as read_only"},
-    {.name = "timeout", .type = CONF_DURATION, .def = "30s",
+    {.name = "timeout",
+     .type = CONF_DURATION,
+     .def = "30s",
      .help = "A request without progress for this long has failed"},
-    {.name = "retries", .type = CONF_INT, .def = "3", .min = 0, .max = 100,
+    {.name = "retries",
+     .type = CONF_INT,
+     .def = "3",
+     .min = 0,
+     .max = 100,
      .help = "How often a failed request is repeated"},
-    {.name = "max_retries", .type = CONF_INT, .alias = "retries", .min = 0, .max = 100,
+    {.name = "max_retries",
+     .type = CONF_INT,
+     .alias = "retries",
+     .min = 0,
+     .max = 100,
      .help = "Same as retries"},
-    {.name = "retry_delay", .type = CONF_DURATION, .def = "1s",
+    {.name = "retry_delay",
+     .type = CONF_DURATION,
+     .def = "1s",
      .help = "Wait before the first repetition; doubled each time, at random below that"},
     {.name = "max_retry_delay", .type = CONF_DURATION, .def = "20s", .help = "Longest such wait"},
-    {.name = "fault", .type = CONF_STRING, .help = "Tests: failures to inject, see backends/fault.c"},
-    {.name = "write", .type = CONF_ENUM, .def = "through", .values = "through|back",
+    {.name = "fault",
+     .type = CONF_STRING,
+     .help = "Tests: failures to inject, see backends/fault.c"},
+    {.name = "write",
+     .type = CONF_ENUM,
+     .def = "through",
+     .values = "through|back",
      .help = "close() waits for the store, or for the local journal"},
-    {.name = "offline", .type = CONF_ENUM, .def = "serve", .values = "serve|fail",
+    {.name = "offline",
+     .type = CONF_ENUM,
+     .def = "serve",
+     .values = "serve|fail",
      .help = "While the store cannot be reached: what is cached is served, or an error"},
     {.name = "cache.enabled", .type = CONF_BOOL, .def = "yes", .help = "Keep blocks on disk"},
-    {.name = "cache_enabled", .type = CONF_BOOL, .alias = "cache.enabled",
+    {.name = "cache_enabled",
+     .type = CONF_BOOL,
+     .alias = "cache.enabled",
      .help = "Same as cache.enabled"},
-    {.name = "cache.ttl", .type = CONF_DURATION, .def = "5s",
+    {.name = "cache.ttl",
+     .type = CONF_DURATION,
+     .def = "5s",
      .help = "How long attributes and listings are believed; 0 = for ever"},
-    {.name = "ttl_seconds", .type = CONF_DURATION, .alias = "cache.ttl", .help = "Same as cache.ttl"},
-    {.name = "cache_expiry_hours", .type = CONF_HOURS, .alias = "cache.ttl",
+    {.name = "ttl_seconds",
+     .type = CONF_DURATION,
+     .alias = "cache.ttl",
+     .help = "Same as cache.ttl"},
+    {.name = "cache_expiry_hours",
+     .type = CONF_HOURS,
+     .alias = "cache.ttl",
      .help = "cache.ttl in hours"},
-    {.name = "cache.max_size", .type = CONF_SIZE, .def = "0",
+    {.name = "cache.max_size",
+     .type = CONF_SIZE,
+     .def = "0",
      .help = "Most that this store may take of the cache; 0 = no limit of its own"},
-    {.name = "max_cache_size_mb", .type = CONF_MEGABYTES, .alias = "cache.max_size",
+    {.name = "max_cache_size_mb",
+     .type = CONF_MEGABYTES,
+     .alias = "cache.max_size",
      .help = "cache.max_size in MiB"},
-    {.name = "cache.verify", .type = CONF_BOOL, .def = "yes",
+    {.name = "cache.verify",
+     .type = CONF_BOOL,
+     .def = "yes",
      .help = "Check blocks read from the cache for the first time"},
 };
 const size_t registry_n_common_options = ARRAY_LEN(registry_common_options);
@@ -118,6 +157,16 @@ static char *uri_scheme(const struct conf_section *s)
     return end ? xstrndup(uri, (size_t)(end - uri)) : xstrdup("local");
 }
 
+/* How the section spells what chooses its class, for the line of an error; NULL: it does not. */
+static const char *place_of(const struct conf_section *s)
+{
+    static const char *const places[] = {"backend", "backend_type", "type", "uri"};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        if (raw_one(s, places[i]))
+            return places[i];
+    return NULL;
+}
+
 /* The name under which to look for the class and for [scheme NAME]: malloc'd in *ret. */
 static int class_name(const struct conf_section *s, struct err *err, char **ret)
 {
@@ -126,12 +175,13 @@ static int class_name(const struct conf_section *s, struct err *err, char **ret)
     if (backend && strcasecmp(backend, "fsspec") == 0) {
         other = raw_one(s, "protocol");
         if (!other)
-            return conf_error(s, "backend", err, EINVAL, "backend_type = %s needs 'protocol'", backend);
+            return conf_error(s, place_of(s), err, EINVAL, "backend_type = %s needs 'protocol'",
+                              backend);
     } else if (backend && strcasecmp(backend, "obstore") == 0) {
         other = raw_one(s, "scheme");
         if (!other && !scheme)
-            return conf_error(s, "backend", err, EINVAL, "backend_type = %s needs 'scheme' or 'uri'",
-                              backend);
+            return conf_error(s, place_of(s), err, EINVAL,
+                              "backend_type = %s needs 'scheme' or 'uri'", backend);
     } else {
         other = backend;
     }
@@ -156,12 +206,8 @@ static const char *nearest_class(const char *name)
 
 static int unknown_class(const struct conf_section *s, const char *name, struct err *err)
 {
-    static const char *const places[] = {"backend", "backend_type", "type", "uri"};
-    const char *near = nearest_class(name), *place = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(places) && !place; i++)
-        if (raw_one(s, places[i]))
-            place = places[i];
-    return conf_error(s, place, err, EINVAL, "Unknown backend type: %s%s%s%s", name,
+    const char *near = nearest_class(name);
+    return conf_error(s, place_of(s), err, EINVAL, "Unknown backend type: %s%s%s%s", name,
                       near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
@@ -197,8 +243,8 @@ static bool is_set(const struct conf_section *s, const char *name)
     size_t stem = n > 5 && strcmp(name + n - 5, "_file") == 0 ? n - 5 : n;
     for (size_t i = 0; i < s->n_pairs; i++) {
         const char *p = s->pairs[i].name;
-        if (strcmp(p, name) == 0 || (strncmp(p, name, stem) == 0 &&
-                                     (p[stem] == '\0' || strcmp(p + stem, "_file") == 0)))
+        if (strcmp(p, name) == 0 ||
+            (strncmp(p, name, stem) == 0 && (p[stem] == '\0' || strcmp(p + stem, "_file") == 0)))
             return true;
     }
     return false;
@@ -272,8 +318,8 @@ static int check_uri(const struct conf *conf, const struct conf_section *s, cons
     const struct store_class *of_uri;
     int r = find_class(conf, s, uri_name, err, &of_uri);
     if (r == 0 && of_uri != cls)
-        r = conf_error(s, "uri", err, EINVAL, "uri = %s://... is of backend '%s', not '%s'", uri_name,
-                       of_uri->name, cls->name);
+        r = conf_error(s, "uri", err, EINVAL, "uri = %s://... is of backend '%s', not '%s'",
+                       uri_name, of_uri->name, cls->name);
     return r;
 }
 
@@ -307,8 +353,8 @@ int registry_check(const struct conf *conf, struct conf_section *section, struct
 
 static bool is_complete(const struct store_class *cls)
 {
-    return cls->abi == STORE_ABI && cls->name && cls->open && cls->close && cls->stat && cls->list &&
-           cls->read;
+    return cls->abi == STORE_ABI && cls->name && cls->open && cls->close && cls->stat &&
+           cls->list && cls->read;
 }
 
 /* Puts the wrappers around an opened class. Takes `s`. */

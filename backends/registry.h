@@ -2,19 +2,22 @@
  * registry.h: the table of classes, and how a [store NAME] section becomes an opened, wrapped store.
  *
  *     r = registry_open(conf, section, stats, &err, &store);   // class, then retry and metrics around it
- * Stack, outermost first: metrics -> retry -> (fault) -> class.
+ * Stack, outermost first: (metrics, with stats) -> (readonly) -> retry -> (fault) -> class.
  *
- * Which class: `backend` (alias backend_type, type); else the scheme of `uri` (s3:// gs:// file:// ...,
- * also [scheme NAME]); neither: -EINVAL "Configuration must specify 'backend_type'". Unknown:
- * "Unknown backend type: X" and the nearest name. Names obstore and fsspec are accepted as in
- * requirements.md 0.30-0.33.
+ * Which class: `backend` (alias backend_type, type); else the scheme of `uri` (s3:// file:// ..., also
+ * [scheme NAME]); neither: -EINVAL "Configuration must specify 'backend_type'". Unknown:
+ * "Unknown backend type: X" and the nearest name. backend = obstore takes the class of `scheme` (else of
+ * the uri), backend = fsspec that of `protocol`.
+ * [scheme NAME] has `backend` (default: the class NAME) and options that are defaults for stores whose
+ * uri or backend has that name; the store's own win. registry_check merges them into the section, and
+ * rewrites NAME:// to the class's own scheme. Every [scheme] is checked, also those that nobody uses.
  *
  * Options that every store takes (registry_common_options): backend, uri, read_only, timeout, retries,
  * retry_delay, max_retry_delay, fault, and the cache.* policy read by the cache (cache.ttl,
  * cache.enabled, write, offline, ...).
  *
  * `fault` (tests): "op=read,nth=3,errno=EIO; op=put,latency=30ms; op=read,truncate=100;
- * op=stat,every=10,errno=EBUSY,retry=safe" see backends/fault.c.
+ * op=stat,every=10,errno=EBUSY,retry=safe; key=a*,op=remove,errno=EIO,lost=yes": see backends/fault.c.
  *
  * Threads: opening is done by one thread. Errors carry FILE:LINE. */
 #ifndef QUAY_BACKENDS_REGISTRY_H
@@ -52,8 +55,8 @@ struct retry_options {
     unsigned retries;         /* after the first try; default 3 */
     uint64_t delay_ms;        /* base, doubled each time, full jitter; default 1000 */
     uint64_t max_delay_ms;    /* default 20000 */
-    uint64_t timeout_ms;      /* for each attempt, becomes op->deadline where that is later; default 30000
-                                 without progress, see http.h */
+    uint64_t timeout_ms;      /* for each attempt of a request without payload, becomes op->deadline where
+                                 that is later; default 30000. Transfers: without progress, see http.h */
 };
 struct store *store_wrap_retry(struct store *next, const struct retry_options *o);
 struct store *store_wrap_metrics(struct store *next, struct stats *stats);

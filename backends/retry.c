@@ -11,15 +11,15 @@
  * second try could meet the first one's result. The caller gets the error with ERR_RETRY_UNKNOWN,
  * stats, and compares. Nothing is repeated after op_cancel().
  *
- * A repeated read begins again at the start: on_data is then called with a smaller so_far. The bytes
- * are of one version where read_req.version is set, so those consumed before stay right.
+ * A repeated read begins again at the start: on_data is then called with a smaller so_far. The
+ * bytes are of one version where read_req.version is set, so those consumed before stay right.
  *
  * Waiting: random in [0, delay * 2^n], at most max_delay, at least the server's Retry-After. A wait
  * that would pass op->deadline_ns is not begun; the last error is returned at once.
  * A throttled request (-EBUSY) that stays so becomes -EIO. Texts end with "(after N attempts)".
  *
- * timeout_ms limits each attempt of the requests without payload; transfers are limited by progress,
- * in the HTTP client. */
+ * timeout_ms limits each attempt of the requests without payload; transfers are limited by
+ * progress, in the HTTP client. */
 #include "backends/registry.h"
 #include "backends/wrap.h"
 
@@ -186,9 +186,8 @@ static int repeat_removals(struct retry *w, struct op *op, struct call *c)
     for (unsigned tries = 1; n > 0 && tries <= w->o.retries; tries++) {
         if (!wait_for_next(w, op, tries))
             break;
-        struct call again = {.kind = STORE_OP_REMOVE_MANY,
-                             .key = keys[0],
-                             .u.remove_many = {keys, n, results}};
+        struct call again = {
+            .kind = STORE_OP_REMOVE_MANY, .key = keys[0], .u.remove_many = {keys, n, results}};
         if (attempt(w, op, &again) == 0)
             merge_results(c, index, results, n);
         n = failed_keys(c, keys, index);

@@ -63,8 +63,8 @@ static int check_key(struct store *s, struct op *op, const char *key, enum key_k
     if (key[0] == '/')
         return err_set(&op->err, EINVAL, "%s: a key does not begin with '/'", key);
     if (s->limits.key_max && len > s->limits.key_max)
-        return err_set(&op->err, ENAMETOOLONG, "%.64s...: key of %zu bytes, %s stores up to %zu", key,
-                       len, s->cls->name, s->limits.key_max);
+        return err_set(&op->err, ENAMETOOLONG, "%.64s...: key of %zu bytes, %s stores up to %zu",
+                       key, len, s->cls->name, s->limits.key_max);
     if (kind == KEY_OBJECT && (len == 0 || key[len - 1] == '/'))
         return err_set(&op->err, EISDIR, "'%s' is a directory", key);
     if (kind == KEY_BELOW && len == 0)
@@ -78,7 +78,8 @@ static int check_write(struct store *s, struct op *op, uint32_t cap, bool slot, 
     if (!(s->caps & CAP_WRITE))
         return err_set(&op->err, EROFS, "store '%s' is read-only", store_name(s));
     if (!slot || (s->caps & cap) != cap)
-        return err_set(&op->err, ENOTSUP, "%s is not supported by backend '%s'", verb, s->cls->name);
+        return err_set(&op->err, ENOTSUP, "%s is not supported by backend '%s'", verb,
+                       s->cls->name);
     return 0;
 }
 
@@ -89,7 +90,8 @@ static int check_precond(struct store *s, struct op *op, const struct precond *p
     if (pre->if_match && pre->if_absent)
         return err_set(&op->err, EINVAL, "if_match and if_absent exclude each other");
     if (!(s->caps & CAP_IF_MATCH))
-        return err_set(&op->err, ENOTSUP, "store '%s' does not honour preconditions", store_name(s));
+        return err_set(&op->err, ENOTSUP, "store '%s' does not honour preconditions",
+                       store_name(s));
     return 0;
 }
 
@@ -294,7 +296,8 @@ static int remove_one_by_one(struct store *s, struct op *op, const char *const *
         if (r < 0)
             return r;
         err_clear(&op->err);
-        results[i].code = -s->cls->remove(s, op, keys[i], NULL);
+        r = s->cls->remove(s, op, keys[i], NULL);
+        results[i].code = r == -EPERM ? EACCES : -r;
     }
     return 0;
 }
@@ -397,7 +400,8 @@ int store_upload_begin(struct store *s, struct op *op, const struct upload_req *
     return gate_leave(s, op, "upload_begin", q.key, r);
 }
 
-static int check_part(struct store *s, struct op *op, const char *key, const struct store_part *part)
+static int check_part(struct store *s, struct op *op, const char *key,
+                      const struct store_part *part)
 {
     int r = check_key(s, op, key, KEY_OBJECT);
     if (r < 0)

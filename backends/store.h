@@ -16,6 +16,8 @@
  *     -EIO the store failed, -EBUSY throttled (429, SlowDown; the retry wrapper ends it as EIO),
  *     -ESTALE the version is not the expected one, -EEXIST if_absent and present, -ENOTSUP missing
  *     operation, -EROFS read-only, -ENOSPC, -ENOTDIR, -EISDIR, -ENOTEMPTY, -ENAMETOOLONG, -EINTR.
+ *     Removing what is not there: 0 or -ENOENT (S3 does not tell). if_match and nothing there: -ESTALE
+ *     (-ENOENT where the server says so).
  *  3. Ownership: arguments are borrowed until return; a store keeps nothing that it was passed. `ret`
  *     objects are empty on entry and given to the caller: attr_done(), list_page_done(), buf_done().
  *     Data is read into the caller's memory; no slot allocates payload.
@@ -26,7 +28,9 @@
  *     class is ERR_RETRY_UNKNOWN and the caller stats before it repeats.
  *     Success means durable: the server acknowledged it, a local file was fsynced.
  *  6. list is paged, in byte order of the full key (a directory sorts as its name plus '/'), resumable by
- *     cursor. An object "a" and a prefix "a/" are two entries.
+ *     cursor. An object "a" and a prefix "a/" are two entries. A page may be empty and have a cursor. A
+ *     recursive listing has the explicit directories (real ones, markers) too, as ATTR_DIR. A prefix
+ *     below which nothing is gives an empty page, not -ENOENT.
  *  7. Threads: slots of one store run concurrently; close runs alone. They block, and check op_check()
  *     before and while waiting: -EINTR when cancelled.
  *  8. A class does not retry, log above debug, cache, or take policy from anywhere but its options. Those
@@ -210,7 +214,8 @@ struct store_class {
     int (*upload_abort)(struct store *s, struct op *op, const char *key, const char *id);
     int (*remove)(struct store *s, struct op *op, const char *key, const char *if_match);
     int (*remove_many)(struct store *s, struct op *op, const char *const *keys, size_t n,
-                       struct remove_result *results); /* default: remove, one by one */
+                       struct remove_result *results); /* default: remove, one by one. 0: each key has
+                                                          its result; -errno: nothing is known */
     int (*copy)(struct store *s, struct op *op, const char *from, const char *from_version,
                 const char *to, const struct precond *pre, struct attr *ret);
     /* File: replaces `to` unless no_replace (-EEXIST). Directory: only with CAP_RENAME_DIR; `to` must be
@@ -228,7 +233,8 @@ struct store_class {
 
 struct store {                    /* first member of every class's own struct */
     const struct store_class *cls;
-    char *key;                    /* configured name; set by the registry */
+    char *key;                    /* configured name; set by the registry. store_close() frees key and
+                                     base_uri; cls->close sees NULL */
     char *base_uri;               /* "s3://bucket/prefix", "file:///dir"; never with credentials */
     uint32_t caps;
     struct store_limits limits;

@@ -44,19 +44,20 @@ enum store_op store_op_parse(const char *name)
     return STORE_OP_NONE;
 }
 
-#define E(name) {name, #name}
+#define E(name)                                                                                    \
+    {                                                                                              \
+        name, #name                                                                                \
+    }
 static const struct {
     int code;
     const char *name;
 } errnos[] = {
-    {0, "ok"},        {-1, "other"},     E(ENOENT),       E(EACCES),      E(EIO),
-    E(ETIMEDOUT),     E(EHOSTUNREACH),   E(EBUSY),        E(ESTALE),      E(EEXIST),
-    E(ENOTSUP),       E(EROFS),          E(ENOSPC),       E(ENOTDIR),     E(EISDIR),
-    E(ENOTEMPTY),     E(ENAMETOOLONG),   E(EINTR),        E(EINVAL),      E(EFBIG),
-    E(ECONNREFUSED),  E(ECONNRESET),     E(EPROTO),       E(EMSGSIZE),    E(ENOMEM),
-    E(EDQUOT),        E(EAGAIN),         E(EXDEV),        E(ELOOP),       E(EMFILE),
-    E(ENFILE),        E(ENODATA),        E(ERANGE),       E(E2BIG),       E(EUCLEAN),
-    E(ENETUNREACH),
+    {0, "ok"},       {-1, "other"}, E(ENOENT),       E(EACCES),     E(EIO),          E(ETIMEDOUT),
+    E(EHOSTUNREACH), E(EBUSY),      E(ESTALE),       E(EEXIST),     E(ENOTSUP),      E(EROFS),
+    E(ENOSPC),       E(ENOTDIR),    E(EISDIR),       E(ENOTEMPTY),  E(ENAMETOOLONG), E(EINTR),
+    E(EINVAL),       E(EFBIG),      E(ECONNREFUSED), E(ECONNRESET), E(EPROTO),       E(EMSGSIZE),
+    E(ENOMEM),       E(EDQUOT),     E(EAGAIN),       E(EXDEV),      E(ELOOP),        E(EMFILE),
+    E(ENFILE),       E(ENODATA),    E(ERANGE),       E(E2BIG),      E(EUCLEAN),      E(ENETUNREACH),
 };
 #undef E
 _Static_assert(ARRAY_LEN(errnos) <= ERRNO_NAMES, "grow ERRNO_NAMES");
@@ -150,17 +151,16 @@ int wrap_patch(struct store *s, struct op *op, const struct patch_req *req, stru
 
 int wrap_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id)
 {
-    return around(s, op,
-                  (struct call){
-                      .kind = STORE_OP_UPLOAD_BEGIN, .key = req->key, .u.begin = {req, ret_id}});
+    return around(
+        s, op,
+        (struct call){.kind = STORE_OP_UPLOAD_BEGIN, .key = req->key, .u.begin = {req, ret_id}});
 }
 
 int wrap_upload_part(struct store *s, struct op *op, const char *key, const char *id,
                      const struct source *src, struct store_part *part)
 {
-    return around(s, op,
-                  (struct call){
-                      .kind = STORE_OP_UPLOAD_PART, .key = key, .u.part = {id, src, part}});
+    return around(
+        s, op, (struct call){.kind = STORE_OP_UPLOAD_PART, .key = key, .u.part = {id, src, part}});
 }
 
 int wrap_upload_copy_part(struct store *s, struct op *op, const char *key, const char *id,
@@ -185,8 +185,7 @@ int wrap_upload_finish(struct store *s, struct op *op, const char *key, const ch
 
 int wrap_upload_abort(struct store *s, struct op *op, const char *key, const char *id)
 {
-    return around(s, op,
-                  (struct call){.kind = STORE_OP_UPLOAD_ABORT, .key = key, .u.abort = {id}});
+    return around(s, op, (struct call){.kind = STORE_OP_UPLOAD_ABORT, .key = key, .u.abort = {id}});
 }
 
 int wrap_remove(struct store *s, struct op *op, const char *key, const char *if_match)
@@ -207,16 +206,15 @@ int wrap_remove_many(struct store *s, struct op *op, const char *const *keys, si
 int wrap_copy(struct store *s, struct op *op, const char *from, const char *from_version,
               const char *to, const struct precond *pre, struct attr *ret)
 {
-    return around(s, op,
-                  (struct call){
-                      .kind = STORE_OP_COPY, .key = from, .u.copy = {from_version, to, pre, ret}});
+    return around(
+        s, op,
+        (struct call){.kind = STORE_OP_COPY, .key = from, .u.copy = {from_version, to, pre, ret}});
 }
 
 int wrap_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
 {
-    return around(s, op,
-                  (struct call){
-                      .kind = STORE_OP_RENAME, .key = from, .u.rename = {to, no_replace}});
+    return around(
+        s, op, (struct call){.kind = STORE_OP_RENAME, .key = from, .u.rename = {to, no_replace}});
 }
 
 int wrap_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,

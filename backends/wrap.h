@@ -41,8 +41,8 @@ enum store_op {
     STORE_OP_COUNT
 };
 
-const char *store_op_name(enum store_op kind);      /* "upload_part" */
-enum store_op store_op_parse(const char *name);     /* STORE_OP_NONE: no such name */
+const char *store_op_name(enum store_op kind);  /* "upload_part" */
+enum store_op store_op_parse(const char *name); /* STORE_OP_NONE: no such name */
 
 /* "EIO" for a positive errno, "other" for one without a name here; 0 = "ok". The index is dense,
  * below ERRNO_NAMES, for tables of counters. */
@@ -187,12 +187,11 @@ int wrap_sign(struct store *s, struct op *op, const struct sign_req *req, struct
 /* For the initialiser of a wrapper's class. */
 #define WRAP_SLOTS                                                                                 \
     .close = wrap_close, .stat = wrap_stat, .list = wrap_list, .read = wrap_read,                  \
-    .probe = wrap_probe, .put = wrap_put, .patch = wrap_patch,                                     \
-    .upload_begin = wrap_upload_begin, .upload_part = wrap_upload_part,                            \
-    .upload_copy_part = wrap_upload_copy_part, .upload_finish = wrap_upload_finish,                \
-    .upload_abort = wrap_upload_abort, .remove = wrap_remove, .remove_many = wrap_remove_many,     \
-    .copy = wrap_copy, .rename = wrap_rename, .set_meta = wrap_set_meta,                           \
-    .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir, .space = wrap_space,                 \
-    .sign = wrap_sign
+    .probe = wrap_probe, .put = wrap_put, .patch = wrap_patch, .upload_begin = wrap_upload_begin,  \
+    .upload_part = wrap_upload_part, .upload_copy_part = wrap_upload_copy_part,                    \
+    .upload_finish = wrap_upload_finish, .upload_abort = wrap_upload_abort, .remove = wrap_remove, \
+    .remove_many = wrap_remove_many, .copy = wrap_copy, .rename = wrap_rename,                     \
+    .set_meta = wrap_set_meta, .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir,           \
+    .space = wrap_space, .sign = wrap_sign
 
 #endif

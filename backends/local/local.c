@@ -10,13 +10,18 @@
 #include <sys/statvfs.h>
 
 static const struct conf_option local_options[] = {
-    {.name = "base_path", .type = CONF_PATH,
+    {.name = "base_path",
+     .type = CONF_PATH,
      .help = "The directory; default: where the program was started"},
     {.name = "path", .type = CONF_PATH, .alias = "base_path", .help = "Same as base_path"},
     {.name = "root", .type = CONF_PATH, .alias = "base_path", .help = "Same as base_path"},
-    {.name = "create_if_missing", .type = CONF_BOOL, .def = "yes",
+    {.name = "create_if_missing",
+     .type = CONF_BOOL,
+     .def = "yes",
      .help = "Make the directory (and those above it) when it is not there"},
-    {.name = "use_openat2", .type = CONF_BOOL, .def = "yes",
+    {.name = "use_openat2",
+     .type = CONF_BOOL,
+     .def = "yes",
      .help = "no: open paths one component at a time, as on kernels before 5.6"},
 };
 

@@ -30,9 +30,10 @@ int local_remove(struct store *s, struct op *op, const char *key, const char *if
     struct local *l = local_of(s);
     CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
     int r = local_at(l, op, key, &at);
+    if (r == 0)
+        r = local_claim(l, op, key);
     if (r < 0)
         return r;
-    local_claim(l, key);
     r = remove_claimed(l, op, &at, key, if_match);
     local_release(l, key);
     return r;
@@ -78,17 +79,17 @@ static int rename_claimed(struct local *l, struct op *op, const struct local_at 
     return 0;
 }
 
-int local_rename(struct store *s, struct op *op, const char *from, const char *to,
-                 bool no_replace)
+int local_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
 {
     struct local *l = local_of(s);
     CLEANUP_AT struct local_at a = LOCAL_AT_INIT, b = LOCAL_AT_INIT;
     int r = local_at(l, op, from, &a);
     if (r == 0)
         r = local_at(l, op, to, &b);
+    if (r == 0)
+        r = local_claim_both(l, op, from, to);
     if (r < 0)
         return r;
-    local_claim_both(l, from, to);
     r = rename_claimed(l, op, &a, &b, from, to, no_replace);
     local_release_both(l, from, to);
     if (r < 0)

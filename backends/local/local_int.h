@@ -5,12 +5,13 @@
  *  1. A key reaches the file system only through local_at(): its parent is opened below root_fd
  *     without following any symbolic link, and the last component is used with *at() calls that do
  *     not follow one either.
- *  2. An object changes in one rename of a complete, fsynced temporary file (TEMP_PREFIX), except in
- *     local_patch(), which is in place and says so.
- *  3. Changes of one key by this process exclude each other (struct claims): condition and change are
- *     one step for them. Other processes can come between.
- *  4. A version is made of mtime, ctime, size and inode. A change of ours that touches only metadata
- *     is remembered (struct aliases), so that the version from before still means the same content. */
+ *  2. An object changes in one rename of a complete, fsynced temporary file (TEMP_PREFIX), except
+ * in local_patch(), which is in place and says so.
+ *  3. Changes of one key by this process exclude each other (struct claims): condition and change
+ * are one step for them. Other processes can come between.
+ *  4. A version is made of mtime, ctime, size and inode. A change of ours that touches only
+ * metadata is remembered (struct aliases), so that the version from before still means the same
+ * content. */
 #ifndef QUAY_BACKENDS_LOCAL_LOCAL_INT_H
 #define QUAY_BACKENDS_LOCAL_LOCAL_INT_H
 
@@ -55,9 +56,9 @@ static inline struct local *local_of(struct store *s)
 }
 
 /* ---- local_path.c ---- */
-struct local_at {        /* where a key is: `base` in the directory `fd` */
-    int fd;              /* O_PATH */
-    const char *base;    /* within the key; "." for the root */
+struct local_at {     /* where a key is: `base` in the directory `fd` */
+    int fd;           /* O_PATH */
+    const char *base; /* within the key; "." for the root */
 };
 #define LOCAL_AT_INIT ((struct local_at){.fd = -1})
 void local_at_done(struct local_at *at);
@@ -71,10 +72,11 @@ bool local_is_temp(const char *name);
 /* op->err for a system call on key that gave r; maps it to an errno of the contract. */
 int local_fail(struct op *op, int r, const char *what, const char *key);
 
-/* Excludes other changes of a key by this process, for the time of a few system calls. */
-void local_claim(struct local *l, const char *key);
+/* Excludes other changes of a key by this process, for a few system calls or the time of a patch.
+ * 0, or op_check()'s error while waiting. */
+int local_claim(struct local *l, struct op *op, const char *key);
 void local_release(struct local *l, const char *key);
-void local_claim_both(struct local *l, const char *a, const char *b);
+int local_claim_both(struct local *l, struct op *op, const char *a, const char *b);
 void local_release_both(struct local *l, const char *a, const char *b);
 
 /* ---- local_meta.c ---- */
@@ -126,8 +128,7 @@ void temp_sweep(int dir, const char *name);
 
 /* ---- local_dir.c ---- */
 int local_remove(struct store *s, struct op *op, const char *key, const char *if_match);
-int local_rename(struct store *s, struct op *op, const char *from, const char *to,
-                 bool no_replace);
+int local_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
 int local_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
 int local_remove_dir(struct store *s, struct op *op, const char *key);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * local_list.c: listings in byte order of the keys, a directory sorting as its name plus '/'.
  *
- * A page reads each directory it touches completely, keeps the names behind the cursor, sorts them and
- * looks at (lstat) only those it returns. The cursor is the last entry, as it sorts, so a listing goes
- * on correctly whatever was created or removed meanwhile. */
+ * A page reads each directory it touches completely, keeps the names behind the cursor, sorts them
+ * and looks at (lstat) only those it returns. The cursor is the last entry, as it sorts, so a
+ * listing goes on correctly whatever was created or removed meanwhile. */
 #include "backends/local/local_int.h"
 
 #include "base/log.h"
@@ -90,7 +90,8 @@ static bool classify(int fd, const struct dirent *e, bool *is_dir)
 }
 
 /* The wanted names of a directory that begin with `filter`, sorted. Takes fd. */
-static int scan(const struct walk *w, int fd, const char *dir, const char *filter, struct names *ret)
+static int scan(const struct walk *w, int fd, const char *dir, const char *filter,
+                struct names *ret)
 {
     DIR *d = fdopendir(fd);
     if (!d) {
@@ -123,8 +124,8 @@ static int scan(const struct walk *w, int fd, const char *dir, const char *filte
     return r;
 }
 
-/* Adds the entry `full` (as it sorts); `name` is its name without '/'. One that has gone, or has become
- * something else, is left out. */
+/* Adds the entry `full` (as it sorts); `name` is its name without '/'. One that has gone, or has
+ * become something else, is left out. */
 static void emit(struct walk *w, int fd, const char *name, const char *full, bool is_dir)
 {
     struct stat st;
@@ -139,7 +140,8 @@ static void emit(struct walk *w, int fd, const char *name, const char *full, boo
 
 static int list_level(struct walk *w, int fd, const char *dir, const char *filter);
 
-/* One name of a directory: the entry, and in a recursive listing what is below it. 1 = page full. */
+/* One name of a directory: the entry, and in a recursive listing what is below it. 1 = page full.
+ */
 static int list_name(struct walk *w, int fd, const char *dir, char *name)
 {
     size_t len = strlen(name);

@@ -2,10 +2,10 @@
  * local_meta.c: metadata of local files, and their versions.
  *
  * A version must change with every change of content. mtime and size do not suffice: rsync -t and
- * cp -p set mtime back. ctime cannot be set, so it is part of the version; but chmod and rename move
- * it too, and an open file must not become "stale" by them. So a change of metadata that this store
- * makes itself is remembered as "A became B" (aliases, the last ALIASES of them), and A still matches
- * B. A chmod by another program does make a new version: that is the safe side. */
+ * cp -p set mtime back. ctime cannot be set, so it is part of the version; but chmod and rename
+ * move it too, and an open file must not become "stale" by them. So a change of metadata that this
+ * store makes itself is remembered as "A became B" (aliases, the last ALIASES of them), and A still
+ * matches B. A chmod by another program does make a new version: that is the safe side. */
 #include "backends/local/local_int.h"
 
 #include "base/clock.h"
@@ -104,11 +104,9 @@ int local_lstat(struct op *op, const struct local_at *at, const char *key, struc
 
 void local_attr_from_stat(const struct stat *st, struct attr *ret)
 {
-    ret->kind = S_ISDIR(st->st_mode)   ? ATTR_DIR
-                : S_ISLNK(st->st_mode) ? ATTR_SYMLINK
-                                       : ATTR_FILE;
-    ret->known = ATTR_HAS_MODE | ATTR_HAS_UID | ATTR_HAS_GID | ATTR_HAS_MTIME | ATTR_HAS_ATIME |
-                 ATTR_META;
+    ret->kind = S_ISDIR(st->st_mode) ? ATTR_DIR : S_ISLNK(st->st_mode) ? ATTR_SYMLINK : ATTR_FILE;
+    ret->known =
+        ATTR_HAS_MODE | ATTR_HAS_UID | ATTR_HAS_GID | ATTR_HAS_MTIME | ATTR_HAS_ATIME | ATTR_META;
     ret->mode = st->st_mode & 07777;
     ret->uid = st->st_uid;
     ret->gid = st->st_gid;
@@ -120,7 +118,8 @@ void local_attr_from_stat(const struct stat *st, struct attr *ret)
         local_version_text(&v, ret->version);
 }
 
-/* There are no *at() calls for xattrs before Linux 6.13: the directory is named by its descriptor. */
+/* There are no *at() calls for xattrs before Linux 6.13: the directory is named by its descriptor.
+ */
 static void proc_path(const struct local_at *at, char out[300])
 {
     snprintf(out, 300, "/proc/self/fd/%d/%s", at->fd, at->base);
@@ -202,7 +201,8 @@ static int write_owner(struct op *op, const struct local_at *at, const char *key
     gid_t gid = change->known & ATTR_HAS_GID ? change->gid : (gid_t)-1;
     if (uid == (uid_t)-1 && gid == (gid_t)-1)
         return 0;
-    if (fchownat(at->fd, at->base, uid, gid, AT_SYMLINK_NOFOLLOW) == 0 || (lenient && errno == EPERM))
+    if (fchownat(at->fd, at->base, uid, gid, AT_SYMLINK_NOFOLLOW) == 0 ||
+        (lenient && errno == EPERM))
         return 0;
     return local_fail(op, -errno, "set the owner of", key);
 }
@@ -227,8 +227,9 @@ int local_meta_write(struct op *op, const struct local_at *at, const char *key, 
 {
     int r = 0;
     if ((change->known & ATTR_HAS_XATTRS) && (!is_symlink || change->n_xattrs))
-        r = is_symlink ? err_set(&op->err, ENOTSUP, "%s: a symbolic link has no user attributes", key)
-                       : write_xattrs(op, at, key, change); /* before a mode that may forbid it */
+        r = is_symlink
+                ? err_set(&op->err, ENOTSUP, "%s: a symbolic link has no user attributes", key)
+                : write_xattrs(op, at, key, change); /* before a mode that may forbid it */
     if (r == 0)
         r = write_owner(op, at, key, change, lenient); /* before the mode: it clears set-uid bits */
     if (r == 0 && (change->known & ATTR_HAS_MODE) && !is_symlink &&
@@ -267,9 +268,10 @@ int local_set_meta(struct store *s, struct op *op, const char *key, const char *
     struct local *l = local_of(s);
     CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
     int r = local_at(l, op, key, &at);
+    if (r == 0)
+        r = local_claim(l, op, key);
     if (r < 0)
         return r;
-    local_claim(l, key);
     r = set_meta_claimed(l, op, &at, key, if_match, change, ret);
     local_release(l, key);
     return r;

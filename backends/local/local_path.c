@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * local_path.c: from keys to places below the root directory, and nowhere else.
  *
- * The kernel resolves with openat2(RESOLVE_BENEATH | NO_MAGICLINKS | NO_SYMLINKS). Without it (before
- * Linux 5.6, or some seccomp filters) each component is opened by itself with O_NOFOLLOW. */
+ * The kernel resolves with openat2(RESOLVE_BENEATH | NO_MAGICLINKS | NO_SYMLINKS). Without it
+ * (before Linux 5.6, or some seccomp filters) each component is opened by itself with O_NOFOLLOW.
+ */
 #include "backends/local/local_int.h"
 
 #include "base/clock.h"
@@ -150,12 +151,18 @@ static size_t claim_of(const char *key)
     return hash_bytes(key, strlen(key)) % CLAIMS;
 }
 
-static void claim(struct local *l, size_t i)
+static int claim(struct local *l, struct op *op, size_t i)
 {
     LOCK_SCOPE(&l->claims.lock);
-    while (l->claims.busy[i])
-        cond_wait(&l->claims.released, &l->claims.lock);
+    while (l->claims.busy[i]) {
+        (void)cond_wait_until(&l->claims.released, &l->claims.lock,
+                              clock_now_ns() + 100 * NS_PER_MS);
+        int r = op_check(op);
+        if (r < 0)
+            return r;
+    }
     l->claims.busy[i] = true;
+    return 0;
 }
 
 static void release(struct local *l, size_t i)
@@ -165,9 +172,9 @@ static void release(struct local *l, size_t i)
     cond_broadcast(&l->claims.released);
 }
 
-void local_claim(struct local *l, const char *key)
+int local_claim(struct local *l, struct op *op, const char *key)
 {
-    claim(l, claim_of(key));
+    return claim(l, op, claim_of(key));
 }
 
 void local_release(struct local *l, const char *key)
@@ -175,12 +182,17 @@ void local_release(struct local *l, const char *key)
     release(l, claim_of(key));
 }
 
-void local_claim_both(struct local *l, const char *a, const char *b)
+int local_claim_both(struct local *l, struct op *op, const char *a, const char *b)
 {
     size_t i = claim_of(a), j = claim_of(b);
-    claim(l, i < j ? i : j);
-    if (i != j)
-        claim(l, i < j ? j : i);
+    size_t first = i < j ? i : j, second = i < j ? j : i;
+    int r = claim(l, op, first);
+    if (r < 0 || first == second)
+        return r;
+    r = claim(l, op, second);
+    if (r < 0)
+        release(l, first);
+    return r;
 }
 
 void local_release_both(struct local *l, const char *a, const char *b)

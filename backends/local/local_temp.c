@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * local_temp.c: temporary files, and the one step that makes them objects.
  *
- * States of a struct temp: none (name "") -> made (the file exists, being filled) -> committed (name
- * "" again, the object is visible). temp_done() in the state made removes the file, so no error path
- * leaves one; a crash does, and temp_sweep() removes those when a listing meets them a day later. */
+ * States of a struct temp: none (name "") -> made (the file exists, being filled) -> committed
+ * (name
+ * "" again, the object is visible). temp_done() in the state made removes the file, so no error
+ * path leaves one; a crash does, and temp_sweep() removes those when a listing meets them a day
+ * later. */
 #include "backends/local/local_int.h"
 
 #include "base/clock.h"
@@ -108,9 +110,10 @@ int temp_commit(struct local *l, struct op *op, struct temp *t, const struct loc
                 struct attr *ret)
 {
     int r = op_check(op);
+    if (r == 0)
+        r = local_claim(l, op, key);
     if (r < 0)
         return r;
-    local_claim(l, key);
     r = commit_claimed(l, op, t, at, key, pre);
     local_release(l, key);
     if (r < 0)

@@ -33,8 +33,8 @@ static int write_range(struct op *op, int fd, const char *key, const struct sour
     return 0;
 }
 
-/* The metadata to store: as asked, and a modification time as fine as the clock, which keeps versions
- * apart where the file system's own clock is coarse. Borrows from `from`. */
+/* The metadata to store: as asked, and a modification time as fine as the clock, which keeps
+ * versions apart where the file system's own clock is coarse. Borrows from `from`. */
 static struct attr with_mtime(const struct attr *from)
 {
     struct attr a = from ? *from : ATTR_INIT;
@@ -67,14 +67,16 @@ static int put_symlink(struct local *l, struct op *op, const struct local_at *at
     char target[PATH_MAX];
     size_t n = (size_t)req->src->size;
     if (req->src->size == 0 || req->src->size >= sizeof(target))
-        return err_set(&op->err, ENAMETOOLONG, "put %s: the target of a symbolic link has 1 to %d bytes",
-                       req->key, PATH_MAX - 1);
+        return err_set(&op->err, ENAMETOOLONG,
+                       "put %s: the target of a symbolic link has 1 to %d bytes", req->key,
+                       PATH_MAX - 1);
     int r = req->src->read_at(req->src, 0, target, n);
     if (r < 0)
         return err_set(&op->err, -r, "put %s: reading the data: %s", req->key, strerror(-r));
     target[n] = '\0';
     if (strlen(target) != n)
-        return err_set(&op->err, EINVAL, "put %s: the target of a symbolic link has a NUL", req->key);
+        return err_set(&op->err, EINVAL, "put %s: the target of a symbolic link has a NUL",
+                       req->key);
 
     CLEANUP_TEMP struct temp t = TEMP_INIT;
     struct attr a = with_mtime(req->attr);
@@ -267,9 +269,10 @@ int local_patch(struct store *s, struct op *op, const struct patch_req *req, str
     struct local *l = local_of(s);
     CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
     int r = local_at(l, op, req->key, &at);
+    if (r == 0)
+        r = local_claim(l, op, req->key);
     if (r < 0)
         return r;
-    local_claim(l, req->key);
     r = patch_claimed(l, op, &at, req, ret);
     local_release(l, req->key);
     return r;

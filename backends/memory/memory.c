@@ -9,7 +9,9 @@
 #define MIB (1024ULL * 1024)
 
 static const struct conf_option memory_options[] = {
-    {.name = "max_size", .type = CONF_SIZE, .def = "0",
+    {.name = "max_size",
+     .type = CONF_SIZE,
+     .def = "0",
      .help = "Bytes of objects it holds at most; 0 = what the machine has"},
 };
 
@@ -54,7 +56,8 @@ int memory_precond_locked(struct memory *m, struct op *op, const char *key,
     if (pre->if_absent && n)
         return err_set(&op->err, EEXIST, "'%s' exists already", key);
     if (pre->if_match && (!n || strcmp(n->object->attr.version, pre->if_match) != 0))
-        return err_set(&op->err, ESTALE, "'%s' %s", key, n ? "has changed" : "is not there any more");
+        return err_set(&op->err, ESTALE, "'%s' %s", key,
+                       n ? "has changed" : "is not there any more");
     return 0;
 }
 

@@ -2,8 +2,8 @@
  * memory_int.h: what the files of this folder share.
  *
  * Objects are immutable snapshots with a reference count; a change makes a new object and swaps the
- * pointer in the tree. So a reader that holds a reference sees the old or the new object, and copies
- * its bytes without the lock.
+ * pointer in the tree. So a reader that holds a reference sees the old or the new object, and
+ * copies its bytes without the lock.
  *
  * Keys in the tree are those of an object store: an object is stored under its key, an explicit
  * directory under its key plus '/'. Directories above objects need no entry. */
@@ -25,8 +25,8 @@ struct mem_data { /* bytes, shared by the objects that have the same content */
 
 struct mem_object {
     atomic_uint refs;
-    struct attr attr;       /* immutable */
-    struct mem_data *data;  /* NULL for a directory */
+    struct attr attr;      /* immutable */
+    struct mem_data *data; /* NULL for a directory */
 };
 
 struct node { /* of a skip list in byte order of the keys */
@@ -68,8 +68,8 @@ static inline struct memory *memory_of(struct store *s)
 }
 
 /* ---- memory_tree.c ---- */
-struct node *tree_find(const struct tree *t, const char *key);         /* exactly, or NULL */
-struct node *tree_from(const struct tree *t, const char *key);         /* the first >= key */
+struct node *tree_find(const struct tree *t, const char *key); /* exactly, or NULL */
+struct node *tree_from(const struct tree *t, const char *key); /* the first >= key */
 /* Takes o; gives the object that was there, or NULL. */
 struct mem_object *tree_set(struct tree *t, const char *key, struct mem_object *o);
 struct mem_object *tree_remove(struct tree *t, const char *key); /* gives; NULL: not there */
@@ -77,12 +77,12 @@ void tree_done(struct tree *t);
 
 struct mem_data *data_new(size_t size); /* NULL: no memory */
 struct mem_data *data_ref(struct mem_data *d);
-void data_unref(struct mem_data *d);    /* NULL ok */
+void data_unref(struct mem_data *d); /* NULL ok */
 /* Reads a whole source. -ENOSPC without memory, or what the source says. */
 int data_from_source(struct op *op, const struct source *src, struct mem_data **ret);
 
 /* Takes data, copies attr. */
-struct mem_object *object_new(const struct attr *attr, struct mem_data *data);
+struct mem_object *mem_object_new(const struct attr *attr, struct mem_data *data);
 struct mem_object *object_ref(struct mem_object *o);
 void object_unref(struct mem_object *o); /* NULL ok */
 

@@ -139,7 +139,7 @@ int data_from_source(struct op *op, const struct source *src, struct mem_data **
     return 0;
 }
 
-struct mem_object *object_new(const struct attr *attr, struct mem_data *data)
+struct mem_object *mem_object_new(const struct attr *attr, struct mem_data *data)
 {
     struct mem_object *o = xcalloc(1, sizeof(*o));
     atomic_init(&o->refs, 1);

@@ -207,7 +207,7 @@ static int finish_locked(struct memory *m, struct op *op, struct upload **link,
         u->attr.mtime = clock_wall();
     uint64_t held = held_bytes(u);
     m->sync.bytes -= held; /* the object takes the place of its parts */
-    r = memory_commit_locked(m, op, u->key, object_new(&u->attr, d), true, ret, old);
+    r = memory_commit_locked(m, op, u->key, mem_object_new(&u->attr, d), true, ret, old);
     if (r < 0)
         m->sync.bytes += held;
     else

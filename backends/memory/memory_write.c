@@ -38,7 +38,7 @@ int memory_put(struct store *s, struct op *op, const struct put_req *req, struct
         return r;
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     new_attr(&a, req->attr, req->attr->kind == ATTR_SYMLINK ? ATTR_SYMLINK : ATTR_FILE);
-    return commit(memory_of(s), op, req->key, &req->precond, object_new(&a, data), ret);
+    return commit(memory_of(s), op, req->key, &req->precond, mem_object_new(&a, data), ret);
 }
 
 /* A reference to the object as it is now, if it has that version (NULL: any). */
@@ -78,8 +78,8 @@ static int patched_data(struct op *op, const struct patch_req *req, const struct
     return 0;
 }
 
-/* Patches a copy and swaps it in, if the object is still the one that was copied: two patches of one
- * object at the same time both take effect. */
+/* Patches a copy and swaps it in, if the object is still the one that was copied: two patches of
+ * one object at the same time both take effect. */
 int memory_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret)
 {
     struct memory *m = memory_of(s);
@@ -102,7 +102,7 @@ int memory_patch(struct store *s, struct op *op, const struct patch_req *req, st
         if (req->attr)
             attr_apply(&a, req->attr);
         struct precond same = {.if_match = old->attr.version};
-        r = commit(m, op, req->key, &same, object_new(&a, data), ret);
+        r = commit(m, op, req->key, &same, mem_object_new(&a, data), ret);
         object_unref(old);
         if (r != -ESTALE || (req->if_match && req->if_match[0]))
             return r;
@@ -138,13 +138,12 @@ int memory_copy(struct store *s, struct op *op, const char *from, const char *fr
     int r = snapshot(m, op, from, from_version, &o);
     if (r < 0)
         return r;
-    r = commit(m, op, to, pre, object_new(&o->attr, data_ref(o->data)), ret);
+    r = commit(m, op, to, pre, mem_object_new(&o->attr, data_ref(o->data)), ret);
     object_unref(o);
     return r;
 }
 
-int memory_rename(struct store *s, struct op *op, const char *from, const char *to,
-                  bool no_replace)
+int memory_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
 {
     struct memory *m = memory_of(s);
     struct mem_object *o = NULL, *old = NULL;
@@ -152,8 +151,8 @@ int memory_rename(struct store *s, struct op *op, const char *from, const char *
         LOCK_SCOPE(&m->sync.lock);
         int r = memory_find_locked(m, op, from, &o);
         if (r == -EISDIR)
-            return err_set(&op->err, ENOTSUP, "'%s' is a directory: a memory store does not rename it",
-                           from);
+            return err_set(&op->err, ENOTSUP,
+                           "'%s' is a directory: a memory store does not rename it", from);
         if (r < 0)
             return r;
         struct precond pre = {.if_absent = no_replace};
@@ -208,7 +207,7 @@ int memory_set_meta(struct store *s, struct op *op, const char *key, const char 
         else
             a.kind = ATTR_DIR;
         attr_apply(&a, change);
-        struct mem_object *o = object_new(&a, now && now->data ? data_ref(now->data) : NULL);
+        struct mem_object *o = mem_object_new(&a, now && now->data ? data_ref(now->data) : NULL);
         r = memory_commit_locked(m, op, at, o, false, ret, &old);
     }
     object_unref(old);
@@ -221,7 +220,7 @@ int memory_make_dir(struct store *s, struct op *op, const char *key, const struc
     CLEANUP_FREE char *dir = xasprintf("%s/", key);
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     new_attr(&a, attr, ATTR_DIR);
-    struct mem_object *o = object_new(&a, NULL), *old = o;
+    struct mem_object *o = mem_object_new(&a, NULL), *old = o;
     int r = 0;
     {
         LOCK_SCOPE(&m->sync.lock);

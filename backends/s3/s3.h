@@ -92,6 +92,8 @@ static inline struct s3_store *s3_of(struct store *s)
 /* ---- one request ---- */
 #define S3_MAX_PARAMS 10
 
+enum s3_checksum { S3_CHECKSUM_NONE = 0, S3_CHECKSUM_IF_TAKEN, S3_CHECKSUM_ALWAYS };
+
 struct s3_req {
     const char *op;       /* for messages: "put" */
     const char *method;
@@ -100,7 +102,7 @@ struct s3_req {
     size_t n_query;
     struct http_headers headers; /* ours: s3_req_done() */
     const struct source *body;
-    bool checksum;        /* add x-amz-checksum-crc32c of the body */
+    enum s3_checksum checksum; /* add x-amz-checksum-crc32c of the body */
     bool md5;             /* add Content-MD5 (small bodies) */
     bool once;            /* a repeat may find its own effect: a 5xx has an unknown outcome */
     struct iovec to;

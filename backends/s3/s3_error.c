@@ -137,7 +137,8 @@ void s3_error_read(const struct http_res *res, struct s3_error *ret)
     if (!e.code[0] && (v = http_headers_get(&res->headers, "x-minio-error-code")))
         (void)snprintf(e.code, sizeof(e.code), "%.60s", v);
     if (!e.message[0] && (v = http_headers_get(&res->headers, "x-minio-error-desc")))
-        (void)snprintf(e.message, sizeof(e.message), "%.250s", v);
+        (void)snprintf(e.message, sizeof(e.message), "%.*s", (int)strcspn(v + (*v == '"'), "\""),
+                       v + (*v == '"'));
     if ((v = http_headers_get(&res->headers, "x-amz-bucket-region")))
         (void)snprintf(e.region, sizeof(e.region), "%.60s", v);
     *ret = e;

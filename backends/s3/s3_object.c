@@ -109,7 +109,7 @@ int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr 
     else if (l.n > 0 || !*key)
         *ret = (struct attr){.kind = ATTR_DIR};
     else
-        r = err_set(&op->err, ENOENT, "%s s3://%s/%s%s: not there", op->name, s->bucket, s->prefix, key);
+        r = err_set(&op->err, ENOENT, "stat s3://%s/%s%s: not there", s->bucket, s->prefix, key);
     if (ret_marker)
         *ret_marker = marker;
     s3_list_result_done(&l);
@@ -122,6 +122,10 @@ int s3_stat(struct store *store, struct op *op, const char *key, struct attr *re
     if (*key && !ends_in_slash(key)) {
         CLEANUP_FREE char *object = s3_object(s, key);
         int r = s3_head(s, op, "stat", object, NULL, ret, NULL);
+        /* MinIO on a name that it cannot store ("a//b", ".."): nothing can be there. */
+        if (r == -EINVAL && strncmp(op->err.remote, "XMinioInvalid", 13) == 0)
+            return err_set(&op->err, ENOENT, "stat s3://%s/%s: the server cannot hold this name",
+                           s->bucket, object);
         if (r != -ENOENT)
             return r;
         err_clear(&op->err);
@@ -261,7 +265,8 @@ int s3_put(struct store *store, struct op *op, const struct put_req *req, struct
     CLEANUP_FREE char *object = s3_object(s, req->key);
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {
-        .op = "put", .method = "PUT", .object = object, .body = req->src, .checksum = true};
+        .op = "put", .method = "PUT", .object = object, .body = req->src,
+        .checksum = S3_CHECKSUM_IF_TAKEN};
     int rc = s3_add_object_headers(s, op, req->attr, &r.headers);
     if (rc == 0)
         rc = s3_cond_prepare(s, op, req->key, &req->precond, &r);

@@ -152,7 +152,8 @@ static int sum_md5(struct op *op, const struct source *src, char out[32])
 static int sum_body(struct s3_store *s, struct op *op, const struct s3_req *r, struct sums *ret)
 {
     bool want_sha = s->sign_payload && !s->anonymous;
-    bool want_crc = r->checksum && !atomic_load(&s->no_checksum);
+    bool want_crc = r->checksum == S3_CHECKSUM_ALWAYS ||
+                    (r->checksum == S3_CHECKSUM_IF_TAKEN && !atomic_load(&s->no_checksum));
     uint8_t sum[SHA256_LEN], be[4];
     uint32_t crc = 0;
     int rc = 0;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * s3_upload.c: multipart uploads.
  *
- * Where the server takes checksums, every part carries its CRC-32C, and completing names them all: what
- * is assembled is what was sent. So that callers need to keep nothing more than id and etag,
- *   an id is "c" or "-" and S3's upload id (c: parts have checksums), and
- *   a part's etag is S3's, followed by ';' and the checksum in base64 where there is one. */
+ * Every part carries its CRC-32C. On AWS the upload is declared to have checksums, and completing names
+ * them all: what is assembled is what was sent. Elsewhere the parts are checked one by one only: MinIO
+ * cannot copy parts into an upload that declares checksums. So that callers need to keep nothing more
+ * than id and etag,
+ *   an id is 'c' (declared), 'p' (parts only) or '-' (none) and S3's upload id, and
+ *   a part's etag is S3's, in a declared upload followed by ';' and the checksum in base64. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -39,14 +41,14 @@ static bool dislikes_header(const struct err *e)
 /* ---- begin ---- */
 
 static int create_once(struct s3_store *s, struct op *op, const char *object,
-                       const struct http_headers *h, bool checksum, char **ret_id)
+                       const struct http_headers *h, bool declare, char **ret_id)
 {
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = "upload_begin", .method = "POST", .object = object};
     s3_req_param(&r, "uploads", "");
     for (size_t i = 0; i < h->n; i++)
         http_headers_add(&r.headers, h->v[i].name, h->v[i].value);
-    if (checksum)
+    if (declare)
         http_headers_add(&r.headers, ALGORITHM, "CRC32C");
     int rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
@@ -54,24 +56,21 @@ static int create_once(struct s3_store *s, struct op *op, const char *object,
         return rc;
     CLEANUP_FREE char *id = s3_xml_field(buf_str(&res.body), res.body.len, "UploadId");
     /* A server that does not know the algorithm does not repeat it. */
-    bool agreed = checksum && http_headers_get(&res.headers, ALGORITHM);
+    bool agreed = declare && http_headers_get(&res.headers, ALGORITHM);
     http_res_done(&res);
     if (!id || !*id)
         return bad_reply(s, op, &r, ERR_RETRY_SAFE);
-    *ret_id = xasprintf("%c%s", agreed ? 'c' : '-', id);
+    *ret_id = xasprintf("%c%s", agreed ? 'c' : atomic_load(&s->no_checksum) ? '-' : 'p', id);
     return 0;
 }
 
 int s3_upload_create(struct s3_store *s, struct op *op, const char *object,
                      const struct http_headers *h, char **ret_id)
 {
-    bool checksum = !atomic_load(&s->no_checksum);
-    int r = create_once(s, op, object, h, checksum, ret_id);
-    if (r < 0 && checksum && dislikes_header(&op->err)) {
+    bool declare = !atomic_load(&s->no_checksum) && atomic_load(&s->server) == S3_SERVER_AWS;
+    int r = create_once(s, op, object, h, declare, ret_id);
+    if (r < 0 && declare && dislikes_header(&op->err))
         r = create_once(s, op, object, h, false, ret_id);
-        if (r == 0)
-            atomic_store(&s->no_checksum, true);
-    }
     return r;
 }
 
@@ -96,7 +95,7 @@ static int bad_id(struct op *op)
 
 static bool is_id(const char *id)
 {
-    return (id[0] == 'c' || id[0] == '-') && id[1];
+    return (id[0] == 'c' || id[0] == 'p' || id[0] == '-') && id[1];
 }
 
 static int set_part_etag(struct store_part *part, const char *etag, const char *checksum)
@@ -128,14 +127,16 @@ int s3_upload_part(struct store *store, struct op *op, const char *key, const ch
                        .method = "PUT",
                        .object = object,
                        .body = src,
-                       .checksum = id[0] == 'c'};
+                       .checksum = id[0] == 'c'   ? S3_CHECKSUM_ALWAYS
+                                   : id[0] == 'p' ? S3_CHECKSUM_IF_TAKEN
+                                                  : S3_CHECKSUM_NONE};
     add_part_params(&r, id, part->number, number);
     int rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
     if (rc < 0)
         return rc;
     const char *etag = http_headers_get(&res.headers, "etag");
-    if (!etag || set_part_etag(part, etag, r.crc32c) < 0)
+    if (!etag || set_part_etag(part, etag, id[0] == 'c' ? r.crc32c : NULL) < 0)
         rc = bad_reply(s, op, &r, ERR_RETRY_SAFE);
     http_res_done(&res);
     return rc;
@@ -177,7 +178,7 @@ int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const ch
     if (rc == 0) {
         CLEANUP_FREE char *etag = s3_xml_field(buf_str(&res.body), res.body.len, "ETag");
         CLEANUP_FREE char *crc = s3_xml_field(buf_str(&res.body), res.body.len, "ChecksumCRC32C");
-        if (!etag || set_part_etag(part, etag, crc) < 0)
+        if (!etag || set_part_etag(part, etag, id[0] == 'c' ? crc : NULL) < 0)
             rc = bad_reply(s, op, &r, ERR_RETRY_SAFE);
     }
     http_res_done(&res);

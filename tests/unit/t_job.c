@@ -124,6 +124,10 @@ static void test_export(void)
     CHECK_STR(job->ops[0].query, "select *\nfrom orders\nwhere a = '#b'");
     CHECK_INT(job->ops[0].overwrite, JOB_OVERWRITE_FAIL);
     job_free(job);
+    job = good(IMPORT "mode = upsert\nkey = id, day\n");
+    CHECK_INT(job->ops[0].mode, JOB_UPSERT);
+    CHECK_INT(job->ops[0].key.n, 2);
+    job_free(job);
     job = good(EXPORT);
     CHECK_STR(job->ops[0].table, "orders");
     CHECK_INT(job->ops[0].overwrite, JOB_OVERWRITE_REPLACE);
@@ -203,8 +207,8 @@ static void test_later_is_refused(void)
     bad(IMPORT "[notify]\nurl = http://x\n", ":6: [notify] is not supported");
     bad(IMPORT "[watch]\n", "[watch] is not supported");
     bad(IMPORT "[format]\ntype = parquet\n", ":7: type = parquet: is not supported in this version");
-    bad(IMPORT "mode = upsert\n", ":6: mode = upsert: is not supported in this version");
-    bad(IMPORT "key = id\n", ":6: key in [to] is not supported");
+    bad(IMPORT "mode = upsert\n", ":6: mode = upsert needs key");
+    bad(IMPORT "key = id\n", ":6: key goes with mode = upsert only");
     bad(IMPORT "mode = sideways\n", ":6: mode = sideways: must be append");
     bad(EXPORT "max_size = 1G\n", ":6: max_size in [to] is not supported");
     bad("[job]\ndry_run = yes\n" IMPORT, ":2: dry_run in [job] is not supported");

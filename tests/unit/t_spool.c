@@ -25,7 +25,7 @@ static char *at(const char *rel)
 
 static void put(const char *rel, const char *text)
 {
-    CHECK_INT(file_replace(at(rel), text, strlen(text), false), 0);
+    CHECK_INT(spool_file_write(at(rel), text, strlen(text), false), 0);
 }
 
 static bool there(const char *rel)
@@ -85,6 +85,9 @@ static void test_one_owner(void)
     CHECK(strstr(err_text(&err), want) != NULL);
     CHECK_INT(spool_owner(dir, &pid), 0);
     CHECK_INT(pid, getpid());
+    CHECK(spool_is_ours(sp));
+    CHECK_INT(unlink(at("lock")), 0); /* somebody removed the spool: our lock guards nothing */
+    CHECK(!spool_is_ours(sp));
     spool_close(sp);
     CHECK_INT(spool_owner(dir, &pid), -ESRCH);
     CHECK(there("README") && there("new") && there("failed"));
@@ -223,21 +226,21 @@ static void test_files(void)
     struct buf b = BUF_INIT;
 
     put("f", "hello");
-    CHECK_INT(file_read(at("f"), 5, &b), 0);
+    CHECK_INT(spool_file_read(at("f"), 5, &b), 0);
     CHECK_STR(buf_str(&b), "hello");
-    CHECK_INT(file_read(at("f"), 4, &b), -EFBIG);
-    CHECK_INT(file_read(at("new"), 4, &b), -EINVAL);
+    CHECK_INT(spool_file_read(at("f"), 4, &b), -EFBIG);
+    CHECK_INT(spool_file_read(at("new"), 4, &b), -EINVAL);
     CHECK_INT(symlink("f", at("link")), 0);
-    CHECK_INT(file_read(at("link"), 10, &b), -ELOOP);
-    CHECK_INT(file_read(at("none"), 10, &b), -ENOENT);
-    CHECK_INT(file_append(at("f"), " you", 4), 0);
+    CHECK_INT(spool_file_read(at("link"), 10, &b), -ELOOP);
+    CHECK_INT(spool_file_read(at("none"), 10, &b), -ENOENT);
+    CHECK_INT(spool_file_append(at("f"), " you", 4), 0);
     buf_reset(&b);
-    CHECK_INT(file_read(at("f"), 100, &b), 0);
+    CHECK_INT(spool_file_read(at("f"), 100, &b), 0);
     CHECK_STR(buf_str(&b), "hello you");
     buf_done(&b);
-    CHECK_INT(tree_remove(at("link")), 0); /* the link, not what it names */
+    CHECK_INT(spool_tree_remove(at("link")), 0); /* the link, not what it names */
     CHECK(there("f"));
-    CHECK_INT(tree_remove(dir), 0);
+    CHECK_INT(spool_tree_remove(dir), 0);
     CHECK(!there(""));
 }
 

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT
+ * background.c: staged content that nobody waits for: journal rows, retries, recovery at start.
+ *
+ * One thread per volume (the retrier) looks for what is due and hands it to the pool; a job takes the
+ * token and commits. Back-off doubles from 1 s to 60 s, with jitter. A file that is being written again is
+ * left alone until it is flushed.
+ * Invariants, under volume.s.lock: (1) a vnode is in `due` iff `scheduled`, with a reference; (2) `queued`
+ * iff a job for it is in the pool, with a reference; never two; (3) jobs <= JOBS_MAX. */
+#include "cache/volume_int.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "cache/stage.h"
+
+#define JOBS_MAX 8
+#define RETRY_MIN_MS 1000
+#define RETRY_MAX_MS 60000
+#define BUSY_MS 1000
+
+struct commit_job {
+    struct pool_job job;
+    struct vnode *n;
+    struct op op;
+    struct commit_job *next; /* volume.s.running */
+};
+
+uint64_t retry_delay_ms(unsigned attempts)
+{
+    uint64_t ms = attempts > 6 ? RETRY_MAX_MS : RETRY_MIN_MS << (attempts ? attempts - 1 : 0);
+    ms = ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms;
+    return ms - ms / 4 + random_below((uint32_t)ms / 2 + 1);
+}
+
+/* ---- journal rows ---- */
+
+static void fill_row(struct vnode *n, struct stage_row *row)
+{
+    row->path = xstrdup(n->path);
+    row->file = xstrdup(n->file_name);
+    attr_copy(&row->attr, &n->attr);
+    if (n->base) {
+        memcpy(row->base_version, n->base->version, sizeof(row->base_version));
+        row->base_size = n->base->size;
+    }
+    row->base_len = n->base_len;
+    row->pre = (int)n->pre;
+    memcpy(row->pre_version, n->pre_version, sizeof(row->pre_version));
+    row->excl = n->excl;
+    row->conflict = n->conflict;
+    row->incomplete = n->incomplete;
+    ranges_copy(&row->staged, &n->staged);
+    row->since = n->since;
+    row->attempts = n->attempts;
+    snprintf(row->error, sizeof(row->error), "%.250s", n->last.code ? err_text(&n->last) : "");
+}
+
+int vnode_journal(struct vnode *n, struct op *op)
+{
+    struct stage *s = n->v->stage;
+    int r = vnode_stage_open(n, op);
+    if (r < 0)
+        return r;
+    r = sys_fdatasync(n->file->fd);
+    if (r == 0 && !n->journaled)
+        r = sys_fsync_dir(stage_dir(s));
+    if (r < 0)
+        return err_set(&op->err, -r, "%s: %s: %s", n->v->key, n->path, strerror(-r));
+    struct stage_row row = {0};
+    fill_row(n, &row);
+    r = stage_row_put(s, &row, &op->err);
+    stage_row_done(&row);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s: journal", n->v->key, n->path);
+    LOCK_SCOPE(&n->lock);
+    n->journaled = true;
+    n->unflushed = false;
+    return 0;
+}
+
+/* ---- the schedule ---- */
+
+void volume_schedule(struct vnode *n, uint64_t delay_ms)
+{
+    struct volume *v = n->v;
+    uint64_t due = clock_now_ns() + delay_ms * NS_PER_MS;
+    LOCK_SCOPE(&v->s.lock);
+    if (!n->scheduled) {
+        n->scheduled = true;
+        n->due_ns = due;
+        n->refs++;
+        n->next_due = v->s.due;
+        v->s.due = n;
+    } else if (due < n->due_ns) {
+        n->due_ns = due;
+    }
+    cond_broadcast(&v->s.cond);
+}
+
+/* The first vnode that is due, out of the list, and when the next will be. */
+static struct vnode *take_due_locked(struct volume *v, uint64_t now, uint64_t *ret_next)
+{
+    *ret_next = now + 3600 * NS_PER_S;
+    for (struct vnode **at = &v->s.due; *at; at = &(*at)->next_due) {
+        struct vnode *n = *at;
+        if (n->queued)
+            continue;
+        if (n->due_ns <= now) {
+            *at = n->next_due;
+            n->scheduled = false;
+            return n;
+        }
+        if (n->due_ns < *ret_next)
+            *ret_next = n->due_ns;
+    }
+    return NULL;
+}
+
+static void commit_run(struct pool_job *job)
+{
+    struct commit_job *j = (struct commit_job *)job;
+    struct vnode *n = j->n;
+    struct volume *v = n->v;
+    int r = vnode_begin(n, &j->op);
+    if (r == 0) {
+        lock_acquire(&v->s.lock);
+        bool being_written = n->writers > 0 && n->unflushed && !v->s.stopping;
+        lock_release(&v->s.lock);
+        if (being_written)
+            volume_schedule(n, BUSY_MS);
+        else if ((r = vnode_commit(n, &j->op)) < 0 && r != -EINTR)
+            log_warn("upload", "%s", err_text(&j->op.err));
+        vnode_end(n);
+    }
+    lock_acquire(&v->s.lock);
+    n->queued = false;
+    struct commit_job **at = &v->s.running;
+    while (*at != j)
+        at = &(*at)->next;
+    *at = j->next;
+    v->s.jobs--;
+    cond_broadcast(&v->s.cond);
+    lock_release(&v->s.lock);
+    vnode_put(n);
+    free(j);
+}
+
+static void submit_locked(struct volume *v, struct vnode *n)
+{
+    struct commit_job *j = xcalloc(1, sizeof(*j));
+    j->job.run = commit_run;
+    j->n = n;
+    op_init(&j->op, "upload", 0);
+    n->queued = true;
+    j->next = v->s.running;
+    v->s.running = j;
+    v->s.jobs++;
+    pool_submit(v->pool, &j->job, 2); /* the pool's lock ranks above */
+}
+
+static void *retrier_main(void *arg)
+{
+    struct volume *v = arg;
+    LOCK_SCOPE(&v->s.lock);
+    while (!v->s.stopping) {
+        uint64_t next = 0;
+        struct vnode *n = NULL;
+        if (v->s.jobs < JOBS_MAX)
+            n = take_due_locked(v, clock_now_ns(), &next);
+        if (n)
+            submit_locked(v, n);
+        else
+            (void)cond_wait_until(&v->s.cond, &v->s.lock, next);
+    }
+    return NULL;
+}
+
+int volume_retrier_start(struct volume *v, struct err *err)
+{
+    int r = pthread_create(&v->retrier, NULL, retrier_main, v);
+    if (r != 0)
+        return err_set(err, r, "%s: no thread for uploads: %s", v->key, strerror(r));
+    v->retrier_runs = true;
+    return 0;
+}
+
+/* Ends the thread, cancels what runs in the background and waits for it. */
+void volume_retrier_stop(struct volume *v)
+{
+    lock_acquire(&v->s.lock);
+    v->s.stopping = true;
+    for (struct commit_job *j = v->s.running; j; j = j->next)
+        op_cancel(&j->op);
+    cond_broadcast(&v->s.cond);
+    lock_release(&v->s.lock);
+    if (v->retrier_runs)
+        pthread_join(v->retrier, NULL);
+    v->retrier_runs = false;
+    lock_acquire(&v->s.lock);
+    while (v->s.jobs)
+        cond_wait(&v->s.cond, &v->s.lock);
+    struct vnode *due = take_ptr(&v->s.due);
+    lock_release(&v->s.lock);
+    while (due) {
+        struct vnode *n = due;
+        due = n->next_due;
+        lock_acquire(&v->s.lock);
+        n->scheduled = false;
+        lock_release(&v->s.lock);
+        vnode_put(n);
+    }
+}
+
+/* ---- recovery ---- */
+
+/* Takes up what an earlier process has left. */
+static void recover(void *arg, struct stage_row *row, struct stage_file *f)
+{
+    struct volume *v = arg;
+    struct vnode *n = vnode_new(v, row->path);
+    struct err err = ERR_INIT;
+    n->file = f;
+    n->file_name = take_ptr(&row->file);
+    attr_move(&n->attr, &row->attr);
+    volume_complete(v, &n->attr);
+    n->staged = row->staged;
+    row->staged = RANGES_INIT;
+    if (row->base_version[0]) {
+        n->base = base_new(v, n->path, row->base_version, row->base_size, true);
+        n->base_len = row->base_len;
+    }
+    vnode_mark_dirty(n);
+    n->journaled = true;
+    n->unflushed = false;
+    n->pre = (enum vnode_pre)row->pre;
+    memcpy(n->pre_version, row->pre_version, sizeof(n->pre_version));
+    n->excl = row->excl;
+    n->conflict = row->conflict;
+    n->incomplete = row->incomplete;
+    atomic_store(&n->stale, row->conflict);
+    n->since = row->since;
+    n->attempts = row->attempts;
+    if (row->error[0])
+        err_set(&n->last, EIO, "%s", row->error);
+    if (cache_reserve_dirty(v->cache, n->staged.bytes, &err) == 0)
+        n->reserved = n->staged.bytes;
+    stat_add(v->pending_bytes, (int64_t)n->reserved);
+    while (!vnode_attach(n)) { /* two rows of one path: both are somebody's data */
+        CLEANUP_FREE char *to = xasprintf("%s.recovered-%08x", row->path, random_below(UINT32_MAX));
+        vnode_move(n, to);
+    }
+    stage_row_done(row);
+    volume_schedule(n, 0);
+    vnode_put(n);
+}
+
+struct left_upload {
+    char *path, *id;
+    struct left_upload *next;
+};
+
+static void collect_upload(void *arg, const char *path, const char *id)
+{
+    struct left_upload **list = arg, *u = xcalloc(1, sizeof(*u));
+    *u = (struct left_upload){.path = xstrdup(path), .id = xstrdup(id), .next = *list};
+    *list = u;
+}
+
+struct sweep_job {
+    struct pool_job job;
+    struct volume *v;
+    struct left_upload *list;
+};
+
+static void sweep_run(struct pool_job *job)
+{
+    struct sweep_job *j = (struct sweep_job *)job;
+    while (j->list) {
+        struct left_upload *u = j->list;
+        struct op op;
+        op_init(&op, "abort", j->v->policy.timeout_ms);
+        j->list = u->next;
+        int r = store_upload_abort(j->v->store, &op, u->path, u->id);
+        if (r == 0 || r == -ENOENT)
+            (void)stage_upload_remove(j->v->stage, u->id, &op.err);
+        free(u->path);
+        free(u->id);
+        free(u);
+    }
+    struct volume *v = j->v;
+    free(j);
+    LOCK_SCOPE(&v->s.lock);
+    v->s.jobs--;
+    cond_broadcast(&v->s.cond);
+}
+
+int volume_recover(struct volume *v, struct err *err)
+{
+    struct left_upload *left = NULL;
+    int r = stage_recover(v->stage, recover, v, err);
+    if (r == 0)
+        r = stage_uploads(v->stage, collect_upload, &left, err);
+    if (!left)
+        return r;
+    struct sweep_job *j = xcalloc(1, sizeof(*j));
+    *j = (struct sweep_job){.job.run = sweep_run, .v = v, .list = left};
+    lock_acquire(&v->s.lock);
+    v->s.jobs++;
+    lock_release(&v->s.lock);
+    pool_submit(v->pool, &j->job, 2);
+    return r;
+}

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT
+ * commit.c: staged content into the store. What is sent, and how, is decided by commit_plan.c.
+ *
+ * Outcomes of an attempt
+ *   stored          CLEAN: base is the new version; a complete stage file becomes its cached blocks
+ *   precondition    somebody else's version is there, unless it is ours from an attempt that we were not
+ *                   told about (commit_is_ours): conflict.c
+ *   anything else   nothing is given up: DIRTY, journaled, tried again later and at the next flush
+ * No object is replaced by less than the whole new content, and none is removed. */
+#include "cache/commit.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "cache/commit_plan.h"
+#include "cache/parallel.h"
+#include "cache/stage.h"
+
+#include <fcntl.h>
+
+#define CHUNK (1024 * 1024)
+#define ABORT_MS 10000
+
+/* ---- filling in ---- */
+
+static int fill_chunk(struct vnode *n, struct op *op, uint64_t pos, size_t len, void *buf)
+{
+    struct volume *v = n->v;
+    int r = op_check(op);
+    if (r == 0)
+        r = cache_reserve_dirty(v->cache, len, &op->err);
+    if (r < 0)
+        return r;
+    ssize_t got = reader_pread(n->base->reader, pos, buf, len, &op->err);
+    if (got >= 0 && got != (ssize_t)len)
+        got = err_set(&op->err, EIO, "%s: %s: the store gave %zd of %zu bytes", v->key, n->path, got,
+                      len);
+    if (got > 0) {
+        got = sys_pwrite(n->file->fd, buf, len, pos);
+        if (got != (ssize_t)len)
+            got = err_set(&op->err, got < 0 ? (int)-got : EIO, "%s: %s", n->file->path,
+                          strerror(got < 0 ? (int)-got : EIO));
+    }
+    if (got < 0) {
+        cache_release_dirty(v->cache, len);
+        return (int)got;
+    }
+    LOCK_SCOPE(&n->lock);
+    ranges_add(&n->staged, pos, pos + len);
+    n->reserved += len;
+    stat_add(v->pending_bytes, (int64_t)len);
+    return 0;
+}
+
+int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end)
+{
+    uint64_t limit = n->base_len < n->attr.size ? n->base_len : n->attr.size;
+    end = end < limit ? end : limit;
+    if (!n->base || off >= end)
+        return 0;
+    int r = vnode_stage_open(n, op);
+    if (r < 0)
+        return r;
+    CLEANUP_FREE void *buf = malloc(CHUNK);
+    if (!buf)
+        return err_set(&op->err, ENOMEM, "%s: %s: no memory", n->v->key, n->path);
+    for (uint64_t pos = off, next; pos < end && r == 0; pos = next) {
+        if (ranges_run(&n->staged, pos, end, &next))
+            continue;
+        next = next - pos > CHUNK ? pos + CHUNK : next;
+        r = fill_chunk(n, op, pos, (size_t)(next - pos), buf);
+    }
+    return r;
+}
+
+/* ---- sending ---- */
+
+/* The condition as the store takes it; without CAP_IF_MATCH it is looked at here, just before. */
+static int precondition(struct vnode *n, struct op *op, struct precond *ret)
+{
+    struct store *s = n->v->store;
+    *ret = (struct precond){.if_match = n->pre == PRE_MATCH ? n->pre_version : NULL,
+                            .if_absent = n->pre == PRE_ABSENT};
+    if ((s->caps & CAP_IF_MATCH) || n->pre == PRE_NONE)
+        return 0;
+    *ret = (struct precond){0};
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    int r = store_stat(s, op, n->path, &a);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (n->pre == PRE_ABSENT)
+        return r == 0 ? err_set(&op->err, EEXIST, "%s: exists already", n->path) : 0;
+    if (r == 0 && strcmp(a.version, n->pre_version) == 0)
+        return 0;
+    return err_set(&op->err, ESTALE, "%s: %s", n->path, r ? "has been removed" : "has changed");
+}
+
+static int send_put(struct vnode *n, struct op *op, const struct precond *pre, struct attr *ret)
+{
+    struct source_mem none = source_mem("", 0);
+    struct source_fd file = {0};
+    if (n->attr.size)
+        file = source_fd(n->file->fd, 0, n->attr.size);
+    struct put_req req = {.key = n->path,
+                          .src = n->attr.size ? &file.base : &none.base,
+                          .attr = &n->attr,
+                          .precond = *pre};
+    return store_put(n->v->store, op, &req, ret);
+}
+
+static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *p,
+                      const struct precond *pre, struct attr *ret)
+{
+    struct source_fd file = source_fd(n->file->fd, 0, n->attr.size);
+    struct patch_req req = {.key = n->path,
+                            .if_match = pre->if_match,
+                            .src = &file.base,
+                            .ranges = p->ranges,
+                            .n_ranges = p->n_ranges,
+                            .new_size = n->attr.size,
+                            .attr = &n->attr};
+    return store_patch(n->v->store, op, &req, ret);
+}
+
+struct upload_run {
+    struct vnode *n;
+    const struct commit_plan *plan;
+    const char *id;
+    struct store_part *parts;
+};
+
+static int send_part(void *arg, size_t i, struct op *op)
+{
+    struct upload_run *u = arg;
+    const struct plan_part *p = &u->plan->parts[i];
+    struct vnode *n = u->n;
+    struct store_part *part = &u->parts[i];
+    part->number = (unsigned)i + 1;
+    part->size = p->len;
+    if (p->copy)
+        return store_upload_copy_part(n->v->store, op, n->path, u->id, n->path, n->base->version,
+                                      p->off, part);
+    struct source_fd src = source_fd(n->file->fd, p->off, p->len);
+    return store_upload_part(n->v->store, op, n->path, u->id, &src.base, part);
+}
+
+/* Nothing of a failed upload stays at the store; what cannot be removed now is at the next start. */
+static void abort_upload(struct vnode *n, const char *id)
+{
+    struct op op;
+    op_init(&op, "abort", ABORT_MS);
+    int r = store_upload_abort(n->v->store, &op, n->path, id);
+    if (r == 0 || r == -ENOENT)
+        (void)stage_upload_remove(n->v->stage, id, &op.err);
+}
+
+static int send_upload(struct vnode *n, struct op *op, const struct commit_plan *p,
+                       const struct precond *pre, struct attr *ret)
+{
+    struct store *s = n->v->store;
+    CLEANUP_FREE char *id = NULL;
+    CLEANUP_FREE struct store_part *parts = xcalloc(p->n_parts, sizeof(*parts));
+    struct upload_req begin = {.key = n->path, .attr = &n->attr};
+    int r = store_upload_begin(s, op, &begin, &id);
+    if (r < 0)
+        return r;
+    struct upload_run run = {.n = n, .plan = p, .id = id, .parts = parts};
+    struct err err = ERR_INIT;
+    if (stage_upload_put(n->v->stage, n->path, id, &err) < 0)
+        log_debug("stage", "%s: %s", n->v->key, err_text(&err)); /* a crash would leave an orphan */
+    r = parallel_each(p->n_parts, s->limits.concurrency, send_part, &run, op);
+    if (r == 0)
+        r = store_upload_finish(s, op, n->path, id, parts, p->n_parts, pre, ret);
+    if (r == 0)
+        (void)stage_upload_remove(n->v->stage, id, &err);
+    else
+        abort_upload(n, id);
+    return r;
+}
+
+static int send_plan(struct vnode *n, struct op *op, const struct commit_plan *p, struct attr *ret)
+{
+    struct precond pre;
+    int r = 0;
+    for (size_t i = 0; i < p->fill.n && r == 0; i++)
+        r = vnode_fill(n, op, p->fill.v[i].off, p->fill.v[i].end);
+    if (r == 0 && n->attr.size)
+        r = vnode_stage_open(n, op);
+    if (r == 0)
+        r = precondition(n, op, &pre);
+    if (r < 0)
+        return r;
+    switch (p->kind) {
+    case PLAN_PATCH:
+        return send_patch(n, op, p, &pre, ret);
+    case PLAN_UPLOAD:
+        return send_upload(n, op, p, &pre, ret);
+    default:
+        return send_put(n, op, &pre, ret);
+    }
+}
+
+/* A directory on the way was removed by another client: the data needs a place. */
+static int make_parents(struct vnode *n, struct op *op)
+{
+    struct store *s = n->v->store;
+    CLEANUP_FREE char *dir = xstrdup(n->path);
+    int r = 0;
+    for (char *slash = strchr(dir, '/'); slash && r == 0; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        r = store_make_dir(s, op, dir, NULL);
+        r = r == -EEXIST ? 0 : r;
+        *slash = '/';
+    }
+    return r;
+}
+
+int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
+{
+    struct store *s = n->v->store;
+    struct plan_input in = {.caps = s->caps,
+                            .limits = &s->limits,
+                            .size = n->attr.size,
+                            .has_base = n->base != NULL,
+                            .base_size = n->base ? n->base->size : 0,
+                            .base_len = n->base_len,
+                            .staged = &n->staged};
+    struct commit_plan plan = COMMIT_PLAN_INIT;
+    int r = commit_plan_make(&in, &plan);
+    if (r < 0)
+        return err_set(&op->err, -r, "%s: too large for this store", n->path);
+    r = send_plan(n, op, &plan, ret);
+    if (r == -ENOENT && !n->base && (s->caps & CAP_REAL_DIRS) && make_parents(n, op) == 0)
+        r = send_plan(n, op, &plan, ret);
+    commit_plan_done(&plan);
+    return r;
+}
+
+/* ---- is it ours? ---- */
+
+static int same_bytes(struct vnode *n, struct op *op, const char *version, struct range range,
+                      char *mine, char *theirs)
+{
+    for (uint64_t pos = range.off; pos < range.end;) {
+        size_t len = range.end - pos > CHUNK ? CHUNK : (size_t)(range.end - pos);
+        struct read_req req = {.key = n->path,
+                               .version = version,
+                               .offset = pos,
+                               .iov = {.iov_base = theirs, .iov_len = len}};
+        struct read_res res = READ_RES_INIT;
+        int r = store_read(n->v->store, op, &req, &res);
+        size_t got = res.length;
+        read_res_done(&res);
+        if (r < 0)
+            return r;
+        if (got != len || sys_pread(n->file->fd, mine, len, pos) != (ssize_t)len ||
+            memcmp(mine, theirs, len) != 0)
+            return 0;
+        pos += len;
+    }
+    return 1;
+}
+
+static int same_content(struct vnode *n, struct op *op, const struct attr *a)
+{
+    CLEANUP_FREE char *mine = malloc(CHUNK);
+    CLEANUP_FREE char *theirs = malloc(CHUNK);
+    if (!mine || !theirs)
+        return 0;
+    int r = n->attr.size ? vnode_stage_open(n, op) : 0;
+    if (r < 0)
+        return r;
+    r = 1;
+    for (size_t i = 0; i < n->staged.n && r == 1; i++) {
+        struct range range = n->staged.v[i];
+        range.end = range.end < n->attr.size ? range.end : n->attr.size;
+        r = same_bytes(n, op, a->version, range, mine, theirs);
+    }
+    return r;
+}
+
+int commit_is_ours(struct vnode *n, struct op *op, struct attr *ret)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    int r = store_stat(n->v->store, op, n->path, &a);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    bool same = a.kind == ATTR_FILE && a.size == n->attr.size && (a.known & ATTR_HAS_MTIME) &&
+                a.mtime.tv_sec == n->attr.mtime.tv_sec &&
+                a.mtime.tv_nsec == n->attr.mtime.tv_nsec &&
+                !(n->pre == PRE_MATCH && strcmp(a.version, n->pre_version) == 0);
+    if (!same)
+        return 0;
+    r = same_content(n, op, &a);
+    if (r == 1)
+        attr_move(ret, &a);
+    return r;
+}
+
+/* ---- consequences ---- */
+
+static bool is_complete(const struct vnode *n)
+{
+    uint64_t needed = n->base_len < n->attr.size ? n->base_len : n->attr.size;
+    return !n->base || ranges_has(&n->staged, 0, needed);
+}
+
+/* What the object is like now: the store's answer, and what we know to have sent with it. */
+static void new_attr(struct vnode *n, const struct attr *a, struct attr *ret)
+{
+    if (a->known & ATTR_META) {
+        attr_copy(ret, a);
+    } else {
+        attr_copy(ret, &n->attr);
+        memcpy(ret->version, a->version, sizeof(ret->version));
+    }
+    ret->kind = ATTR_FILE;
+    ret->known |= ATTR_META;
+    ret->size = n->attr.size;
+    ret->mtime = n->attr.mtime;
+    ret->atime = n->attr.atime;
+    volume_complete(n->v, ret);
+}
+
+static void set_clean(struct vnode *n, struct attr *a)
+{
+    struct base *b = n->conflict ? NULL : base_new(n->v, n->path, a->version, a->size, true);
+    vnode_set_base(n, b, b ? a->size : 0);
+    lock_acquire(&n->lock);
+    attr_done(&n->attr);
+    attr_move(&n->attr, a);
+    n->excl = n->excl && n->conflict;
+    n->attempts = 0;
+    lock_release(&n->lock);
+    vnode_clean(n);
+}
+
+void commit_done(struct vnode *n, const struct attr *a)
+{
+    struct volume *v = n->v;
+    struct err err = ERR_INIT;
+    struct attr next = ATTR_INIT;
+    new_attr(n, a, &next);
+    volume_changed(v, n->path, &next);
+    vnode_seen(n, next.version);
+    bool adopt = v->keep_blocks && n->file && n->file_name && n->attr.size && !n->conflict &&
+                 is_complete(n);
+    if (n->journaled && stage_row_remove(v->stage, n->file_name, &err) == 0) {
+        lock_acquire(&n->lock);
+        n->journaled = false; /* first the row, then the file */
+        lock_release(&n->lock);
+    }
+    if (adopt)
+        cache_adopt(v->cache, v->key, n->path, next.version, next.size, n->file->path, n->file->fd);
+    if (v->keep_blocks)
+        cache_forget_other_versions(v->cache, v->key, n->path, next.version);
+    set_clean(n, &next);
+    if (n->conflict) {
+        LOCK_SCOPE(&v->s.lock);
+        vnode_detach_locked(n);
+    }
+}
+
+int commit_failed(struct vnode *n, struct op *op)
+{
+    struct volume *v = n->v;
+    struct err first = op->err;
+    int code = first.code ? first.code : EIO;
+    lock_acquire(&n->lock);
+    n->attempts++;
+    n->last = first;
+    lock_release(&n->lock);
+    int r = vnode_journal(n, op);
+    if (r < 0)
+        log_error("stage", "%s: %s: the journal refuses an entry for it: %s", v->key, n->path,
+                  err_text(&op->err));
+    volume_schedule(n, retry_delay_ms(n->attempts));
+    err_set(&op->err, code, "%s: %s: %.400s; the data stays staged in %s and is retried%s; see "
+                            "quayctl status", v->key, n->path, err_text(&first), stage_dir(v->stage),
+            r < 0 ? " (but would not survive a restart)" : "");
+    op->err.retry = first.retry;
+    op->err.status = first.status;
+    memcpy(op->err.remote, first.remote, sizeof(first.remote));
+    return -code;
+}
+
+static bool is_lost(const struct vnode *n, int r)
+{
+    return r == -ESTALE || (r == -EEXIST && n->pre == PRE_ABSENT) ||
+           (r == -ENOENT && n->pre == PRE_MATCH);
+}
+
+/* Outcome not known, or a condition failed: what is there now? */
+static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
+{
+    struct err first = op->err;
+    int ours = commit_is_ours(n, op, ret);
+    op->err = first;
+    if (ours == 1)
+        return 0;
+    if (ours < 0 && ours != -ENOENT && is_lost(n, r))
+        return commit_failed(n, op); /* not sure that it is another's: later */
+    return is_lost(n, r) ? commit_conflict(n, op) : commit_failed(n, op);
+}
+
+int vnode_commit(struct vnode *n, struct op *op)
+{
+    if (!n->dirty || n->unlinked)
+        return 0;
+    if (atomic_load(&n->stale) && !n->conflict)
+        return err_set(&op->err, ESTALE, "%s: %s: the file has changed at the store", n->v->key,
+                       n->path);
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    lock_acquire(&n->lock);
+    n->unflushed = false;
+    lock_release(&n->lock);
+    vnode_set_committing(n, true);
+    int r = commit_attempt(n, op, &a);
+    if (is_lost(n, r) || (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN))
+        r = look_again(n, op, r, &a);
+    else if (r < 0)
+        r = commit_failed(n, op);
+    if (r == 0)
+        commit_done(n, &a);
+    vnode_set_committing(n, false);
+    return r;
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT
+ * file.c: opening, closing, flushing; the states of a vnode.
+ *
+ * A vnode is one path with local state. All handles of a path share it, so a write is seen by every
+ * reader of this mount at once. Its states, changed by who has the token:
+ *
+ *   CLEAN     !dirty. `base` is the version that was current when it was opened or last committed.
+ *             Reads go to the base's reader. Exists only while handles are open.
+ *   DIRTY     dirty. Content is, for every byte below attr.size: in `staged`: the stage file; else below
+ *             base_len: the base; else 0. `pre` is what must be true at the store for the commit.
+ *             Holds a reference of its own: outlives its handles until it is stored.
+ *   COMMITTING dirty, the token is held and `committing` is set: the stage file is being uploaded.
+ *             Writers wait for the token; reads go on. A base read that finds a new version meanwhile
+ *             (ours, probably) is parked and begun again when the commit has ended.
+ *
+ *   create ------------> DIRTY   base NULL, pre ABSENT or NONE; nothing is at the store yet
+ *   open --------------> CLEAN   (or shares what is there)
+ *   CLEAN  write ------> DIRTY   pre MATCH base version
+ *   DIRTY  flush ------> COMMITTING -> CLEAN (new base) | DIRTY + last error, journaled, scheduled
+ *   COMMITTING  lost --> DIRTY under the name of a conflict copy, stale; clean and gone when stored
+ *   any    unlink -----> unlinked: detached, never uploaded, alive while handles are open
+ *   CLEAN  open finds another version at the store -> stale: detached; its handles get -ESTALE
+ *
+ * Preconditions. A version that was opened is overwritten only if it is still there (-ESTALE). A file
+ * that was not there at its creation is put with if_absent where the store honours that, with O_EXCL or
+ * without: two clients that create the same name at once must not lose one of the two files silently.
+ * The loser of O_EXCL gets -EEXIST, else -ESTALE. Stores without conditions are asked just before. */
+#include "cache/volume_int.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "cache/stage.h"
+
+struct opening {
+    struct volume *v;
+    struct op *op;
+    const char *path;
+    const struct vfile_open *how;
+    bool internal;      /* not for the kernel: its page cache knows nothing of this */
+    bool keep;
+    struct vnode *n;    /* the result; one reference and one handle */
+};
+
+/* Another version is at the store. Handles get -ESTALE from now on, and nobody may fill the kernel's
+ * pages with old bytes after the new version was opened: waits for the reads that are under way. */
+static void retire(struct vnode *n)
+{
+    struct volume *v = n->v;
+    lock_acquire(&v->s.lock);
+    vnode_detach_locked(n);
+    lock_release(&v->s.lock);
+    lock_acquire(&n->lock);
+    atomic_store(&n->stale, true);
+    while (n->reads)
+        cond_wait(&n->cond, &n->lock);
+    lock_release(&n->lock);
+}
+
+/* Makes this opening a handle of n, unless n has lost the name meanwhile. */
+static bool join(struct opening *o, struct vnode *n)
+{
+    struct volume *v = o->v;
+    LOCK_SCOPE(&v->s.lock);
+    if (!n->attached || strcmp(n->path, o->path) != 0)
+        return false;
+    n->refs++;
+    n->handles++;
+    n->writers += (o->how->flags & VFILE_WRITE) != 0;
+    if (!o->internal) {
+        o->keep = n->kernel;
+        n->kernel = true;
+    }
+    o->n = n;
+    return true;
+}
+
+static int exists(struct opening *o)
+{
+    return err_set(&o->op->err, EEXIST, "%s: %s: exists already", o->v->key, o->path);
+}
+
+/* Shares the vnode that is there; 1: it is gone or out of date, look again. */
+static int open_shared(struct opening *o, struct vnode *n)
+{
+    if (o->how->flags & VFILE_EXCL)
+        return exists(o);
+    if (n->file_name && !n->file) { /* it waits for its upload */
+        int r = vnode_begin(n, o->op);
+        if (r < 0)
+            return r;
+        if (n->file_name && !n->file)
+            r = vnode_stage_open(n, o->op);
+        vnode_end(n);
+        if (r < 0)
+            return r;
+    }
+    return join(o, n) ? 0 : 1;
+}
+
+static int refuse_kind(struct opening *o, const struct attr *a)
+{
+    if (a->kind == ATTR_DIR)
+        return err_set(&o->op->err, EISDIR, "%s: %s: is a directory", o->v->key, o->path);
+    if (a->kind == ATTR_SYMLINK)
+        return err_set(&o->op->err, ELOOP, "%s: %s: is a symbolic link", o->v->key, o->path);
+    return 0;
+}
+
+/* A version that nobody has open yet; 1: somebody was faster. */
+static int open_new(struct opening *o, struct attr *a)
+{
+    struct volume *v = o->v;
+    struct vnode *n = vnode_new(v, o->path);
+    n->base = base_new(v, o->path, a->version, a->size, true);
+    n->base_len = a->size;
+    attr_move(&n->attr, a);
+    volume_complete(v, &n->attr);
+    bool keep = seen_is(v, o->path, n->attr.version);
+    bool ours = vnode_attach(n) && join(o, n);
+    if (ours && !o->internal) {
+        o->keep = keep;
+        seen_set(v, o->path, n->attr.version);
+    }
+    vnode_put(n);
+    return ours ? 0 : 1;
+}
+
+static void created_attr(struct volume *v, const struct vfile_open *how, struct attr *a)
+{
+    const struct volume_policy *p = &v->policy;
+    *a = (struct attr){.kind = ATTR_FILE,
+                       .known = ATTR_META | ATTR_HAS_MTIME,
+                       .mode = how->mode & 07777,
+                       .uid = how->uid,
+                       .gid = how->gid,
+                       .mtime = clock_wall()};
+    a->known |= a->mode != p->file_mode ? ATTR_HAS_MODE : 0;
+    a->known |= a->uid != p->uid ? ATTR_HAS_UID : 0;
+    a->known |= a->gid != p->gid ? ATTR_HAS_GID : 0;
+    a->atime = a->mtime;
+}
+
+static int open_created(struct opening *o)
+{
+    struct volume *v = o->v;
+    struct vnode *n = vnode_new(v, o->path);
+    created_attr(v, o->how, &n->attr);
+    n->excl = o->how->flags & VFILE_EXCL;
+    n->pre = n->excl || (v->store->caps & CAP_IF_MATCH) ? PRE_ABSENT : PRE_NONE;
+    vnode_mark_dirty(n);
+    bool ours = vnode_attach(n) && join(o, n);
+    if (ours)
+        meta_own(v->meta, o->path, NULL);
+    else
+        vnode_clean(n);
+    o->keep = false;
+    vnode_put(n);
+    return ours ? 0 : 1;
+}
+
+/* `n` (may be NULL) is clean and its token is ours. */
+static int open_revalidated(struct opening *o, struct vnode *n)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    bool ticket = !(o->how->flags & VFILE_DIRECT);
+    int r = volume_stat_fresh(o->v, o->op, o->path, ticket, &a);
+    if (r == -ENOENT && (o->how->flags & VFILE_CREATE)) {
+        if (n)
+            retire(n);
+        return open_created(o);
+    }
+    if (r == -ENOENT && n)
+        retire(n);
+    if (r == 0 && (o->how->flags & VFILE_EXCL))
+        r = exists(o);
+    if (r == 0)
+        r = refuse_kind(o, &a);
+    if (r < 0)
+        return r;
+    if (n && !atomic_load(&n->stale) && strcmp(n->base->version, a.version) == 0)
+        return open_shared(o, n);
+    if (n)
+        retire(n);
+    return open_new(o, &a);
+}
+
+/* One try; 1: the table has changed, again. */
+static int open_try(struct opening *o)
+{
+    struct vnode *n = vnode_find(o->v, o->path);
+    if (!n)
+        return open_revalidated(o, NULL);
+    int r = 1;
+    if (vnode_is_dirty(n)) {
+        r = open_shared(o, n);
+    } else if ((r = vnode_begin(n, o->op)) == 0) {
+        r = n->dirty || !n->attached ? 1 : open_revalidated(o, n);
+        vnode_end(n);
+    }
+    vnode_put(n);
+    return r;
+}
+
+static void drop_handle(struct vnode *n, bool writer)
+{
+    struct volume *v = n->v;
+    lock_acquire(&v->s.lock);
+    n->handles--;
+    n->writers -= writer;
+    lock_release(&v->s.lock);
+    vnode_put(n);
+}
+
+static int open_truncated(struct opening *o)
+{
+    int r = vnode_begin(o->n, o->op);
+    if (r < 0)
+        return r;
+    r = vnode_truncate(o->n, o->op, 0);
+    vnode_end(o->n);
+    return r;
+}
+
+static int open_path(struct opening *o)
+{
+    struct name_lock l;
+    bool creates = o->how->flags & VFILE_CREATE;
+    int r = name_lock(o->v, o->op, &l, creates ? NAME_EXCL : NAME_SHARED, o->path, NULL);
+    if (r < 0)
+        return r;
+    while ((r = open_try(o)) > 0)
+        ;
+    name_unlock(o->v, &l);
+    if (r == 0 && (o->how->flags & VFILE_TRUNC) && (r = open_truncated(o)) < 0)
+        drop_handle(o->n, o->how->flags & VFILE_WRITE);
+    return r;
+}
+
+static int open_file(struct volume *v, struct op *op, const char *path,
+                     const struct vfile_open *how, bool internal, bool *ret_keep,
+                     struct vfile **ret)
+{
+    struct opening o = {.v = v, .op = op, .path = path, .how = how, .internal = internal};
+    int r = how->flags & (VFILE_WRITE | VFILE_CREATE | VFILE_TRUNC) ? volume_check_write(v, op) : 0;
+    if (r == 0)
+        r = open_path(&o);
+    if (r < 0)
+        return r;
+    struct vfile *f = xcalloc(1, sizeof(*f));
+    *f = (struct vfile){.v = v, .n = o.n, .flags = how->flags};
+    *ret_keep = o.keep && !(how->flags & VFILE_DIRECT);
+    *ret = f;
+    return 0;
+}
+
+int volume_open_file(struct volume *v, struct op *op, const char *path, const struct vfile_open *how,
+                     struct vfile **ret, struct attr *ret_attr, bool *ret_keep)
+{
+    int r = open_file(v, op, path, how, false, ret_keep, ret);
+    if (r == 0)
+        vnode_attr((*ret)->n, ret_attr);
+    return r;
+}
+
+bool vfile_is_stale(const struct vfile *f)
+{
+    return atomic_load(&f->n->stale);
+}
+
+int vfile_get_attr(struct vfile *f, struct op *op, struct attr *ret)
+{
+    (void)op;
+    vnode_attr(f->n, ret);
+    return 0;
+}
+
+int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change)
+{
+    int r = volume_check_write(f->v, op);
+    if (r == 0)
+        r = vnode_begin(f->n, op);
+    if (r < 0)
+        return r;
+    r = vnode_set_meta(f->n, op, change);
+    vnode_end(f->n);
+    return r;
+}
+
+/* ---- flushing ---- */
+
+static int stale_error(struct vnode *n, struct op *op)
+{
+    return err_set(&op->err, n->excl && n->conflict ? EEXIST : ESTALE,
+                   n->conflict ? "%s: %s: another client has changed the file; what was written here "
+                                 "is kept under this name"
+                               : "%s: %s: another client has changed the file",
+                   n->v->key, n->path);
+}
+
+static int sync_node(struct vnode *n, struct op *op, bool wrote)
+{
+    if (n->unlinked)
+        return 0;
+    if (atomic_load(&n->stale))
+        return wrote ? stale_error(n, op) : 0;
+    if (!n->dirty)
+        return 0;
+    if (n->v->policy.write == VOLUME_THROUGH)
+        return vnode_commit(n, op);
+    int r = n->unflushed || !n->journaled ? vnode_journal(n, op) : 0;
+    if (r == 0)
+        volume_schedule(n, 0);
+    return r;
+}
+
+static int sync_file(struct vfile *f, struct op *op)
+{
+    struct vnode *n = f->n;
+    int r = vnode_begin(n, op);
+    if (r < 0)
+        return r;
+    r = sync_node(n, op, f->wrote);
+    vnode_end(n);
+    return r;
+}
+
+int vfile_flush(struct vfile *f, struct op *op)
+{
+    return f->flags & VFILE_WRITE ? sync_file(f, op) : 0;
+}
+
+int vfile_fsync(struct vfile *f, struct op *op)
+{
+    return sync_file(f, op);
+}
+
+/* Nobody has it open and it waits for its upload: needs no descriptor. */
+static void close_idle(struct vnode *n)
+{
+    if (!vnode_try_begin(n))
+        return;
+    lock_acquire(&n->v->s.lock);
+    bool idle = n->handles == 0;
+    lock_release(&n->v->s.lock);
+    struct stage_file *file = NULL;
+    lock_acquire(&n->lock);
+    if (idle && n->journaled)
+        file = take_ptr(&n->file);
+    lock_release(&n->lock);
+    stage_file_put(file);
+    vnode_end(n);
+}
+
+void vfile_release(struct vfile *f)
+{
+    struct vnode *n = vnode_ref(f->n);
+    bool writer = f->flags & VFILE_WRITE;
+    base_put(f->direct);
+    free(f);
+    drop_handle(n, writer);
+    lock_acquire(&n->lock);
+    bool dirty = n->dirty && !n->unlinked;
+    bool unflushed = dirty && (n->unflushed || !n->journaled);
+    lock_release(&n->lock);
+    if (unflushed && writer)
+        volume_schedule(n, 0); /* written after the last flush: by a mapping */
+    else if (dirty)
+        close_idle(n);
+    vnode_put(n);
+}
+
+int volume_truncate(struct volume *v, struct op *op, const char *path, uint64_t size,
+                    struct attr *ret)
+{
+    struct vfile_open how = {.flags = VFILE_WRITE};
+    struct vfile *f = NULL;
+    bool keep = false;
+    int r = open_file(v, op, path, &how, true, &keep, &f);
+    if (r < 0)
+        return r;
+    r = vfile_truncate(f, op, size);
+    if (r == 0)
+        r = vfile_flush(f, op);
+    if (r == 0)
+        vnode_attr(f->n, ret);
+    vfile_release(f);
+    return r;
+}

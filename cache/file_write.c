@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT
+ * file_write.c: changes of an open file: all go to its stage file; and to metadata.
+ * Everything here runs with the vnode's token, so it never meets a commit.
+ * Invariants: (1) the stage file is as long as attr.size, so every byte of the content that is not of the
+ * base can be read from it at its own offset; (2) bytes are counted in `reserved` before they are written;
+ * (3) what the journal has promised about a file is changed before the file is. */
+#include "cache/volume_int.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/sys.h"
+#include "cache/stage.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+static int check_live(struct vnode *n, struct op *op)
+{
+    if (!atomic_load(&n->stale))
+        return 0;
+    return err_set(&op->err, ESTALE, "%s: %s: another client has changed the file", n->v->key,
+                   n->path);
+}
+
+/* Begins a change through a handle: the token, or an error. */
+static int begin_change(struct vfile *f, struct op *op)
+{
+    struct vnode *n = f->n;
+    if (!(f->flags & VFILE_WRITE))
+        return err_set(&op->err, EBADF, "%s: not open for writing", n->v->key);
+    int r = vnode_begin(n, op);
+    if (r < 0)
+        return r;
+    r = check_live(n, op);
+    if (r < 0)
+        vnode_end(n);
+    return r;
+}
+
+static int stage_error(struct vnode *n, struct op *op, int r)
+{
+    return err_set(&op->err, -r, "%s: %s: staging in %s: %s", n->v->key, n->path,
+                   stage_dir(n->v->stage), strerror(-r));
+}
+
+int vnode_stage_open(struct vnode *n, struct op *op)
+{
+    struct stage *s = n->v->stage;
+    struct stage_file *f = NULL;
+    char *name = NULL;
+    if (n->file)
+        return 0;
+    int r = n->file_name ? stage_file_open(s, n->file_name, &op->err, &f)
+                         : stage_file_new(s, &op->err, &f, &name);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    if (name && n->attr.size && (r = sys_ftruncate(f->fd, n->attr.size)) < 0) {
+        stage_file_remove(s, name);
+        stage_file_put(f);
+        free(name);
+        return stage_error(n, op, r);
+    }
+    if (n->unlinked && name) {
+        stage_file_remove(s, name);
+        free(take_ptr(&name));
+    }
+    LOCK_SCOPE(&n->lock);
+    n->file = f;
+    if (name)
+        n->file_name = name;
+    return 0;
+}
+
+static int reserve(struct vnode *n, struct op *op, uint64_t bytes)
+{
+    int r = cache_reserve_dirty(n->v->cache, bytes, &op->err);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    stat_add(n->v->pending_bytes, (int64_t)bytes);
+    return 0;
+}
+
+static void unreserve(struct vnode *n, uint64_t bytes)
+{
+    cache_release_dirty(n->v->cache, bytes);
+    stat_add(n->v->pending_bytes, -(int64_t)bytes);
+}
+
+/* [off, end) is in the stage file now. */
+static void staged_locked(struct vnode *n, uint64_t off, uint64_t end, uint64_t reserved)
+{
+    lock_assert_held(&n->lock);
+    ranges_add(&n->staged, off, end);
+    n->reserved += reserved;
+    if (end > n->attr.size)
+        n->attr.size = end;
+    n->attr.mtime = clock_wall();
+    n->attr.known |= ATTR_HAS_MTIME;
+}
+
+static void changed(struct vnode *n)
+{
+    if (!n->unlinked)
+        vnode_mark_dirty(n);
+}
+
+static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const void *buf,
+                            size_t len)
+{
+    struct vnode *n = f->n;
+    int r = vnode_stage_open(n, op);
+    if (r < 0)
+        return r;
+    if (f->flags & VFILE_APPEND)
+        off = n->attr.size;
+    if (off > INT64_MAX - len)
+        return err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
+    uint64_t add = len - ranges_overlap(&n->staged, off, off + len);
+    r = reserve(n, op, add);
+    if (r < 0)
+        return r;
+    ssize_t wrote = sys_pwrite(n->file->fd, buf, len, off);
+    if (wrote != (ssize_t)len) {
+        unreserve(n, add);
+        (void)sys_ftruncate(n->file->fd, n->attr.size); /* invariant 1 */
+        return stage_error(n, op, wrote < 0 ? (int)wrote : -EIO);
+    }
+    lock_acquire(&n->lock);
+    staged_locked(n, off, off + len, add);
+    f->wrote = true;
+    lock_release(&n->lock);
+    changed(n);
+    return wrote;
+}
+
+ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *buf, size_t len)
+{
+    if (len == 0)
+        return 0;
+    int r = begin_change(f, op);
+    if (r < 0)
+        return r;
+    ssize_t wrote = write_staged(f, op, off, buf, len);
+    vnode_end(f->n);
+    return wrote;
+}
+
+/* ---- sizes ---- */
+
+static void touch(struct vnode *n)
+{
+    lock_acquire(&n->lock);
+    n->attr.mtime = clock_wall();
+    n->attr.known |= ATTR_HAS_MTIME;
+    lock_release(&n->lock);
+    changed(n);
+}
+
+/* What a truncation takes away, to be put back when it fails. */
+struct cut {
+    struct ranges staged;
+    uint64_t base_len, size, reserved;
+};
+
+/* Content ends at `size` < attr.size. */
+static void cut(struct vnode *n, uint64_t size, struct cut *ret)
+{
+    LOCK_SCOPE(&n->lock);
+    ret->base_len = n->base_len;
+    ret->size = n->attr.size;
+    ranges_copy(&ret->staged, &n->staged);
+    ranges_remove(&n->staged, size, UINT64_MAX);
+    uint64_t less = ret->staged.bytes - n->staged.bytes;
+    ret->reserved = less < n->reserved ? less : n->reserved;
+    n->reserved -= ret->reserved;
+    if (n->base_len > size)
+        n->base_len = size;
+    n->attr.size = size;
+}
+
+static void uncut(struct vnode *n, struct cut *c)
+{
+    LOCK_SCOPE(&n->lock);
+    ranges_done(&n->staged);
+    n->staged = c->staged;
+    c->staged = RANGES_INIT;
+    n->base_len = c->base_len;
+    n->attr.size = c->size;
+    n->reserved += c->reserved;
+}
+
+static int shrink(struct vnode *n, struct op *op, uint64_t size)
+{
+    struct cut c = {0};
+    bool promised = n->journaled;
+    cut(n, size, &c);
+    int r = promised ? vnode_journal(n, op) : 0; /* before the bytes go */
+    if (r == 0 && (r = sys_ftruncate(n->file->fd, size)) < 0)
+        r = stage_error(n, op, r);
+    if (r < 0)
+        uncut(n, &c);
+    else
+        unreserve(n, c.reserved);
+    ranges_done(&c.staged);
+    return r;
+}
+
+int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
+{
+    int r = check_live(n, op);
+    if (r == 0 && size > INT64_MAX)
+        r = err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
+    if (r < 0 || (size == n->attr.size && size > 0))
+        return r;
+    r = vnode_stage_open(n, op);
+    if (r == 0 && size < n->attr.size) {
+        r = shrink(n, op, size);
+    } else if (r == 0 && size > n->attr.size) {
+        r = sys_ftruncate(n->file->fd, size);
+        if (r < 0)
+            return stage_error(n, op, r);
+        lock_acquire(&n->lock);
+        n->attr.size = size;
+        lock_release(&n->lock);
+    }
+    if (r == 0)
+        touch(n);
+    return r;
+}
+
+int vfile_truncate(struct vfile *f, struct op *op, uint64_t size)
+{
+    int r = begin_change(f, op);
+    if (r < 0)
+        return r;
+    r = vnode_truncate(f->n, op, size);
+    lock_acquire(&f->n->lock);
+    f->wrote = f->wrote || r == 0;
+    lock_release(&f->n->lock);
+    vnode_end(f->n);
+    return r;
+}
+
+/* [off, end) within the file reads as zeros. */
+static int zero(struct vfile *f, struct op *op, uint64_t off, uint64_t end)
+{
+    struct vnode *n = f->n;
+    int r = vnode_stage_open(n, op);
+    if (r < 0 || off >= end)
+        return r;
+    uint64_t add = end - off - ranges_overlap(&n->staged, off, end);
+    r = reserve(n, op, add);
+    if (r < 0)
+        return r;
+    r = sys_fallocate(n->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, end - off);
+    if (r < 0) {
+        unreserve(n, add);
+        return stage_error(n, op, r);
+    }
+    lock_acquire(&n->lock);
+    staged_locked(n, off, end, add);
+    f->wrote = true;
+    lock_release(&n->lock);
+    changed(n);
+    return 0;
+}
+
+static int allocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint64_t end)
+{
+    struct vnode *n = f->n;
+    uint64_t size = n->attr.size;
+    bool keep = mode & FALLOC_FL_KEEP_SIZE;
+    if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
+        int r = zero(f, op, off, end < size ? end : size);
+        if (r < 0 || keep || end <= size)
+            return r;
+    }
+    return keep || end <= size ? 0 : vnode_truncate(n, op, end);
+}
+
+int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint64_t len)
+{
+    bool known = mode == 0 || mode == FALLOC_FL_KEEP_SIZE ||
+                 mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) ||
+                 (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
+    if (!known)
+        return err_set(&op->err, EOPNOTSUPP, "%s: fallocate mode %d", f->v->key, mode);
+    if (len == 0 || off > INT64_MAX || len > INT64_MAX - off)
+        return err_set(&op->err, len == 0 ? EINVAL : EFBIG, "%s: fallocate range", f->v->key);
+    int r = begin_change(f, op);
+    if (r < 0)
+        return r;
+    r = allocate(f, op, mode, off, off + len);
+    vnode_end(f->n);
+    return r;
+}
+
+/* ---- metadata ---- */
+
+static int staged_meta(struct vnode *n, struct op *op, const struct attr *change)
+{
+    lock_acquire(&n->lock);
+    attr_apply(&n->attr, change);
+    lock_release(&n->lock);
+    return n->journaled ? vnode_journal(n, op) : 0;
+}
+
+/* The store has changed the metadata of our version: `a` is what it has now. */
+static void adopt_meta(struct vnode *n, struct attr *a, const struct attr *change)
+{
+    struct volume *v = n->v;
+    struct attr next = ATTR_INIT;
+    if (a->known & ATTR_META) {
+        attr_move(&next, a);
+    } else {
+        attr_copy(&next, &n->attr);
+        attr_apply(&next, change);
+        memcpy(next.version, a->version, sizeof(next.version));
+    }
+    next.size = n->base->size;
+    volume_complete(v, &next);
+    bool moved = strcmp(next.version, n->base->version) != 0;
+    struct base *b = moved ? base_new(v, n->path, next.version, next.size, true) : NULL;
+    lock_acquire(&n->lock);
+    attr_done(&n->attr);
+    attr_copy(&n->attr, &next);
+    lock_release(&n->lock);
+    if (moved)
+        vnode_set_base(n, b, next.size);
+    vnode_seen(n, next.version);
+    volume_changed(v, n->path, &next);
+    attr_done(&next);
+}
+
+static int stored_meta(struct vnode *n, struct op *op, const struct attr *change)
+{
+    struct volume *v = n->v;
+    CLEANUP_ATTR struct attr full = ATTR_INIT, ret = ATTR_INIT;
+    attr_copy(&full, change);
+    if (!((n->attr.known | change->known) & ATTR_HAS_MTIME)) { /* a copy in place changes it */
+        full.mtime = n->attr.mtime;
+        full.known |= ATTR_HAS_MTIME;
+    }
+    const char *match = v->store->caps & CAP_IF_MATCH ? n->base->version : NULL;
+    int r = store_set_meta(v->store, op, n->path, match, &full, &ret);
+    if (r == 0) {
+        adopt_meta(n, &ret, &full);
+        return 0;
+    }
+    if (r != -ESTALE)
+        return r;
+    atomic_store(&n->stale, true); /* the name means another version now: the change is for that */
+    r = store_set_meta(v->store, op, n->path, NULL, change, &ret);
+    if (r == 0)
+        volume_changed(v, n->path, ret.known & ATTR_META ? &ret : NULL);
+    return r;
+}
+
+int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change)
+{
+    int r = check_live(n, op);
+    if (r < 0)
+        return r;
+    if (n->dirty || n->unlinked)
+        return staged_meta(n, op, change);
+    vnode_set_committing(n, true);
+    r = stored_meta(n, op, change);
+    vnode_set_committing(n, false);
+    return r;
+}

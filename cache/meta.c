@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: MIT
+ * meta.c: see meta.h.
+ * Invariants, under m->lock: (1) an entry is in its map and in the LRU list, or in neither; (2) entries
+ * with at_ns 0 were read back from SQLite and answer only meta_fill and the offline calls; (3) seqs[hash]
+ * grows with every change of our own of a name, and of a name within that directory: an answer that was
+ * asked for before it is not taken; (4) a listing in the table is complete. */
+#include "cache/meta.h"
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/name.h"
+#include "base/strmap.h"
+#include "cache/meta_db.h"
+
+#include <errno.h>
+
+#define META_ENTRIES 32768
+#define SEQS 1024
+
+struct entry {
+    char *path;
+    bool dir;
+    bool absent;
+    bool ticket;     /* from a stat, not used for an open yet */
+    uint64_t at_ns;  /* when it was learnt; 0: before this process */
+    time_t listed;   /* the mtime that a listing gave for this version; 0: not known */
+    struct attr attr;
+    struct entry *newer, *older;
+};
+
+struct meta {
+    struct cache_index *index;
+    char *key;
+    bool offline, real_dirs;
+    struct lock lock;
+    struct strmap maps[2];    /* of entries: [0] by path, [1] the directory of that name */
+    struct entry lru;         /* .newer: the oldest, .older: the newest: a ring through this one */
+    size_t n;
+    struct strmap listings;   /* directory -> struct listing */
+    size_t listed;            /* entries in them */
+    uint64_t seqs[SEQS];
+};
+
+/* ---- listings ---- */
+
+struct listing *listing_new(void)
+{
+    struct listing *l = xcalloc(1, sizeof(*l));
+    atomic_init(&l->refs, 1);
+    l->at_ns = clock_now_ns();
+    return l;
+}
+
+struct listing *listing_ref(struct listing *l)
+{
+    atomic_fetch_add(&l->refs, 1);
+    return l;
+}
+
+void listing_put(struct listing *l)
+{
+    if (!l || atomic_fetch_sub(&l->refs, 1) != 1)
+        return;
+    for (size_t i = 0; i < l->n; i++) {
+        free(l->v[i].name);
+        attr_done(&l->v[i].attr);
+    }
+    free(l->v);
+    free(l);
+}
+
+void listing_add(struct listing *l, const char *name, const struct attr *a)
+{
+    if (l->n == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 32;
+        l->v = xrealloc(l->v, l->cap * sizeof(*l->v));
+    }
+    struct meta_entry *e = &l->v[l->n++];
+    e->name = xstrdup(name);
+    attr_copy(&e->attr, a);
+}
+
+int listing_compare(const char *a, bool a_dir, const char *b, bool b_dir)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    unsigned char x = *a ? (unsigned char)*a : a_dir ? '/' : 0;
+    unsigned char y = *b ? (unsigned char)*b : b_dir ? '/' : 0;
+    if (x == '/' && y == '/') /* a name has no '/': both have ended */
+        return 0;
+    return (x > y) - (x < y);
+}
+
+static const struct attr *listing_find(const struct listing *l, const char *name, bool dir)
+{
+    size_t lo = 0, hi = l->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        bool is_dir = l->v[mid].attr.kind == ATTR_DIR;
+        int c = listing_compare(l->v[mid].name, is_dir, name, dir);
+        if (c == 0)
+            return &l->v[mid].attr;
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return NULL;
+}
+
+/* ---- entries ---- */
+
+static void lru_out(struct entry *e)
+{
+    e->newer->older = e->older;
+    e->older->newer = e->newer;
+}
+
+static void lru_in(struct meta *m, struct entry *e)
+{
+    e->older = m->lru.older;
+    e->newer = &m->lru;
+    e->older->newer = e;
+    m->lru.older = e;
+}
+
+static void entry_free(struct entry *e)
+{
+    attr_done(&e->attr);
+    free(e->path);
+    free(e);
+}
+
+static void entry_drop_locked(struct meta *m, const char *path, bool dir)
+{
+    struct entry *e = strmap_del(&m->maps[dir], path);
+    if (!e)
+        return;
+    lru_out(e);
+    m->n--;
+    entry_free(e);
+}
+
+static struct entry *entry_make_locked(struct meta *m, const char *path, bool dir)
+{
+    struct entry *e = strmap_get(&m->maps[dir], path);
+    if (e) {
+        lru_out(e);
+        lru_in(m, e);
+        return e;
+    }
+    if (m->n >= META_ENTRIES)
+        entry_drop_locked(m, m->lru.newer->path, m->lru.newer->dir);
+    e = xcalloc(1, sizeof(*e));
+    e->path = xstrdup(path);
+    e->dir = dir;
+    (void)strmap_put(&m->maps[dir], path, e);
+    lru_in(m, e);
+    m->n++;
+    return e;
+}
+
+static void listing_drop_locked(struct meta *m, const char *dir)
+{
+    struct listing *l = strmap_del(&m->listings, dir);
+    if (l)
+        m->listed -= l->n;
+    listing_put(l); /* memory only */
+}
+
+static char *parent_of(const char *path)
+{
+    size_t len = 0;
+    (void)path_base(path, &len);
+    return xstrndup(path, len);
+}
+
+static uint64_t *seq_of(struct meta *m, const char *path)
+{
+    return &m->seqs[hash_bytes(path, strlen(path)) % SEQS];
+}
+
+static uint64_t age_ms(uint64_t at_ns, uint64_t now)
+{
+    return now > at_ns ? (now - at_ns) / NS_PER_MS : 0;
+}
+
+/* ---- opening ---- */
+
+static void take_row(void *arg, const char *path, struct attr *a, time_t listed)
+{
+    struct meta *m = arg;
+    size_t len = strlen(path);
+    CLEANUP_FREE char *name = xstrndup(path, len && path[len - 1] == '/' ? len - 1 : len);
+    LOCK_SCOPE(&m->lock);
+    struct entry *e = strmap_get(&m->maps[0], name);
+    if (e || m->n >= META_ENTRIES) {
+        attr_done(a);
+        return;
+    }
+    e = entry_make_locked(m, name, false);
+    e->listed = listed;
+    attr_move(&e->attr, a);
+}
+
+int meta_open(struct cache_index *index, const char *key, bool offline, bool real_dirs,
+              struct err *err, struct meta **ret)
+{
+    struct meta *m = xcalloc(1, sizeof(*m));
+    m->index = index;
+    m->key = xstrdup(key);
+    m->offline = offline;
+    m->real_dirs = real_dirs;
+    lock_init(&m->lock, LOCK_RANK_META, "meta");
+    m->lru.newer = m->lru.older = &m->lru;
+    int r = index ? meta_db_open(index, key, META_ENTRIES / 2, take_row, m, err) : 0;
+    if (r < 0) {
+        meta_close(m);
+        return r;
+    }
+    *ret = m;
+    return 0;
+}
+
+static void clear_locked(struct meta *m)
+{
+    while (m->lru.newer != &m->lru)
+        entry_drop_locked(m, m->lru.newer->path, m->lru.newer->dir);
+    STRMAP_EACH(&m->listings, it)
+        listing_put(it->value);
+    strmap_done(&m->listings);
+    m->listed = 0;
+}
+
+void meta_close(struct meta *m)
+{
+    if (!m)
+        return;
+    lock_acquire(&m->lock);
+    clear_locked(m);
+    lock_release(&m->lock);
+    strmap_done(&m->maps[0]);
+    strmap_done(&m->maps[1]);
+    lock_done(&m->lock);
+    free(m->key);
+    free(m);
+}
+
+/* ---- asking ---- */
+
+/* What the parent's listing says. *ret_at: when it was made. */
+static enum meta_answer ask_listing_locked(struct meta *m, const char *path, bool dir,
+                                           const struct attr **ret, uint64_t *ret_at)
+{
+    if (path[0] == '\0')
+        return META_MISS;
+    CLEANUP_FREE char *parent = parent_of(path);
+    const struct listing *l = strmap_get(&m->listings, parent);
+    if (!l)
+        return META_MISS;
+    size_t up = 0;
+    const char *name = path_base(path, &up);
+    *ret_at = l->at_ns;
+    *ret = dir ? NULL : listing_find(l, name, false);
+    if (!*ret)
+        *ret = listing_find(l, name, true);
+    return *ret ? META_THERE : META_ABSENT;
+}
+
+/* The youngest answer of all ages. */
+static enum meta_answer ask_locked(struct meta *m, const char *path, bool dir,
+                                   const struct attr **ret, uint64_t *ret_at)
+{
+    enum meta_answer listed = ask_listing_locked(m, path, dir, ret, ret_at);
+    const struct entry *e = strmap_get(&m->maps[dir], path);
+    if (!e || !e->at_ns || (listed != META_MISS && e->at_ns < *ret_at))
+        return listed;
+    *ret = &e->attr;
+    *ret_at = e->at_ns;
+    return e->absent ? META_ABSENT : META_THERE;
+}
+
+enum meta_answer meta_get(struct meta *m, const char *path, bool dir, uint64_t max_age_ms,
+                          bool need_meta, struct attr *ret, uint64_t *ret_age_ms)
+{
+    const struct attr *a = NULL;
+    uint64_t at = 0;
+    LOCK_SCOPE(&m->lock);
+    enum meta_answer answer = ask_locked(m, path, dir, &a, &at);
+    uint64_t age = age_ms(at, clock_now_ns());
+    if (answer == META_MISS || (max_age_ms != UINT64_MAX && age >= max_age_ms))
+        return META_MISS;
+    if (answer == META_THERE && need_meta && !(a->known & ATTR_META))
+        return META_MISS;
+    if (answer == META_THERE)
+        attr_copy(ret, a);
+    if (ret_age_ms)
+        *ret_age_ms = age;
+    return answer;
+}
+
+enum meta_answer meta_take_ticket(struct meta *m, const char *path, uint64_t max_age_ms,
+                                  struct attr *ret)
+{
+    LOCK_SCOPE(&m->lock);
+    struct entry *e = strmap_get(&m->maps[0], path);
+    if (!e || !e->ticket)
+        return META_MISS;
+    e->ticket = false;
+    if (age_ms(e->at_ns, clock_now_ns()) >= max_age_ms)
+        return META_MISS;
+    if (!e->absent)
+        attr_copy(ret, &e->attr);
+    return e->absent ? META_ABSENT : META_THERE;
+}
+
+uint64_t meta_seq(struct meta *m, const char *path)
+{
+    LOCK_SCOPE(&m->lock);
+    return *seq_of(m, path);
+}
+
+/* ---- telling ---- */
+
+static bool same_meta(const struct attr *a, const struct attr *b)
+{
+    return a->kind == b->kind && a->known == b->known && strcmp(a->version, b->version) == 0 &&
+           a->size == b->size && a->mode == b->mode && a->uid == b->uid && a->gid == b->gid &&
+           a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec &&
+           a->n_xattrs == 0 && b->n_xattrs == 0;
+}
+
+/* Fills the entry; true when its row is to be written. */
+static bool set_locked(struct meta *m, const char *path, bool dir, const struct attr *a,
+                       bool ticket)
+{
+    struct entry *e = entry_make_locked(m, path, dir);
+    bool keep = a && !dir && (a->known & ATTR_META) && (e->absent || !same_meta(&e->attr, a));
+    if (keep)
+        e->listed = 0;
+    attr_done(&e->attr);
+    if (a)
+        attr_copy(&e->attr, a);
+    e->absent = !a;
+    e->at_ns = clock_now_ns();
+    e->ticket = ticket;
+    return keep;
+}
+
+static void persist(struct meta *m, const char *path, const struct attr *a, time_t listed)
+{
+    if (!m->index)
+        return;
+    CLEANUP_FREE char *row = xasprintf("%s%s", path, a->kind == ATTR_DIR ? "/" : "");
+    meta_db_put(m->index, m->key, row, a, listed);
+}
+
+void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, uint64_t seq)
+{
+    lock_acquire(&m->lock);
+    bool keep = *seq_of(m, path) == seq && set_locked(m, path, dir, a, true);
+    lock_release(&m->lock);
+    if (keep)
+        persist(m, path, a, 0);
+}
+
+static void changed_locked(struct meta *m, const char *path)
+{
+    CLEANUP_FREE char *parent = parent_of(path);
+    ++*seq_of(m, path);
+    if (path[0] != '\0')
+        ++*seq_of(m, parent);
+    listing_drop_locked(m, parent);
+    entry_drop_locked(m, path, false);
+    entry_drop_locked(m, path, true);
+    const struct entry *up = strmap_get(&m->maps[0], parent);
+    if (up && (m->real_dirs || up->absent)) /* its times have changed, or it has come to be */
+        entry_drop_locked(m, parent, false);
+    entry_drop_locked(m, parent, true);
+}
+
+void meta_own(struct meta *m, const char *path, const struct attr *a)
+{
+    lock_acquire(&m->lock);
+    changed_locked(m, path);
+    bool keep = a && set_locked(m, path, false, a, false);
+    lock_release(&m->lock);
+    if (keep)
+        persist(m, path, a, 0);
+    else if (!a && m->index)
+        meta_db_remove(m->index, m->key, path, false);
+}
+
+void meta_forget(struct meta *m, const char *path)
+{
+    if (!path) {
+        meta_forget_tree(m, "");
+        return;
+    }
+    LOCK_SCOPE(&m->lock);
+    changed_locked(m, path);
+    listing_drop_locked(m, path);
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    return len == 0 || (strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0'));
+}
+
+static void forget_listings_locked(struct meta *m, const char *dir)
+{
+    struct strmap kept = STRMAP_INIT;
+    STRMAP_EACH(&m->listings, it) {
+        struct listing *l = it->value;
+        if (!is_below(it->key, dir)) {
+            (void)strmap_put(&kept, it->key, l);
+            continue;
+        }
+        m->listed -= l->n;
+        listing_put(l);
+    }
+    strmap_done(&m->listings);
+    m->listings = kept;
+}
+
+void meta_forget_tree(struct meta *m, const char *dir)
+{
+    lock_acquire(&m->lock);
+    for (size_t i = 0; i < SEQS; i++)
+        m->seqs[i]++;
+    for (struct entry *e = m->lru.newer, *next; e != &m->lru; e = next) {
+        next = e->newer;
+        if (is_below(e->path, dir))
+            entry_drop_locked(m, e->path, e->dir);
+    }
+    forget_listings_locked(m, dir);
+    changed_locked(m, dir);
+    lock_release(&m->lock);
+    if (m->index && dir[0])
+        meta_db_remove(m->index, m->key, dir, true);
+}
+
+/* ---- listings in the table ---- */
+
+struct listing *meta_listing(struct meta *m, const char *dir, uint64_t max_age_ms)
+{
+    LOCK_SCOPE(&m->lock);
+    struct listing *l = strmap_get(&m->listings, dir);
+    if (!l || (max_age_ms != UINT64_MAX && age_ms(l->at_ns, clock_now_ns()) >= max_age_ms))
+        return NULL;
+    return listing_ref(l);
+}
+
+/* Makes room by dropping the oldest listings. */
+static void listings_fit_locked(struct meta *m, size_t n)
+{
+    while (m->listed + n > LISTING_KEPT_MAX && m->listings.count) {
+        const char *oldest = NULL;
+        uint64_t at = UINT64_MAX;
+        STRMAP_EACH(&m->listings, it) {
+            const struct listing *l = it->value;
+            if (l->at_ns < at) {
+                at = l->at_ns;
+                oldest = it->key;
+            }
+        }
+        CLEANUP_FREE char *dir = xstrdup(oldest);
+        listing_drop_locked(m, dir);
+    }
+}
+
+static bool listing_take_locked(struct meta *m, const char *dir, struct listing *l, uint64_t seq)
+{
+    if (l->n > LISTING_KEPT_MAX || *seq_of(m, dir) != seq)
+        return false;
+    listing_drop_locked(m, dir);
+    listings_fit_locked(m, l->n);
+    (void)strmap_put(&m->listings, dir, listing_ref(l));
+    m->listed += l->n;
+    return true;
+}
+
+void meta_listing_put(struct meta *m, const char *dir, struct listing *l, uint64_t seq)
+{
+    lock_acquire(&m->lock);
+    bool taken = listing_take_locked(m, dir, l, seq);
+    lock_release(&m->lock);
+    if (taken && m->index && m->offline)
+        meta_db_put_listing(m->index, m->key, dir, l);
+}
+
+/* The store copies metadata changes without a new version: the mtime of the listing tells that it is
+ * the object we knew. The first listing after we learnt of the metadata binds the two. */
+static bool fill_locked(struct meta *m, const char *path, struct attr *a, bool *ret_bound)
+{
+    struct entry *e = strmap_get(&m->maps[0], path);
+    if (!e || e->absent || !(e->attr.known & ATTR_META) || e->attr.kind == ATTR_DIR ||
+        a->version[0] == '\0' || strcmp(e->attr.version, a->version) != 0)
+        return false;
+    if (e->listed && e->listed != a->mtime.tv_sec)
+        return false;
+    *ret_bound = !e->listed && a->mtime.tv_sec;
+    e->listed = a->mtime.tv_sec;
+    attr_done(a);
+    attr_copy(a, &e->attr);
+    return true;
+}
+
+void meta_fill(struct meta *m, const char *path, struct attr *a)
+{
+    if ((a->known & ATTR_META) || a->kind == ATTR_DIR)
+        return;
+    time_t listed = a->mtime.tv_sec;
+    bool bound = false;
+    lock_acquire(&m->lock);
+    bool filled = fill_locked(m, path, a, &bound);
+    lock_release(&m->lock);
+    if (filled && bound)
+        persist(m, path, a, listed);
+}
+
+/* ---- while the store is away ---- */
+
+enum meta_answer meta_get_offline(struct meta *m, const char *path, bool dir, struct attr *ret)
+{
+    lock_acquire(&m->lock);
+    const struct attr *a = NULL;
+    uint64_t at = 0;
+    enum meta_answer answer = ask_locked(m, path, dir, &a, &at);
+    const struct entry *e = strmap_get(&m->maps[0], path);
+    if (answer == META_MISS && e && !e->absent && (!dir || e->attr.kind == ATTR_DIR)) {
+        a = &e->attr;
+        answer = META_THERE;
+    }
+    if (answer == META_THERE)
+        attr_copy(ret, a);
+    lock_release(&m->lock);
+    if (answer != META_MISS || !m->index)
+        return answer;
+    if (!dir && meta_db_get(m->index, m->key, path, ret) == 0)
+        return META_THERE;
+    CLEANUP_FREE char *row = xasprintf("%s/", path);
+    return meta_db_get(m->index, m->key, row, ret) == 0 ? META_THERE : META_MISS;
+}
+
+struct listing *meta_listing_offline(struct meta *m, const char *dir)
+{
+    struct listing *l = meta_listing(m, dir, UINT64_MAX);
+    if (!l && m->index)
+        (void)meta_db_listing(m->index, m->key, dir, &l);
+    return l;
+}

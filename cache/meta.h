@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ * meta.h: what is known about names: attributes, listings, names known absent; with their age.
+ *
+ * Two namespaces: a path (what the store calls by that name: object or directory), and with `dir` the
+ * directory of that name only (it may stand beside an object). Answers come from
+ *  - entries: one name, from a stat or a change of our own; META_ENTRIES at most, least recently used go
+ *  - listings: complete ones, as a whole; they also know which names are absent
+ * whichever is younger. A change of our own (meta_own) drops the listing of the parent, and answers of
+ * the store that were on their way meanwhile are not taken: take meta_seq() before you ask.
+ *
+ * Persistence: index.db, meta_attr(key, path, parent, attr, version, listed, checked) and
+ * meta_list(key, path, checked). Entries with ATTR_META are kept over a restart: they give the metadata
+ * of listed objects whose version is the same (a listing of S3 has none), and with `offline` they are
+ * the last answer when the store does not give one. Rows read back are never "young".
+ *
+ * Threads: any. No call waits, but meta_open and the *_offline ones (SQLite). Ownership: attrs given are
+ * copies. */
+#ifndef QUAY_CACHE_META_H
+#define QUAY_CACHE_META_H
+
+#include "backends/attr.h"
+#include "cache/index.h"
+
+#include <stdatomic.h>
+
+struct meta;
+
+enum meta_answer { META_MISS = 0, META_THERE, META_ABSENT };
+
+struct meta_entry { /* of a listing */
+    char *name;     /* last segment */
+    struct attr attr;
+};
+
+/* What a store listed, in key order; counted, constant once it was put. */
+struct listing {
+    atomic_uint refs;
+    uint64_t at_ns;   /* when it was begun */
+    struct meta_entry *v;
+    size_t n, cap;
+    bool marker;      /* the directory has an object of its own */
+};
+
+struct listing *listing_new(void);
+struct listing *listing_ref(struct listing *l);
+void listing_put(struct listing *l); /* NULL ok */
+void listing_add(struct listing *l, const char *name, const struct attr *a);
+
+/* As strcmp of the keys, where that of a directory ends with '/': the order of listings. */
+int listing_compare(const char *a, bool a_dir, const char *b, bool b_dir);
+#define LISTING_KEPT_MAX 65536 /* entries: longer listings are not kept */
+
+/* `index` may be NULL: nothing is kept. `real_dirs`: directories have times that change with what is
+ * in them. */
+int meta_open(struct cache_index *index, const char *key, bool offline, bool real_dirs,
+              struct err *err, struct meta **ret);
+void meta_close(struct meta *m); /* NULL ok */
+
+/* An answer not older than max_age_ms; `need_meta`: of attributes only those with ATTR_META. *ret is
+ * filled with META_THERE; *ret_age_ms (NULL ok) with any answer. */
+enum meta_answer meta_get(struct meta *m, const char *path, bool dir, uint64_t max_age_ms,
+                          bool need_meta, struct attr *ret, uint64_t *ret_age_ms);
+/* The store said so just now, within max_age_ms, and nobody used that to open the file yet. */
+enum meta_answer meta_take_ticket(struct meta *m, const char *path, uint64_t max_age_ms,
+                                  struct attr *ret);
+/* Before the store is asked about path (or listed: `path` is the directory). */
+uint64_t meta_seq(struct meta *m, const char *path);
+/* The store's answer; a == NULL: not there. */
+void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, uint64_t seq);
+/* A change of our own: the name is now this, or (NULL) must be asked for again. */
+void meta_own(struct meta *m, const char *path, const struct attr *a);
+/* Attributes changed, not names: listings of the parent know an old version of it. */
+void meta_forget(struct meta *m, const char *path); /* NULL: all */
+void meta_forget_tree(struct meta *m, const char *dir); /* the directory and all below */
+
+struct listing *meta_listing(struct meta *m, const char *dir, uint64_t max_age_ms); /* or NULL */
+void meta_listing_put(struct meta *m, const char *dir, struct listing *l, uint64_t seq);
+/* Completes a listed attr without ATTR_META by what is known of the same version. */
+void meta_fill(struct meta *m, const char *path, struct attr *a);
+
+/* While the store is away: answers of any age, from SQLite too. */
+enum meta_answer meta_get_offline(struct meta *m, const char *path, bool dir, struct attr *ret);
+struct listing *meta_listing_offline(struct meta *m, const char *dir);
+
+#endif

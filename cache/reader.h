@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ * reader.h: reads of one object version through the cache, with read-ahead. One reader per open file.
+ *
+ * A read never waits in the caller's thread: reader_read() answers at once when all bytes are present
+ * (memory or disk), else it registers the call, starts or joins the fetches that are missing, and the
+ * thread that completes the last one runs call->done.
+ *
+ *     call->offset, call->length, call->done = ...; reader_read(r, call);
+ *     done(call): call->error (0 or -errno), call->pieces[0..n_pieces): memory or descriptor ranges,
+ *                 valid until done returns.
+ * Streams: sequential readers are recognised per reader (several at once, tolerant of reordering within
+ * 1 MiB); a window of aligned range GETs (up to limits.concurrency, part-sized) runs ahead of each,
+ * doubling with success up to the budget's share, dropped when the stream ends. A random read fetches
+ * exactly the aligned (4 KiB) range that was asked. The same range is never fetched twice at once.
+ * Every fetch carries the version: a changed object makes this and every later read -ESTALE (sticky).
+ * Threads: reader_read from any thread; reader_close waits for calls in flight (cancels fetches that
+ * nobody else needs).
+ * Errors: those of store_read; a failed fetch fails the calls that waited for it and is forgotten, so
+ * the next read tries again. */
+#ifndef QUAY_CACHE_READER_H
+#define QUAY_CACHE_READER_H
+
+#include "backends/store.h"
+#include "base/pool.h"
+#include "cache/cache.h"
+
+struct reader;
+
+struct read_piece {
+    const void *mem; /* or NULL: */
+    int fd;
+    uint64_t fd_offset;
+    size_t length;
+};
+
+struct read_call {
+    uint64_t offset;
+    size_t length;     /* clipped to the object's size by the reader */
+    void (*done)(struct read_call *call);
+    struct err err;    /* text, when error != 0 */
+    int error;
+    struct read_piece *pieces;
+    size_t n_pieces;
+    size_t total;      /* bytes in pieces: less than length only at the end of the object */
+    void *priv;        /* the reader's */
+};
+
+/* `store`, `pool`, `object` are borrowed resp. referenced until reader_close. `path` is the object key
+ * in the store. */
+struct reader *reader_open(struct cache *c, struct cache_object *object, struct store *store,
+                           struct pool *pool, const char *path, unsigned timeout_ms);
+void reader_read(struct reader *r, struct read_call *call);
+/* Blocking form for workers; returns bytes or -errno. */
+ssize_t reader_pread(struct reader *r, uint64_t off, void *buf, size_t len, struct err *err);
+void reader_close(struct reader *r);
+
+#endif

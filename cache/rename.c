@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT
+ * rename.c: renaming files. Directories: rename_dir.c.
+ *
+ * A store that renames does it in one step. Elsewhere: copy exactly the version we know, then remove the
+ * source if it is still that version. The source is removed only after the copy succeeded; a copy is
+ * undone only when the source is known to be there still and the target was not there before.
+ * What is staged under the source is stored first: the name that others see at the end has the content.
+ * Open files: the source's handles go on under the new name; the target's keep what they have (unlinked). */
+#include "cache/volume_int.h"
+
+#include "base/cleanup.h"
+
+struct renaming {
+    struct volume *v;
+    struct op *op;
+    const char *from, *to;
+    bool no_replace;
+    struct vnode *src, *dst;    /* with their tokens; may be NULL */
+    struct attr a;              /* of the source now */
+    bool replaces;              /* the target was there */
+};
+
+/* ---- copies ---- */
+
+struct source_store { /* an object as the source of a put */
+    struct source base;
+    struct store *store;
+    struct op *op;
+    const char *key, *version;
+};
+
+static int read_object(const struct source *s, uint64_t off, void *buf, size_t len)
+{
+    const struct source_store *o = (const struct source_store *)s;
+    struct read_req req = {.key = o->key,
+                           .version = o->version,
+                           .offset = off,
+                           .iov = {.iov_base = buf, .iov_len = len}};
+    struct read_res res = READ_RES_INIT;
+    struct op op; /* the put's own op is at work */
+    op_init(&op, "read", 0);
+    op.deadline_ns = o->op->deadline_ns;
+    int r = store_read(o->store, &op, &req, &res);
+    bool whole = res.length == len;
+    read_res_done(&res);
+    return r == 0 && !whole ? -EIO : r;
+}
+
+int volume_copy_object(struct volume *v, struct op *op, const char *from, const struct attr *a,
+                       const char *to, bool if_absent, struct attr *ret)
+{
+    struct precond pre = {.if_absent = if_absent && (v->store->caps & CAP_IF_MATCH)};
+    if (v->store->caps & CAP_COPY)
+        return store_copy(v->store, op, from, a->version, to, &pre, ret);
+    struct source_store src = {.base = {.read_at = read_object, .size = a->size},
+                               .store = v->store,
+                               .op = op,
+                               .key = from,
+                               .version = a->version};
+    struct put_req req = {.key = to, .src = &src.base, .attr = a, .precond = pre};
+    return store_put(v->store, op, &req, ret);
+}
+
+/* ---- vnodes ---- */
+
+void vnode_moved(struct vnode *n, const char *path, const struct attr *a)
+{
+    struct volume *v = n->v;
+    struct attr next = ATTR_INIT;
+    attr_copy(&next, a);
+    volume_complete(v, &next);
+    if (strcmp(n->path, path) != 0)
+        vnode_move(n, path);
+    vnode_set_base(n, base_new(v, path, next.version, next.size, true), next.size);
+    lock_acquire(&n->lock);
+    attr_done(&n->attr);
+    attr_move(&n->attr, &next);
+    lock_release(&n->lock);
+    vnode_seen(n, a->version);
+}
+
+static int begin_both(struct renaming *rn)
+{
+    bool in_order = strcmp(rn->from, rn->to) < 0;
+    struct vnode **first = in_order ? &rn->src : &rn->dst, **second = in_order ? &rn->dst : &rn->src;
+    int r = vnode_begin_at(rn->v, rn->op, in_order ? rn->from : rn->to, first);
+    if (r < 0)
+        return r;
+    return vnode_begin_at(rn->v, rn->op, in_order ? rn->to : rn->from, second);
+}
+
+/* ---- files ---- */
+
+/* What is there, now. 0, or why it must not be done. */
+static int look(struct renaming *rn)
+{
+    struct volume *v = rn->v;
+    CLEANUP_ATTR struct attr b = ATTR_INIT;
+    int r = volume_stat_fresh(v, rn->op, rn->from, false, &rn->a);
+    if (r < 0)
+        return r;
+    if (rn->a.kind == ATTR_DIR)
+        return err_set(&rn->op->err, ESTALE, "%s: %s: has become a directory", v->key, rn->from);
+    r = volume_stat_fresh(v, rn->op, rn->to, false, &b);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    rn->replaces = r == 0;
+    bool there = rn->replaces || (rn->dst && rn->dst->dirty);
+    if (r == 0 && b.kind == ATTR_DIR)
+        return err_set(&rn->op->err, EISDIR, "%s: %s: is a directory", v->key, rn->to);
+    if (there && rn->no_replace)
+        return err_set(&rn->op->err, EEXIST, "%s: %s: exists already", v->key, rn->to);
+    return 0;
+}
+
+/* Removing the source failed: is it there? 0: it is gone after all. */
+static int undo_copy(struct renaming *rn, int error, const struct attr *copy)
+{
+    struct volume *v = rn->v;
+    struct op op;
+    CLEANUP_ATTR struct attr now = ATTR_INIT;
+    op_init(&op, "rename", v->policy.timeout_ms);
+    int r = store_stat(v->store, &op, rn->from, &now);
+    if (r == -ENOENT)
+        return 0;
+    if (r == 0 && !rn->replaces)
+        (void)store_remove(v->store, &op, rn->to,
+                           v->store->caps & CAP_IF_MATCH ? copy->version : NULL);
+    return error;
+}
+
+static int copy_and_remove(struct renaming *rn, struct attr *ret)
+{
+    struct volume *v = rn->v;
+    int r = volume_copy_object(v, rn->op, rn->from, &rn->a, rn->to, rn->no_replace, ret);
+    if (r == 0)
+        r = volume_keep_parent(v, rn->op, rn->from);
+    if (r < 0)
+        return r;
+    const char *match = v->store->caps & CAP_IF_MATCH ? rn->a.version : NULL;
+    r = store_remove(v->store, rn->op, rn->from, match);
+    if (r == -ENOTSUP && match)
+        r = store_remove(v->store, rn->op, rn->from, NULL);
+    if (r < 0) {
+        struct err keep = rn->op->err;
+        r = undo_copy(rn, r, ret);
+        rn->op->err = keep;
+    }
+    return r;
+}
+
+static int move_object(struct renaming *rn, struct attr *ret)
+{
+    struct volume *v = rn->v;
+    if (!(v->store->caps & CAP_RENAME_FILE))
+        return copy_and_remove(rn, ret);
+    int r = volume_keep_parent(v, rn->op, rn->from);
+    if (r == 0)
+        r = store_rename(v->store, rn->op, rn->from, rn->to, rn->no_replace);
+    return r < 0 ? r : store_stat(v->store, rn->op, rn->to, ret);
+}
+
+/* Metadata that the answer does not tell is that of the source. */
+static void whole_attr(const struct renaming *rn, struct attr *ret)
+{
+    if (ret->known & ATTR_META)
+        return;
+    struct attr a = ATTR_INIT;
+    attr_copy(&a, &rn->a);
+    memcpy(a.version, ret->version, sizeof(a.version));
+    attr_done(ret);
+    attr_move(ret, &a);
+}
+
+static void renamed(struct renaming *rn, struct attr *now)
+{
+    struct volume *v = rn->v;
+    bool seen = seen_is(v, rn->from, rn->a.version);
+    whole_attr(rn, now);
+    volume_changed(v, rn->from, NULL);
+    volume_changed(v, rn->to, now);
+    seen_set(v, rn->from, NULL);
+    seen_set(v, rn->to, seen ? now->version : NULL);
+    if (rn->dst)
+        vnode_set_unlinked(rn->dst);
+    if (rn->src)
+        vnode_moved(rn->src, rn->to, now);
+    cache_forget(v->cache, v->key, rn->from);
+    cache_forget_other_versions(v->cache, v->key, rn->to, now->version);
+}
+
+static void retire_source(struct renaming *rn)
+{
+    struct vnode *n = rn->src;
+    if (!n || !n->base || strcmp(n->base->version, rn->a.version) == 0)
+        return;
+    lock_acquire(&rn->v->s.lock);
+    vnode_detach_locked(n); /* its handles have a version that nobody renames */
+    lock_release(&rn->v->s.lock);
+    atomic_store(&n->stale, true);
+    vnode_end_put(n);
+    rn->src = NULL;
+}
+
+static int rename_held(struct renaming *rn)
+{
+    CLEANUP_ATTR struct attr now = ATTR_INIT;
+    int r = rn->src && rn->src->dirty ? vnode_commit(rn->src, rn->op) : 0;
+    if (r == 0)
+        r = look(rn);
+    if (r < 0)
+        return r;
+    retire_source(rn);
+    if (rn->dst)
+        r = vnode_keep_content(rn->dst, rn->op);
+    if (r < 0)
+        return r;
+    if (rn->src)
+        vnode_set_committing(rn->src, true);
+    r = move_object(rn, &now);
+    if (r == 0) {
+        renamed(rn, &now);
+    } else {
+        volume_changed(rn->v, rn->from, NULL); /* whatever has happened */
+        volume_changed(rn->v, rn->to, NULL);
+    }
+    if (rn->src)
+        vnode_set_committing(rn->src, false);
+    return r;
+}
+
+static int rename_file(struct volume *v, struct op *op, const char *from, const char *to,
+                       bool no_replace)
+{
+    struct renaming rn = {.v = v, .op = op, .from = from, .to = to, .no_replace = no_replace};
+    int r = begin_both(&rn);
+    if (r == 0)
+        r = rename_held(&rn);
+    vnode_end_put(rn.src);
+    vnode_end_put(rn.dst);
+    attr_done(&rn.a);
+    return r;
+}
+
+/* ---- both ---- */
+
+static int check_paths(struct volume *v, struct op *op, const char *from, const char *to)
+{
+    if (from[0] == '\0' || to[0] == '\0')
+        return err_set(&op->err, EBUSY, "%s: the root directory stays", v->key);
+    if (path_below(to, from))
+        return err_set(&op->err, EINVAL, "%s: %s: cannot go into itself", v->key, from);
+    if (path_below(from, to))
+        return err_set(&op->err, ENOTEMPTY, "%s: %s: not empty", v->key, to);
+    return 0;
+}
+
+int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace)
+{
+    struct name_lock l;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    int r = volume_check_write(v, op);
+    if (r == 0)
+        r = volume_stat(v, op, from, 0, &a);
+    if (r == 0 && strcmp(from, to) == 0)
+        return no_replace ? err_set(&op->err, EEXIST, "%s: %s: exists already", v->key, to) : 0;
+    if (r == 0)
+        r = check_paths(v, op, from, to);
+    if (r < 0)
+        return r;
+    bool dir = a.kind == ATTR_DIR;
+    r = name_lock(v, op, &l, dir ? NAME_TREE : NAME_EXCL, from, to);
+    if (r < 0)
+        return r;
+    r = dir ? volume_rename_dir(v, op, from, to, no_replace)
+            : rename_file(v, op, from, to, no_replace);
+    name_unlock(v, &l);
+    return r;
+}

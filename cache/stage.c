@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT
+ * stage.c: see stage.h for the rules. */
+#include "cache/stage.h"
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/sqldb.h"
+#include "base/strmap.h"
+#include "base/sys.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+
+#define HASH_DIGITS 16
+#define RANDOM_DIGITS 16
+
+struct stage {
+    char *key, *dir, *journal;
+    char prefix[HASH_DIGITS + 2]; /* "KEYHASH-": the names of this key's files */
+    struct {
+        struct lock lock;
+        struct cond cond;
+        bool busy; /* db is in use by a thread */
+        struct sqldb *db;
+    } sync;
+};
+
+static const char *const schema =
+    "CREATE TABLE IF NOT EXISTS staged(file TEXT PRIMARY KEY, key TEXT NOT NULL,"
+    " path TEXT NOT NULL, attr TEXT NOT NULL, base_version TEXT, base_size INTEGER,"
+    " base_len INTEGER, pre INTEGER, pre_version TEXT, flags INTEGER, ranges TEXT NOT NULL,"
+    " since INTEGER, attempts INTEGER, error TEXT) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS uploads(id TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL,"
+    " PRIMARY KEY(key, id)) WITHOUT ROWID;";
+
+enum row_flags { ROW_EXCL = 1, ROW_CONFLICT = 2, ROW_INCOMPLETE = 4 };
+
+void stage_row_done(struct stage_row *row)
+{
+    free(row->path);
+    free(row->file);
+    attr_done(&row->attr);
+    ranges_done(&row->staged);
+    *row = (struct stage_row){0};
+}
+
+/* ---- the journal's connection ---- */
+
+static struct sqldb *db_take(struct stage *s)
+{
+    LOCK_SCOPE(&s->sync.lock);
+    while (s->sync.busy)
+        cond_wait(&s->sync.cond, &s->sync.lock);
+    s->sync.busy = true;
+    return s->sync.db;
+}
+
+static void db_give(struct stage *s)
+{
+    LOCK_SCOPE(&s->sync.lock);
+    s->sync.busy = false;
+    cond_signal(&s->sync.cond);
+}
+
+static int prepare(struct stage *s, const char *sql, struct err *err, struct sqlstmt **ret)
+{
+    int r = sqldb_prepare(db_take(s), sql, err, ret);
+    if (r < 0)
+        db_give(s);
+    return r;
+}
+
+/* Runs and ends what prepare() began. */
+static int finish(struct stage *s, struct sqlstmt *st, struct err *err)
+{
+    int r = sqldb_run(st, err);
+    sqldb_finalize(st);
+    db_give(s);
+    return r;
+}
+
+/* ---- opening ---- */
+
+static int each_file(struct stage *s, void (*fn)(struct stage *s, const char *name, void *arg),
+                     void *arg, struct err *err)
+{
+    DIR *d = opendir(s->dir);
+    if (!d)
+        return err_set(err, errno, "%s: %s", s->dir, strerror(errno));
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, s->prefix, strlen(s->prefix)) == 0)
+            fn(s, e->d_name, arg);
+    closedir(d);
+    return 0;
+}
+
+static void set_lost(struct stage *s, const char *name, void *arg)
+{
+    (void)arg;
+    CLEANUP_FREE char *from = xasprintf("%s/%s", s->dir, name);
+    CLEANUP_FREE char *to = xasprintf("%s/lost/%s", s->dir, name);
+    if (sys_renameat(AT_FDCWD, from, AT_FDCWD, to, 0) == 0)
+        log_error("stage", "%s: staged data without a journal, kept as %s", s->key, to);
+}
+
+static int open_journal(struct stage *s, struct err *err)
+{
+    int r = sqldb_open(s->journal, SQLDB_WAL_FULL, err, &s->sync.db);
+    if (r == 0)
+        r = sqldb_exec(s->sync.db, err, schema);
+    if (r != -EUCLEAN)
+        return r;
+    sqldb_close(s->sync.db);
+    s->sync.db = NULL;
+    log_error("stage", "%s is not a sound database and is moved aside", s->journal);
+    CLEANUP_FREE char *lost = xasprintf("%s/lost", s->dir);
+    r = sqldb_move_aside(s->journal, err);
+    if (r == 0 && (r = sys_mkdirs(lost, 0700)) < 0)
+        err_set(err, -r, "%s: %s", lost, strerror(-r));
+    if (r == 0)
+        r = each_file(s, set_lost, NULL, err);
+    if (r == 0)
+        r = sqldb_open(s->journal, SQLDB_WAL_FULL, err, &s->sync.db);
+    return r == 0 ? sqldb_exec(s->sync.db, err, schema) : r;
+}
+
+int stage_open(const char *cache_dir, const char *key, struct err *err, struct stage **ret)
+{
+    struct stage *s = xcalloc(1, sizeof(*s));
+    char hex[65];
+    sha256_hex(key, strlen(key), hex);
+    s->key = xstrdup(key);
+    s->dir = xasprintf("%s/stage", cache_dir);
+    s->journal = xasprintf("%s/journal.db", cache_dir);
+    snprintf(s->prefix, sizeof(s->prefix), "%.*s-", HASH_DIGITS, hex);
+    lock_init(&s->sync.lock, LOCK_RANK_LEAF, "stage");
+    cond_init(&s->sync.cond);
+    int r = sys_mkdirs(s->dir, 0700);
+    if (r < 0)
+        err_set(err, -r, "%s: %s", s->dir, strerror(-r));
+    else
+        r = open_journal(s, err);
+    if (r < 0) {
+        stage_close(s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+void stage_close(struct stage *s)
+{
+    if (!s)
+        return;
+    sqldb_close(s->sync.db);
+    cond_done(&s->sync.cond);
+    lock_done(&s->sync.lock);
+    free(s->key);
+    free(s->dir);
+    free(s->journal);
+    free(s);
+}
+
+const char *stage_dir(const struct stage *s)
+{
+    return s->dir;
+}
+
+/* ---- files ---- */
+
+static int file_open(struct stage *s, const char *name, int flags, struct err *err,
+                     struct stage_file **ret)
+{
+    CLEANUP_FREE char *path = xasprintf("%s/%s", s->dir, name);
+    CLEANUP_FD int fd = sys_openat(AT_FDCWD, path, O_RDWR | O_NOFOLLOW | flags, 0600);
+    if (fd < 0)
+        return err_set(err, -fd, "%s: %s", path, strerror(-fd));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return err_set(err, EBUSY, "%s: in use", path);
+    struct stage_file *f = xcalloc(1, sizeof(*f));
+    atomic_init(&f->refs, 1);
+    f->fd = take_fd(&fd);
+    f->path = take_ptr(&path);
+    *ret = f;
+    return 0;
+}
+
+int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name)
+{
+    char random[RANDOM_DIGITS + 1];
+    random_hex(random, RANDOM_DIGITS);
+    CLEANUP_FREE char *name = xasprintf("%s%s", s->prefix, random);
+    int r = file_open(s, name, O_CREAT | O_EXCL, err, ret);
+    if (r == 0)
+        *ret_name = take_ptr(&name);
+    return r;
+}
+
+int stage_file_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
+{
+    return file_open(s, name, 0, err, ret);
+}
+
+struct stage_file *stage_file_ref(struct stage_file *f)
+{
+    atomic_fetch_add(&f->refs, 1);
+    return f;
+}
+
+void stage_file_put(struct stage_file *f)
+{
+    if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
+        return;
+    (void)close(f->fd);
+    free(f->path);
+    free(f);
+}
+
+void stage_file_remove(struct stage *s, const char *name)
+{
+    CLEANUP_FREE char *path = xasprintf("%s/%s", s->dir, name);
+    (void)sys_unlinkat(AT_FDCWD, path, 0); /* a file that stays is swept at the next start */
+}
+
+/* ---- rows ---- */
+
+int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
+{
+    CLEANUP_FREE char *json = attr_to_json(&row->attr);
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    ranges_format(&row->staged, &text);
+    struct sqlstmt *st = NULL;
+    int r = prepare(s, "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size,"
+                       " base_len, pre, pre_version, flags, ranges, since, attempts, error)"
+                       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", err, &st);
+    if (r < 0)
+        return r;
+    int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
+                (row->incomplete ? ROW_INCOMPLETE : 0);
+    sqldb_bind_text(st, 1, row->file);
+    sqldb_bind_text(st, 2, s->key);
+    sqldb_bind_text(st, 3, row->path);
+    sqldb_bind_text(st, 4, json);
+    sqldb_bind_text(st, 5, row->base_version);
+    sqldb_bind_i64(st, 6, (int64_t)row->base_size);
+    sqldb_bind_i64(st, 7, (int64_t)row->base_len);
+    sqldb_bind_i64(st, 8, row->pre);
+    sqldb_bind_text(st, 9, row->pre_version);
+    sqldb_bind_i64(st, 10, flags);
+    sqldb_bind_text(st, 11, buf_str(&text));
+    sqldb_bind_i64(st, 12, row->since.tv_sec);
+    sqldb_bind_i64(st, 13, row->attempts);
+    sqldb_bind_text(st, 14, row->error);
+    return finish(s, st, err);
+}
+
+int stage_row_remove(struct stage *s, const char *file, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = prepare(s, "DELETE FROM staged WHERE file = ?", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, file);
+    return finish(s, st, err);
+}
+
+int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = prepare(s, "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, id);
+    sqldb_bind_text(st, 2, s->key);
+    sqldb_bind_text(st, 3, path);
+    return finish(s, st, err);
+}
+
+int stage_upload_remove(struct stage *s, const char *id, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = prepare(s, "DELETE FROM uploads WHERE key = ? AND id = ?", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, s->key);
+    sqldb_bind_text(st, 2, id);
+    return finish(s, st, err);
+}
+
+/* ---- recovery ---- */
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from);
+}
+
+static bool read_row(struct sqlstmt *st, struct stage_row *row)
+{
+    row->file = xstrdup(sqldb_text(st, 0));
+    row->path = xstrdup(sqldb_text(st, 1));
+    copy_text(row->base_version, sizeof(row->base_version), sqldb_text(st, 3));
+    row->base_size = (uint64_t)sqldb_i64(st, 4);
+    row->base_len = (uint64_t)sqldb_i64(st, 5);
+    row->pre = (int)sqldb_i64(st, 6);
+    copy_text(row->pre_version, sizeof(row->pre_version), sqldb_text(st, 7));
+    int64_t flags = sqldb_i64(st, 8);
+    row->excl = flags & ROW_EXCL;
+    row->conflict = flags & ROW_CONFLICT;
+    row->incomplete = flags & ROW_INCOMPLETE;
+    row->since.tv_sec = (time_t)sqldb_i64(st, 10);
+    row->attempts = (unsigned)sqldb_i64(st, 11);
+    copy_text(row->error, sizeof(row->error), sqldb_text(st, 12));
+    return attr_from_json(sqldb_text(st, 2), &row->attr) &&
+           ranges_parse(sqldb_text(st, 9), &row->staged);
+}
+
+struct rows {
+    struct stage_row *v;
+    size_t n, cap;
+};
+
+static int read_rows(struct stage *s, struct rows *rows, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = prepare(s, "SELECT file, path, attr, base_version, base_size, base_len, pre, pre_version,"
+                       " flags, ranges, since, attempts, error FROM staged WHERE key = ?"
+                       " ORDER BY since, file", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, s->key);
+    while ((r = sqldb_step(st, err)) == 1) {
+        if (rows->n == rows->cap) {
+            rows->cap = rows->cap ? rows->cap * 2 : 16;
+            rows->v = xrealloc(rows->v, rows->cap * sizeof(*rows->v));
+        }
+        struct stage_row *row = &rows->v[rows->n++];
+        *row = (struct stage_row){0};
+        if (!read_row(st, row)) {
+            log_error("stage", "%s: the journal's entry of %s for %s cannot be read; both are kept",
+                      s->key, row->file, row->path);
+            row->attr.kind = ATTR_UNSET;
+        }
+    }
+    sqldb_finalize(st);
+    db_give(s);
+    return r;
+}
+
+static void recover_row(struct stage *s, struct stage_row *row, stage_row_fn *fn, void *arg)
+{
+    struct err err = ERR_INIT;
+    struct stage_file *f = NULL;
+    if (row->attr.kind == ATTR_UNSET) {
+        stage_row_done(row);
+        return;
+    }
+    int r = stage_file_open(s, row->file, &err, &f);
+    if (r == 0) {
+        fn(arg, row, f);
+        return;
+    }
+    if (r == -ENOENT) {
+        log_error("stage", "%s: %s: the staged file %s is gone, its content is lost", s->key,
+                  row->path, row->file);
+        (void)stage_row_remove(s, row->file, &err);
+    } else if (r != -EBUSY) {
+        log_error("stage", "%s: %s: %s", s->key, row->path, err_text(&err));
+    }
+    stage_row_done(row);
+}
+
+static void sweep_file(struct stage *s, const char *name, void *arg)
+{
+    const struct strmap *known = arg;
+    struct err err = ERR_INIT;
+    struct stage_file *f = NULL;
+    if (strmap_get(known, name) || stage_file_open(s, name, &err, &f) < 0)
+        return;
+    log_debug("stage", "%s: removing %s: nothing was promised about it", s->key, name);
+    stage_file_remove(s, name);
+    stage_file_put(f);
+}
+
+int stage_recover(struct stage *s, stage_row_fn *fn, void *arg, struct err *err)
+{
+    struct rows rows = {0};
+    struct strmap known = STRMAP_INIT;
+    int r = read_rows(s, &rows, err);
+    for (size_t i = 0; i < rows.n; i++)
+        (void)strmap_put(&known, rows.v[i].file, s);
+    if (r == 0)
+        r = each_file(s, sweep_file, &known, err);
+    for (size_t i = 0; i < rows.n; i++) {
+        if (r == 0)
+            recover_row(s, &rows.v[i], fn, arg);
+        else
+            stage_row_done(&rows.v[i]);
+    }
+    strmap_done(&known);
+    free(rows.v);
+    return r;
+}
+
+int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = prepare(s, "SELECT path, id FROM uploads WHERE key = ?", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, s->key);
+    while ((r = sqldb_step(st, err)) == 1)
+        each(arg, sqldb_text(st, 0), sqldb_text(st, 1));
+    sqldb_finalize(st);
+    db_give(s);
+    return r;
+}

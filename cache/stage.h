@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ * stage.h: the files that hold what is written but not stored yet, and the journal that makes them
+ * survive this process.
+ *
+ * CACHE_DIR/stage/KEYHASH-RANDOM  one sparse file per vnode with staged content, bytes at their offsets
+ * CACHE_DIR/journal.db            (SQLDB_WAL_FULL) staged: one row per file that must be uploaded;
+ *                                 uploads: multipart uploads begun and not yet finished or aborted
+ * Rules
+ *  1. A row is written only after its file was fdatasync'ed; a file is removed only after its row.
+ *  2. A file without a row is of a process that ended before it promised anything: swept at start.
+ *  3. Who uses a file has it flock'ed. What is locked is neither swept nor recovered by a second opener.
+ *  4. When the journal is not a sound database it is moved aside, and the files go to stage/lost/ : they
+ *     are data that somebody must look at (one error line).
+ * Threads: any; the journal's one connection passes from thread to thread. No struct lock is held while
+ * these functions work. */
+#ifndef QUAY_CACHE_STAGE_H
+#define QUAY_CACHE_STAGE_H
+
+#include "backends/attr.h"
+#include "base/err.h"
+#include "cache/ranges.h"
+
+#include <stdatomic.h>
+
+struct stage;
+
+struct stage_file { /* open, counted: reads in flight outlive the vnode's use of it */
+    atomic_uint refs;
+    int fd;
+    char *path;
+};
+
+/* What the journal says about one file. */
+struct stage_row {
+    char *path;            /* object key */
+    char *file;            /* name in the stage directory */
+    struct attr attr;      /* size = of the new content; known = what is stored with it */
+    char base_version[ATTR_VERSION_MAX]; /* "" = no base */
+    uint64_t base_size, base_len;
+    int pre;               /* enum vnode_pre */
+    char pre_version[ATTR_VERSION_MAX];
+    bool excl, conflict, incomplete;
+    struct ranges staged;
+    struct timespec since;
+    unsigned attempts;
+    char error[256];
+};
+
+void stage_row_done(struct stage_row *row);
+
+/* `cache_dir`/stage is made with mode 0700. */
+int stage_open(const char *cache_dir, const char *key, struct err *err, struct stage **ret);
+void stage_close(struct stage *s); /* NULL ok */
+const char *stage_dir(const struct stage *s);
+
+int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name);
+int stage_file_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret);
+struct stage_file *stage_file_ref(struct stage_file *f);
+void stage_file_put(struct stage_file *f); /* NULL ok */
+void stage_file_remove(struct stage *s, const char *name);
+
+/* Durable when they return 0. A row replaces the one of the same file. */
+int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err);
+int stage_row_remove(struct stage *s, const char *file, struct err *err);
+int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err);
+int stage_upload_remove(struct stage *s, const char *id, struct err *err);
+
+/* At start: every row of this key whose file nobody uses is given with its opened file (both taken by
+ * `row`); rows without a file are reported and removed; files without a row are removed. */
+typedef void stage_row_fn(void *arg, struct stage_row *row, struct stage_file *f);
+int stage_recover(struct stage *s, stage_row_fn *row, void *arg, struct err *err);
+/* At start: multipart uploads left by an earlier process. */
+typedef void stage_upload_fn(void *arg, const char *path, const char *id);
+int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err *err);
+
+#endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT
+ * vnode.c: the table of paths with local state, name locks, tokens, and versions being read.
+ * Invariants, under volume.s.lock: (1) v->s.nodes holds exactly the vnodes with `attached`, under their
+ * path; (2) refs counts handles, the dirty state, the schedule, and running operations; at 0 the vnode is
+ * taken out and freed; (3) no two held name locks conflict. */
+#include "cache/volume_int.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/name.h"
+#include "base/sys.h"
+#include "cache/stage.h"
+
+#include <assert.h>
+
+#define WAIT_SLICE_NS (100 * NS_PER_MS)
+#define SEEN_MAX 65536
+
+/* ---- paths ---- */
+
+bool path_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    if (len == 0)
+        return path[0] != '\0';
+    return strncmp(path, dir, len) == 0 && path[len] == '/';
+}
+
+char *path_parent(const char *path)
+{
+    size_t len = 0;
+    (void)path_base(path, &len);
+    return xstrndup(path, len);
+}
+
+/* ---- name locks ---- */
+
+static bool conflict(const struct name_lock *x, const struct name_lock *y)
+{
+    for (int i = 0; i < 2 && x->path[i]; i++) {
+        for (int k = 0; k < 2 && y->path[k]; k++) {
+            bool shared = x->mode == NAME_SHARED && y->mode == NAME_SHARED;
+            if (!shared && strcmp(x->path[i], y->path[k]) == 0)
+                return true;
+            if (x->mode == NAME_TREE && path_below(y->path[k], x->path[i]))
+                return true;
+            if (y->mode == NAME_TREE && path_below(x->path[i], y->path[k]))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool is_free_locked(const struct volume *v, const struct name_lock *l)
+{
+    for (const struct name_lock *o = v->s.names; o; o = o->next)
+        if (conflict(l, o))
+            return false;
+    return true;
+}
+
+int name_lock(struct volume *v, struct op *op, struct name_lock *l, enum name_mode mode,
+              const char *a, const char *b)
+{
+    *l = (struct name_lock){.path = {a, b}, .mode = mode};
+    LOCK_SCOPE(&v->s.lock);
+    while (!is_free_locked(v, l)) {
+        int r = op_check(op);
+        if (r < 0)
+            return r;
+        (void)cond_wait_until(&v->s.cond, &v->s.lock, clock_now_ns() + WAIT_SLICE_NS);
+    }
+    l->next = v->s.names;
+    v->s.names = l;
+    return 0;
+}
+
+void name_unlock(struct volume *v, struct name_lock *l)
+{
+    LOCK_SCOPE(&v->s.lock);
+    struct name_lock **at = &v->s.names;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    cond_broadcast(&v->s.cond);
+}
+
+/* ---- versions being read ---- */
+
+struct base *base_new(struct volume *v, const char *path, const char *version, uint64_t size,
+                      bool keep)
+{
+    struct base *b = xcalloc(1, sizeof(*b));
+    atomic_init(&b->refs, 1);
+    b->v = v;
+    b->size = size;
+    snprintf(b->version, sizeof(b->version), "%s", version);
+    b->object = cache_object_get(v->cache, v->key, path, version, size, keep && v->keep_blocks);
+    b->reader = reader_open(v->cache, b->object, v->store, v->fetch, path, v->policy.timeout_ms);
+    LOCK_SCOPE(&v->s.lock);
+    v->s.bases++;
+    return b;
+}
+
+struct base *base_ref(struct base *b)
+{
+    atomic_fetch_add(&b->refs, 1);
+    return b;
+}
+
+static void base_close(struct pool_job *job)
+{
+    struct base *b = (struct base *)job;
+    struct volume *v = b->v;
+    reader_close(b->reader);
+    cache_object_put(b->object);
+    free(b);
+    LOCK_SCOPE(&v->s.lock);
+    v->s.bases--;
+    cond_broadcast(&v->s.cond);
+}
+
+void base_put(struct base *b)
+{
+    if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
+        return;
+    b->job.run = base_close;
+    pool_submit(b->v->pool, &b->job, 2);
+}
+
+/* ---- vnodes ---- */
+
+struct vnode *vnode_new(struct volume *v, const char *path)
+{
+    struct vnode *n = xcalloc(1, sizeof(*n));
+    n->v = v;
+    n->path = xstrdup(path);
+    n->refs = 1;
+    lock_init(&n->lock, LOCK_RANK_FILE, "vnode");
+    cond_init(&n->cond);
+    return n;
+}
+
+static void vnode_free(struct vnode *n)
+{
+    assert(!n->attached && !n->dirty && !n->journaled && !n->parked && n->reads == 0);
+    base_put(n->base);
+    stage_file_put(n->file);
+    if (n->file_name)
+        stage_file_remove(n->v->stage, n->file_name);
+    free(n->file_name);
+    cache_release_dirty(n->v->cache, n->reserved);
+    stat_add(n->v->pending_bytes, -(int64_t)n->reserved);
+    attr_done(&n->attr);
+    ranges_done(&n->staged);
+    cond_done(&n->cond);
+    lock_done(&n->lock);
+    free(n->path);
+    free(n);
+}
+
+struct vnode *vnode_find(struct volume *v, const char *path)
+{
+    LOCK_SCOPE(&v->s.lock);
+    struct vnode *n = strmap_get(&v->s.nodes, path);
+    if (n)
+        n->refs++;
+    return n;
+}
+
+struct vnode *vnode_ref(struct vnode *n)
+{
+    LOCK_SCOPE(&n->v->s.lock);
+    n->refs++;
+    return n;
+}
+
+void vnode_put(struct vnode *n)
+{
+    if (!n)
+        return;
+    struct volume *v = n->v;
+    lock_acquire(&v->s.lock);
+    bool last = --n->refs == 0;
+    if (last)
+        vnode_detach_locked(n);
+    lock_release(&v->s.lock);
+    if (last)
+        vnode_free(n);
+}
+
+void vnode_attach_locked(struct vnode *n)
+{
+    lock_assert_held(&n->v->s.lock);
+    struct vnode *old = strmap_put(&n->v->s.nodes, n->path, n);
+    assert(!old);
+    n->attached = true;
+}
+
+bool vnode_attach(struct vnode *n)
+{
+    LOCK_SCOPE(&n->v->s.lock);
+    if (strmap_get(&n->v->s.nodes, n->path))
+        return false;
+    vnode_attach_locked(n);
+    return true;
+}
+
+void vnode_detach_locked(struct vnode *n)
+{
+    lock_assert_held(&n->v->s.lock);
+    if (!n->attached)
+        return;
+    (void)strmap_del(&n->v->s.nodes, n->path);
+    n->attached = false;
+}
+
+void vnode_move(struct vnode *n, const char *path)
+{
+    struct volume *v = n->v;
+    char *copy = xstrdup(path);
+    LOCK_SCOPE(&v->s.lock);
+    bool attached = n->attached;
+    vnode_detach_locked(n);
+    free(n->path);
+    n->path = copy;
+    if (attached)
+        vnode_attach_locked(n);
+}
+
+int vnode_begin(struct vnode *n, struct op *op)
+{
+    LOCK_SCOPE(&n->lock);
+    while (n->busy) {
+        int r = op_check(op);
+        if (r < 0)
+            return r;
+        (void)cond_wait_until(&n->cond, &n->lock, clock_now_ns() + WAIT_SLICE_NS);
+    }
+    n->busy = true;
+    return 0;
+}
+
+int vnode_begin_at(struct volume *v, struct op *op, const char *path, struct vnode **ret)
+{
+    for (;;) {
+        struct vnode *n = vnode_find(v, path);
+        int r = n ? vnode_begin(n, op) : 0;
+        if (!n || r < 0) {
+            vnode_put(n);
+            *ret = NULL;
+            return r;
+        }
+        lock_acquire(&v->s.lock);
+        bool here = n->attached && strcmp(n->path, path) == 0;
+        lock_release(&v->s.lock);
+        if (here) {
+            *ret = n;
+            return 0;
+        }
+        vnode_end(n); /* a conflict has moved it away */
+        vnode_put(n);
+    }
+}
+
+void vnode_end_put(struct vnode *n)
+{
+    if (!n)
+        return;
+    vnode_end(n);
+    vnode_put(n);
+}
+
+bool vnode_try_begin(struct vnode *n)
+{
+    LOCK_SCOPE(&n->lock);
+    if (n->busy)
+        return false;
+    n->busy = true;
+    return true;
+}
+
+void vnode_end(struct vnode *n)
+{
+    LOCK_SCOPE(&n->lock);
+    n->busy = false;
+    cond_broadcast(&n->cond);
+}
+
+void vnode_set_committing(struct vnode *n, bool on)
+{
+    lock_acquire(&n->lock);
+    n->committing = on;
+    lock_release(&n->lock);
+    if (!on)
+        vnode_unpark(n);
+}
+
+bool vnode_is_dirty(struct vnode *n)
+{
+    LOCK_SCOPE(&n->lock);
+    return n->dirty;
+}
+
+void vnode_attr(struct vnode *n, struct attr *ret)
+{
+    LOCK_SCOPE(&n->lock);
+    attr_copy(ret, &n->attr);
+}
+
+void vnode_set_base(struct vnode *n, struct base *b, uint64_t base_len)
+{
+    lock_acquire(&n->lock);
+    struct base *old = n->base;
+    n->base = b;
+    n->base_len = base_len;
+    n->base_gen++;
+    lock_release(&n->lock);
+    base_put(old);
+}
+
+void vnode_mark_dirty(struct vnode *n)
+{
+    struct volume *v = n->v;
+    LOCK_SCOPE(&v->s.lock);
+    LOCK_SCOPE(&n->lock);
+    n->unflushed = true;
+    if (n->dirty)
+        return;
+    n->dirty = true;
+    if (n->base) {
+        n->pre = PRE_MATCH;
+        memcpy(n->pre_version, n->base->version, sizeof(n->pre_version));
+    }
+    n->since = clock_wall();
+    n->attempts = 0;
+    n->last = ERR_INIT;
+    n->refs++;
+    v->s.dirty++;
+    stat_add(v->pending_files, 1);
+}
+
+void vnode_clean(struct vnode *n)
+{
+    struct volume *v = n->v;
+    struct err err = ERR_INIT;
+    if (n->journaled)
+        (void)stage_row_remove(v->stage, n->file_name, &err);
+    if (n->file_name)
+        stage_file_remove(v->stage, n->file_name);
+    lock_acquire(&v->s.lock);
+    lock_acquire(&n->lock);
+    struct stage_file *file = take_ptr(&n->file);
+    char *name = take_ptr(&n->file_name);
+    uint64_t reserved = n->reserved;
+    bool was = n->dirty;
+    ranges_done(&n->staged);
+    n->reserved = 0;
+    n->journaled = n->dirty = n->unflushed = n->incomplete = false;
+    n->pre = PRE_NONE;
+    v->s.dirty -= was;
+    lock_release(&n->lock);
+    lock_release(&v->s.lock);
+    stage_file_put(file);
+    free(name);
+    cache_release_dirty(v->cache, reserved);
+    stat_add(v->pending_bytes, -(int64_t)reserved);
+    if (was) {
+        stat_add(v->pending_files, -1);
+        vnode_put(n); /* never the last one: the token's holder has one */
+    }
+}
+
+size_t vnode_collect(struct volume *v, bool (*pick)(const struct vnode *n, const void *arg),
+                     const void *arg, struct vnode ***ret)
+{
+    LOCK_SCOPE(&v->s.lock);
+    struct vnode **list = xcalloc(v->s.nodes.count + 1, sizeof(struct vnode *));
+    size_t count = 0;
+    STRMAP_EACH(&v->s.nodes, it) {
+        struct vnode *n = it->value;
+        LOCK_SCOPE(&n->lock);
+        if (!pick(n, arg))
+            continue;
+        n->refs++;
+        list[count++] = n;
+    }
+    *ret = list;
+    return count;
+}
+
+bool vnode_pick_dirty_locked(const struct vnode *n, const void *arg)
+{
+    (void)arg;
+    return n->dirty;
+}
+
+bool vnode_pick_below_locked(const struct vnode *n, const void *arg)
+{
+    return path_below(n->path, arg);
+}
+
+bool vnode_any_dirty_below(struct volume *v, const char *dir)
+{
+    LOCK_SCOPE(&v->s.lock);
+    if (v->s.dirty == 0)
+        return false;
+    STRMAP_EACH(&v->s.nodes, it) {
+        struct vnode *n = it->value;
+        if (!path_below(n->path, dir))
+            continue;
+        LOCK_SCOPE(&n->lock);
+        if (n->dirty)
+            return true;
+    }
+    return false;
+}
+
+/* ---- versions that the kernel has pages of ---- */
+
+static void seen_clear_locked(struct volume *v)
+{
+    STRMAP_EACH(&v->s.seen, it)
+        free(it->value);
+    strmap_done(&v->s.seen);
+}
+
+void seen_set(struct volume *v, const char *path, const char *version)
+{
+    char *copy = version && version[0] ? xstrdup(version) : NULL;
+    LOCK_SCOPE(&v->s.lock);
+    if (v->s.seen.count >= SEEN_MAX)
+        seen_clear_locked(v); /* costs a few cold pages */
+    free(copy ? strmap_put(&v->s.seen, path, copy) : strmap_del(&v->s.seen, path));
+}
+
+void vnode_seen(struct vnode *n, const char *version)
+{
+    struct volume *v = n->v;
+    char *copy = xstrdup(version);
+    LOCK_SCOPE(&v->s.lock);
+    if (!n->kernel) {
+        free(copy);
+        return;
+    }
+    if (v->s.seen.count >= SEEN_MAX)
+        seen_clear_locked(v);
+    free(strmap_put(&v->s.seen, n->path, copy));
+}
+
+void seen_forget_below(struct volume *v, const char *dir)
+{
+    LOCK_SCOPE(&v->s.lock);
+    struct strmap kept = STRMAP_INIT;
+    STRMAP_EACH(&v->s.seen, it) {
+        if (path_below(it->key, dir))
+            free(it->value);
+        else
+            (void)strmap_put(&kept, it->key, it->value);
+    }
+    strmap_done(&v->s.seen);
+    v->s.seen = kept;
+}
+
+bool seen_is(struct volume *v, const char *path, const char *version)
+{
+    LOCK_SCOPE(&v->s.lock);
+    const char *known = strmap_get(&v->s.seen, path);
+    return known && version[0] && strcmp(known, version) == 0;
+}

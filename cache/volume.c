@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT
+ * volume.c: opening and closing a volume; attributes: local state over the metadata cache over the store.
+ *
+ * Order of an answer about a path
+ *   1. a vnode with staged content: nobody else knows it yet
+ *   2. the metadata cache, within the ttl: entry or listing, also "not there"
+ *   3. the store; while it is away, with offline = serve, whatever was known last
+ * A directory that exists only because a staged file is below it is made up (1 again, when 3 says no). */
+#include "cache/volume_int.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/commit.h"
+#include "cache/parallel.h"
+#include "cache/stage.h"
+
+#define WORKERS 24
+#define FETCHERS_MIN 8
+#define FETCHERS_MAX 64
+#define SYNC_THREADS 8
+#define SPACE_ENDLESS (1ULL << 50)
+#define FILES_ENDLESS (1ULL << 32)
+
+/* ---- life ---- */
+
+static void volume_free(struct volume *v)
+{
+    pool_free(v->fetch);
+    pool_free(v->pool);
+    meta_close(v->meta);
+    stage_close(v->stage);
+    STRMAP_EACH(&v->s.seen, it)
+        free(it->value);
+    strmap_done(&v->s.seen);
+    strmap_done(&v->s.nodes);
+    volume_parents_free(v);
+    store_close(v->store);
+    cond_done(&v->s.cond);
+    lock_done(&v->s.lock);
+    free(v->key);
+    free(v);
+}
+
+static struct volume *volume_new(const char *key, struct store *store,
+                                 const struct volume_policy *policy, struct cache *cache,
+                                 struct stats *stats)
+{
+    struct volume *v = xcalloc(1, sizeof(*v));
+    unsigned fetchers = store->limits.concurrency * 2;
+    fetchers = fetchers < FETCHERS_MIN ? FETCHERS_MIN : fetchers;
+    v->key = xstrdup(key);
+    v->store = store;
+    v->policy = *policy;
+    v->cache = cache;
+    v->stats = stats;
+    v->opened = clock_wall();
+    v->keep_blocks = policy->cache_blocks && !(store->caps & CAP_LOCAL_FD);
+    v->pool = pool_new(key, WORKERS);
+    v->fetch = pool_new("fetch", fetchers > FETCHERS_MAX ? FETCHERS_MAX : fetchers);
+    lock_init(&v->s.lock, LOCK_RANK_VOLUME, "volume");
+    cond_init(&v->s.cond);
+    v->pending_bytes = stats_gauge(stats, "quayfs_upload_pending_bytes",
+                                   "Bytes written and not yet in the store", "key", key, NULL);
+    v->pending_files = stats_gauge(stats, "quayfs_upload_pending_files",
+                                   "Files written and not yet in the store", "key", key, NULL);
+    v->conflicts = stats_counter(stats, "quayfs_write_conflicts_total",
+                                 "Files that another client changed meanwhile; ours is kept as a copy",
+                                 "key", key, NULL);
+    return v;
+}
+
+int volume_open(const char *key, struct store *store, const struct volume_policy *policy,
+                struct cache *cache, struct stats *stats, struct err *err, struct volume **ret)
+{
+    struct volume *v = volume_new(key, store, policy, cache, stats);
+    int r = meta_open(cache_get_index(cache), key, policy->offline_serve,
+                      store->caps & CAP_REAL_DIRS, err, &v->meta);
+    if (r == 0)
+        r = stage_open(cache_dir(cache), key, err, &v->stage);
+    if (r == 0)
+        r = volume_recover(v, err);
+    if (r == 0)
+        r = volume_retrier_start(v, err);
+    if (r == 0) {
+        *ret = v;
+        return 0;
+    }
+    struct op op;
+    op_init(&op, "close", 1);
+    if (v->stage)
+        (void)volume_close(v, &op);
+    else
+        volume_free(v);
+    return err_prefix(err, "%s", key);
+}
+
+/* Its file and row stay for the next process. */
+static void abandon(struct vnode *n)
+{
+    struct volume *v = n->v;
+    lock_acquire(&v->s.lock);
+    vnode_detach_locked(n);
+    lock_acquire(&n->lock);
+    bool dirty = n->dirty;
+    free(n->file_name);
+    n->file_name = NULL;
+    n->dirty = n->journaled = false;
+    lock_release(&n->lock);
+    lock_release(&v->s.lock);
+    if (!dirty)
+        return;
+    stat_add(v->pending_files, -1);
+    vnode_put(n); /* the reference of the dirty state */
+}
+
+struct sync_run {
+    struct vnode **nodes;
+    struct lock lock;
+    int error;
+    struct err err;
+};
+
+static int sync_one(void *arg, size_t i, struct op *op)
+{
+    struct sync_run *s = arg;
+    struct vnode *n = s->nodes[i];
+    int r = vnode_begin(n, op);
+    if (r == 0) {
+        r = vnode_commit(n, op);
+        vnode_end(n);
+    }
+    LOCK_SCOPE(&s->lock);
+    if (r < 0 && s->error == 0) {
+        s->error = r;
+        s->err = op->err;
+    }
+    return 0; /* the others still go */
+}
+
+int volume_sync(struct volume *v, struct op *op)
+{
+    struct sync_run s = {0};
+    size_t count = vnode_collect(v, vnode_pick_dirty_locked, NULL, &s.nodes);
+    lock_init(&s.lock, LOCK_RANK_LEAF, "sync");
+    int r = parallel_each(count, SYNC_THREADS, sync_one, &s, op);
+    for (size_t i = 0; i < count; i++)
+        vnode_put(s.nodes[i]);
+    free(s.nodes);
+    lock_done(&s.lock);
+    if (r == 0 && s.error)
+        op->err = s.err;
+    return r ? r : s.error;
+}
+
+/* What could not be stored in time: at least it is in the journal. */
+static int leave_staged(struct volume *v)
+{
+    struct vnode **nodes = NULL;
+    struct op op;
+    op_init(&op, "close", 0);
+    size_t count = vnode_collect(v, vnode_pick_dirty_locked, NULL, &nodes);
+    for (size_t i = 0; i < count; i++) {
+        struct vnode *n = nodes[i];
+        if ((n->unflushed || !n->journaled) && vnode_begin(n, &op) == 0) {
+            if (vnode_journal(n, &op) < 0)
+                log_error("stage", "%s", err_text(&op.err));
+            vnode_end(n);
+        }
+        abandon(n);
+        vnode_put(n);
+    }
+    free(nodes);
+    return (int)count;
+}
+
+int volume_close(struct volume *v, struct op *op)
+{
+    if (!v)
+        return 0;
+    volume_retrier_stop(v);
+    (void)volume_sync(v, op);
+    volume_retrier_stop(v); /* what the failures have scheduled */
+    int left = leave_staged(v);
+    pool_drain(v->pool); /* readers that are being closed */
+    volume_free(v);
+    return left;
+}
+
+const char *volume_key(const struct volume *v)
+{
+    return v->key;
+}
+
+struct store *volume_store(struct volume *v)
+{
+    return v->store;
+}
+
+struct pool *volume_pool(struct volume *v)
+{
+    return v->pool;
+}
+
+const struct volume_policy *volume_get_policy(const struct volume *v)
+{
+    return &v->policy;
+}
+
+int volume_check_write(struct volume *v, struct op *op)
+{
+    if (v->store->caps & CAP_WRITE)
+        return 0;
+    return err_set(&op->err, EROFS, "%s: the store is read-only", v->key);
+}
+
+void volume_changed(struct volume *v, const char *path, const struct attr *a)
+{
+    meta_own(v->meta, path, a);
+}
+
+/* ---- attributes ---- */
+
+static bool is_away(int r)
+{
+    return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EIO;
+}
+
+static int from_answer(struct volume *v, struct op *op, const char *path, enum meta_answer answer)
+{
+    return answer == META_THERE
+               ? 0
+               : err_set(&op->err, ENOENT, "%s: %s: not there", v->key, path);
+}
+
+/* The store's answer: what it has as a directory of that name, whatever else has it. */
+static int ask_dir(struct volume *v, struct op *op, const char *path, struct attr *ret)
+{
+    CLEANUP_FREE char *prefix = xasprintf("%s/", path);
+    struct list_query q = {.prefix = prefix, .max = 1};
+    struct list_page page = LIST_PAGE_INIT;
+    if (v->store->caps & CAP_REAL_DIRS) {
+        int r = store_stat(v->store, op, path, ret);
+        if (r == 0 && ret->kind != ATTR_DIR) {
+            attr_done(ret);
+            r = err_set(&op->err, ENOENT, "%s: %s: not a directory", v->key, path);
+        }
+        return r;
+    }
+    int r = store_list(v->store, op, &q, &page);
+    bool there = r == 0 && (page.count || page.dir_exists);
+    list_page_done(&page);
+    if (r == 0 && !there)
+        r = err_set(&op->err, ENOENT, "%s: %s: no such directory", v->key, path);
+    if (r == 0)
+        *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+    return r;
+}
+
+static int ask_store(struct volume *v, struct op *op, const char *path, bool dir, struct attr *ret)
+{
+    uint64_t seq = meta_seq(v->meta, path);
+    int r = dir ? ask_dir(v, op, path, ret) : store_stat(v->store, op, path, ret);
+    if (r == 0)
+        ret->known |= ATTR_META;
+    if (r == 0 || r == -ENOENT)
+        meta_put(v->meta, path, dir, r == 0 ? ret : NULL, seq);
+    if (is_away(r) && v->policy.offline_serve) {
+        struct err keep = op->err;
+        enum meta_answer answer = meta_get_offline(v->meta, path, dir, ret);
+        r = answer == META_MISS ? r : from_answer(v, op, path, answer);
+        if (answer == META_MISS)
+            op->err = keep;
+    }
+    if (r == -ENOENT && vnode_any_dirty_below(v, path)) {
+        *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+        r = 0;
+    }
+    return r;
+}
+
+int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool allow_ticket,
+                      struct attr *ret)
+{
+    enum meta_answer answer = META_MISS;
+    if (allow_ticket && v->policy.trust_ttl)
+        answer = meta_get(v->meta, path, false, v->policy.ttl_ms, true, ret, NULL);
+    if (answer == META_MISS && allow_ticket && v->policy.ticket_ms)
+        answer = meta_take_ticket(v->meta, path, v->policy.ticket_ms, ret);
+    if (answer != META_MISS)
+        return from_answer(v, op, path, answer);
+    int r = ask_store(v, op, path, false, ret);
+    if (r == 0 || r == -ENOENT) { /* this answer is used up: the next open asks again */
+        CLEANUP_ATTR struct attr used = ATTR_INIT;
+        (void)meta_take_ticket(v->meta, path, 0, &used);
+    }
+    return r;
+}
+
+/* The root is there while its store is not, unless it is a real directory with attributes. */
+static bool is_plain_root(const struct volume *v, const char *path)
+{
+    return path[0] == '\0' && !(v->store->caps & CAP_REAL_DIRS);
+}
+
+/* 0, -ENOENT, or -EAGAIN: not known here. */
+static int known_attr(struct volume *v, const char *path, unsigned flags, struct attr *ret)
+{
+    bool dir = flags & VOLUME_STAT_DIR;
+    if (is_plain_root(v, path)) {
+        *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+        return 0;
+    }
+    struct vnode *n = dir ? NULL : vnode_find(v, path);
+    bool local = false;
+    if (n) {
+        lock_acquire(&n->lock);
+        local = n->dirty;
+        if (local)
+            attr_copy(ret, &n->attr);
+        lock_release(&n->lock);
+        vnode_put(n);
+    }
+    if (local)
+        return 0;
+    if (flags & VOLUME_STAT_FRESH)
+        return -EAGAIN;
+    switch (meta_get(v->meta, path, dir, v->policy.ttl_ms, true, ret, NULL)) {
+    case META_THERE:
+        return 0;
+    case META_ABSENT:
+        return vnode_any_dirty_below(v, path) ? -EAGAIN : -ENOENT;
+    default:
+        return -EAGAIN;
+    }
+}
+
+int volume_stat(struct volume *v, struct op *op, const char *path, unsigned flags, struct attr *ret)
+{
+    int r = known_attr(v, path, flags, ret);
+    if (r == -ENOENT)
+        return from_answer(v, op, path, META_ABSENT);
+    if (r == -EAGAIN)
+        r = ask_store(v, op, path, flags & VOLUME_STAT_DIR, ret);
+    if (r == 0)
+        volume_complete(v, ret);
+    return r;
+}
+
+int volume_peek(struct volume *v, const char *path, unsigned flags, struct attr *ret)
+{
+    int r = known_attr(v, path, flags & ~(unsigned)VOLUME_STAT_FRESH, ret);
+    if (r == 0)
+        volume_complete(v, ret);
+    return r;
+}
+
+uint64_t volume_valid_ms(struct volume *v, const char *path)
+{
+    uint64_t ttl = v->policy.ttl_ms, age = 0;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    if (ttl == 0 || ttl == UINT64_MAX)
+        return ttl;
+    if (meta_get(v->meta, path, false, ttl, false, &a, &age) != META_MISS)
+        return age < ttl ? ttl - age : 0;
+    struct vnode *n = vnode_find(v, path);
+    bool local = n && vnode_is_dirty(n);
+    vnode_put(n);
+    return local ? ttl : 0;
+}
+
+int volume_space(struct volume *v, struct op *op, struct store_space *ret)
+{
+    int r = store_space(v->store, op, ret);
+    if (r != -ENOTSUP)
+        return r;
+    *ret = (struct store_space){.total = SPACE_ENDLESS,
+                                .free = SPACE_ENDLESS,
+                                .avail = SPACE_ENDLESS,
+                                .files = FILES_ENDLESS,
+                                .files_free = FILES_ENDLESS};
+    return 0;
+}
+
+void volume_forget(struct volume *v, const char *path, bool blocks)
+{
+    if (path)
+        meta_forget_tree(v->meta, path);
+    else
+        meta_forget(v->meta, NULL);
+    if (blocks)
+        cache_forget(v->cache, v->key, path);
+}
+
+/* ---- what is staged ---- */
+
+static void staged_fill(struct vnode *n, struct staged_info *out)
+{
+    LOCK_SCOPE(&n->v->s.lock);
+    LOCK_SCOPE(&n->lock);
+    *out = (struct staged_info){.key = xstrdup(n->v->key),
+                                .path = xstrdup(n->path),
+                                .bytes = n->attr.size,
+                                .attempts = n->attempts,
+                                .last_error = xstrdup(n->last.code ? err_text(&n->last) : ""),
+                                .since = n->since};
+}
+
+int volume_staged(struct volume *v, struct staged_info **ret, size_t *ret_n)
+{
+    struct vnode **nodes = NULL;
+    size_t count = vnode_collect(v, vnode_pick_dirty_locked, NULL, &nodes);
+    struct staged_info *list = xcalloc(count + 1, sizeof(*list));
+    for (size_t i = 0; i < count; i++) {
+        staged_fill(nodes[i], &list[i]);
+        vnode_put(nodes[i]);
+    }
+    free(nodes);
+    *ret = list;
+    *ret_n = count;
+    return 0;
+}
+
+void staged_list_free(struct staged_info *list, size_t n)
+{
+    for (size_t i = 0; list && i < n; i++) {
+        free(list[i].key);
+        free(list[i].path);
+        free(list[i].last_error);
+    }
+    free(list);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT
+ * volume.h: one key as a file system sees it: a store with its metadata cache, block cache, open
+ * files and staged writes. This is all that fs/ and ctl/ know of what lies below.
+ *
+ * Paths are object keys as in store.h ("" is the key's root directory). File names are translated by
+ * fs/ (base/name.h). All calls but vfile_read and volume_peek block (network): call them from
+ * workers. They return 0 or -errno; op->err has the text for the one log line.
+ *
+ * Coherence (close-to-open): volume_open asks the store for the current version unless the attributes
+ * are younger than `ttl` and were confirmed by this process's own write... see open flags below. Within
+ * one mount all handles of a path share one struct vfile state: a write is seen by every reader at once,
+ * sizes and times included, and stat/list show local state over remote state.
+ *
+ * Attributes given out are complete: kind, size, mode, uid, gid, times have defaults filled in from the
+ * policy (umask, uid, gid) where the store keeps none. */
+#ifndef QUAY_CACHE_VOLUME_H
+#define QUAY_CACHE_VOLUME_H
+
+#include "backends/registry.h"
+#include "base/pool.h"
+#include "cache/cache.h"
+#include "cache/reader.h"
+
+struct volume;
+struct vfile;
+
+/* Options a [store] section may carry for the cache, checked together with registry's tables:
+ * cache.enabled, cache.ttl (ttl_seconds, cache_expiry_hours), write = through|back, offline =
+ * fail|serve, revalidate = open|ttl, file_mode, dir_mode, uid, gid, umask, direct_io. */
+extern const struct conf_option volume_options[];
+extern const size_t volume_n_options;
+
+enum volume_write { VOLUME_THROUGH = 1, VOLUME_BACK };
+
+struct volume_policy {
+    bool cache_blocks;      /* keep blocks on disk */
+    uint64_t ttl_ms;        /* UINT64_MAX = never expires, 0 = always ask */
+    enum volume_write write;
+    bool offline_serve;
+    mode_t file_mode, dir_mode; /* defaults for objects without a stored mode (after umask) */
+    uid_t uid;
+    gid_t gid;
+    unsigned timeout_ms;
+    /* open(2) asks the store for the current version, unless: */
+    bool trust_ttl;         /* revalidate = ttl: what is younger than ttl_ms is trusted */
+    unsigned ticket_ms;     /* a stat of the same path (the kernel's lookup) got the answer just before;
+                               serves one open only */
+};
+/* From the section, [cache] and [quayfs]; -EINVAL with FILE:LINE. */
+int volume_policy_load(const struct conf_section *s, const struct settings *set, struct err *err,
+                       struct volume_policy *ret);
+
+/* Takes the store (closed by volume_close). `cache` is shared by all volumes. Uploads left by an earlier
+ * process (stage journal) for this key are taken up again in the background. */
+int volume_open(const char *key, struct store *store, const struct volume_policy *policy,
+                struct cache *cache, struct stats *stats, struct err *err, struct volume **ret);
+/* Flushes what is staged (until op's deadline; what is left stays in the journal), then closes. Returns
+ * the number of files that are still staged. */
+int volume_close(struct volume *v, struct op *op);
+const char *volume_key(const struct volume *v);
+struct store *volume_store(struct volume *v);
+struct pool *volume_pool(struct volume *v); /* workers for this key */
+const struct volume_policy *volume_get_policy(const struct volume *v);
+
+/* ---- names and attributes ---- */
+enum { VOLUME_STAT_DIR = 1, /* only a directory of that name (a shadowed one) */
+       VOLUME_STAT_FRESH = 2 /* ask the store even if the cached answer is young */ };
+int volume_stat(struct volume *v, struct op *op, const char *path, unsigned flags, struct attr *ret);
+/* The cached answer, without waiting: 0, -ENOENT (known absent), or -EAGAIN (ask volume_stat). */
+int volume_peek(struct volume *v, const char *path, unsigned flags, struct attr *ret);
+/* How long the answer may be kept by the kernel, in ms, from now. */
+uint64_t volume_valid_ms(struct volume *v, const char *path);
+
+struct volume_entry {
+    char *name;          /* raw last segment (may be empty, "..": translate with name_encode) */
+    bool shadow;         /* directory beside an object of the same name */
+    struct attr attr;    /* complete; attr.known lacks ATTR_META when mode etc. are defaults not yet
+                            confirmed (then readdirplus must not hand out its attributes) */
+};
+struct volume_dir;
+/* Opens a listing: local state merged over pages from the cache or the store. Entries in key order. */
+int volume_opendir(struct volume *v, struct op *op, const char *path, struct volume_dir **ret);
+/* The entry at position `index` (0-based), fetching further pages as needed: 1 and a borrowed entry
+ * (valid until volume_closedir), 0 at the end, -errno. One thread at a time per volume_dir. */
+int volume_readdir(struct volume_dir *d, struct op *op, uint64_t index,
+                   const struct volume_entry **ret);
+/* True when entry `index` can be given without waiting. */
+bool volume_readdir_ready(struct volume_dir *d, uint64_t index);
+void volume_closedir(struct volume_dir *d);
+
+int volume_mkdir(struct volume *v, struct op *op, const char *path, mode_t mode, uid_t uid, gid_t gid,
+                 struct attr *ret);
+int volume_rmdir(struct volume *v, struct op *op, const char *path);
+/* Open handles keep reading and writing what they have; nothing of it is uploaded any more. */
+int volume_unlink(struct volume *v, struct op *op, const char *path);
+/* Files and directories, atomic where the store can, else copy then delete (directories: object by
+ * object; the source is deleted only after all copies succeeded). Open files move along. */
+int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace);
+int volume_symlink(struct volume *v, struct op *op, const char *target, const char *path, uid_t uid,
+                   gid_t gid, struct attr *ret);
+int volume_readlink(struct volume *v, struct op *op, const char *path, struct buf *ret);
+/* change->known names mode, uid, gid, mtime, atime; for a file open for writing it is staged with it. */
+int volume_set_attr(struct volume *v, struct op *op, const char *path, const struct attr *change,
+                    struct attr *ret);
+/* truncate(2) without a handle. */
+int volume_truncate(struct volume *v, struct op *op, const char *path, uint64_t size,
+                    struct attr *ret);
+int volume_get_xattr(struct volume *v, struct op *op, const char *path, const char *name,
+                     struct buf *ret);  /* -ENODATA */
+enum { VOLUME_XATTR_CREATE = 1, VOLUME_XATTR_REPLACE = 2 };
+int volume_set_xattr(struct volume *v, struct op *op, const char *path, const char *name,
+                     const void *value, size_t size, unsigned flags);
+int volume_remove_xattr(struct volume *v, struct op *op, const char *path, const char *name);
+int volume_list_xattr(struct volume *v, struct op *op, const char *path, struct buf *ret /* NULs */);
+int volume_space(struct volume *v, struct op *op, struct store_space *ret);
+
+/* ---- open files ---- */
+enum vfile_flags {
+    VFILE_READ = 1,
+    VFILE_WRITE = 2,
+    VFILE_CREATE = 4,    /* make it if it is not there */
+    VFILE_EXCL = 8,      /* with CREATE: -EEXIST when it is there; at the store: if_absent */
+    VFILE_TRUNC = 16,
+    VFILE_APPEND = 32,   /* writes go to the end whatever their offset */
+    VFILE_DIRECT = 64    /* O_DIRECT: bypass the cache (ignore_cache) */
+};
+struct vfile_open {
+    unsigned flags;
+    mode_t mode;         /* for CREATE */
+    uid_t uid;
+    gid_t gid;
+};
+/* Opens with close-to-open semantics: asks the store (HEAD) unless a listing, stat or own write younger
+ * than ttl says what the version is. *ret_keep: the content is what the kernel's page cache holds from
+ * the open before (same version, no foreign change): FOPEN_KEEP_CACHE is safe. When the version has
+ * changed, handles of the older version answer -ESTALE from now on. */
+int volume_open_file(struct volume *v, struct op *op, const char *path, const struct vfile_open *how,
+                     struct vfile **ret, struct attr *ret_attr, bool *ret_keep);
+/* As reader_read, over staged bytes: see reader.h for call and done. */
+void vfile_read(struct vfile *f, struct read_call *call);
+/* Writes to the staging file: no network but for base bytes that must be fetched first. */
+ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *buf, size_t len);
+/* The same from a pipe or file descriptor is not offered: fs copies into memory first. */
+int vfile_truncate(struct vfile *f, struct op *op, uint64_t size);
+/* fallocate: mode 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE; others -EOPNOTSUPP. */
+int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint64_t len);
+int vfile_get_attr(struct vfile *f, struct op *op, struct attr *ret);
+int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change);
+/* close(2) of a descriptor and fsync: write = through: returns when the store has the bytes; back:
+ * when bytes and journal entry are fsynced locally (flush), fsync likewise. An error leaves the bytes
+ * staged, journaled and retried; it is reported again by the next flush or fsync until it is stored. */
+int vfile_flush(struct vfile *f, struct op *op);
+int vfile_fsync(struct vfile *f, struct op *op);
+void vfile_release(struct vfile *f); /* never waits for the network */
+bool vfile_is_stale(const struct vfile *f);
+
+/* ---- staged data ---- */
+struct staged_info {
+    char *key, *path;
+    uint64_t bytes;
+    unsigned attempts;
+    char *last_error;       /* "" when not tried yet */
+    struct timespec since;
+};
+/* Gives an array (staged_list_free) of everything not yet in its store. */
+int volume_staged(struct volume *v, struct staged_info **ret, size_t *ret_n);
+void staged_list_free(struct staged_info *list, size_t n);
+/* Uploads now what is staged; waits. */
+int volume_sync(struct volume *v, struct op *op);
+/* Drops cached attributes and listings (and, with blocks, cached bytes) of a path or all (NULL). */
+void volume_forget(struct volume *v, const char *path, bool blocks);
+
+#endif

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT
+ * volume_int.h: what the files behind volume.h share. See the head of file.c for the states of a vnode.
+ *
+ * Three kinds of exclusion, always taken in this order:
+ *  1. name lock (struct name_lock): this operation changes what `path` names (or, NAME_TREE, what is
+ *     named below it). Held across network I/O. NAME_SHARED keeps a path still while it is opened.
+ *  2. token of a vnode (vnode_begin): who changes content, path or version of this vnode. Held across
+ *     I/O. A commit holds it, so writers wait for a commit and never touch a file being uploaded.
+ *  3. struct locks, for memory only: volume.s.lock, then vnode.lock.
+ * Two tokens are taken in the order of their paths, under a name lock that covers both.
+ * Token and name lock are waited for by running threads only, never by queued jobs. */
+#ifndef QUAY_CACHE_VOLUME_INT_H
+#define QUAY_CACHE_VOLUME_INT_H
+
+#include "base/lock.h"
+#include "base/strmap.h"
+#include "cache/ranges.h"
+#include "cache/meta.h"
+#include "cache/volume.h"
+
+#include <stdatomic.h>
+
+struct stage;
+struct stage_file;
+struct commit_job;
+
+enum name_mode { NAME_SHARED = 1, NAME_EXCL, NAME_TREE };
+
+struct name_lock { /* on the caller's stack */
+    const char *path[2]; /* [1] may be NULL */
+    enum name_mode mode;
+    struct name_lock *next;
+};
+
+struct volume {
+    char *key;
+    struct store *store;
+    struct volume_policy policy;
+    struct cache *cache;
+    struct stats *stats;
+    struct pool *pool;      /* what fs and the retrier run; may wait for `fetch` */
+    struct pool *fetch;     /* fetches of readers: wait for nobody */
+    struct meta *meta;
+    struct stage *stage;
+    struct timespec opened; /* mtime of directories that have none */
+    bool keep_blocks;
+    struct stat_counter *pending_bytes, *pending_files, *conflicts;
+    struct {
+        struct lock lock;
+        struct cond cond;          /* name locks; retrier; closing */
+        struct strmap nodes;       /* path -> struct vnode, attached ones */
+        struct name_lock *names;   /* held */
+        struct strmap seen;        /* path -> malloc'd version that the kernel last opened */
+        struct strmap parents;     /* directory -> struct parent (names.c) */
+        struct vnode *due;         /* scheduled for a commit in the background */
+        struct commit_job *running; /* background.c */
+        size_t dirty;              /* vnodes with staged content */
+        unsigned bases;            /* not yet closed */
+        unsigned jobs;             /* background commits running or queued */
+        bool stopping;
+    } s;
+    pthread_t retrier;
+    bool retrier_runs;
+};
+
+/* A version of an object that is being read: counted, closed by a job of volume.pool as a reader
+ * closes only when its calls are done. */
+struct base {
+    struct pool_job job;
+    atomic_uint refs;
+    struct volume *v;
+    struct cache_object *object;
+    struct reader *reader;
+    uint64_t size;
+    char version[ATTR_VERSION_MAX];
+};
+
+enum vnode_pre { PRE_NONE = 0, PRE_MATCH, PRE_ABSENT };
+
+struct read_state;
+
+/* One path with local state; shared by its handles. */
+struct vnode {
+    struct volume *v;
+    /* under volume.s.lock */
+    char *path;           /* changed only with the token: who has it may read without the lock */
+    unsigned refs;
+    unsigned handles, writers; /* open vfiles; those for writing */
+    bool attached;        /* found in volume.s.nodes */
+    bool scheduled;       /* in volume.s.due */
+    bool queued;          /* a background commit is queued or runs */
+    struct vnode *next_due;
+    uint64_t due_ns;
+
+    struct lock lock;
+    struct cond cond;
+    bool busy;            /* the token */
+    bool committing;      /* the token's holder uploads or changes the version at the store */
+    unsigned reads;       /* reader calls in flight or parked */
+    struct read_state *parked; /* reads to be begun again when `committing` ends */
+
+    /* written with token and lock; read with either */
+    bool dirty;           /* staged content that is not in the store */
+    bool unlinked;        /* no name any more: never uploaded */
+    bool conflict;        /* was moved to the name of a conflict copy */
+    bool unflushed;       /* written since the last flush */
+    bool journaled;       /* has a row in the journal */
+    bool incomplete;      /* base bytes were lost: conflict copies only */
+    struct attr attr;     /* complete (volume_complete); attr.size is the current size; known = what is
+                             to be stored with the object; version = of the base */
+    struct base *base;    /* NULL: nothing of an older version is needed */
+    uint64_t base_gen;    /* counts changes of base */
+    uint64_t base_len;    /* of the base, what is still content */
+    enum vnode_pre pre;   /* condition of the next commit */
+    char pre_version[ATTR_VERSION_MAX];
+    bool excl;            /* made by O_EXCL: losing is -EEXIST, else -ESTALE */
+    struct ranges staged;
+    struct stage_file *file; /* NULL: none yet, or closed while it waits (file_name is set) */
+    char *file_name;
+    uint64_t reserved;    /* of cache_reserve_dirty */
+    struct timespec since;
+    unsigned attempts;
+    struct err last;      /* why the last commit failed */
+
+    atomic_bool stale;    /* another version is at the store: handles get -ESTALE */
+    bool kernel;          /* volume.s.lock: opened before: the kernel's pages are of this vnode */
+};
+
+struct vfile {
+    struct volume *v;
+    struct vnode *n;
+    unsigned flags;
+    bool wrote;           /* vnode.lock */
+    struct base *direct;  /* vnode.lock: VFILE_DIRECT's own reader of the base number direct_gen */
+    uint64_t direct_gen;
+};
+
+/* ---- policy.c ---- */
+/* Fills what the store does not know from the policy: attributes for people. */
+void volume_complete(const struct volume *v, struct attr *a);
+
+/* ---- vnode.c ---- */
+int name_lock(struct volume *v, struct op *op, struct name_lock *l, enum name_mode mode,
+              const char *a, const char *b);
+void name_unlock(struct volume *v, struct name_lock *l);
+
+struct base *base_new(struct volume *v, const char *path, const char *version, uint64_t size,
+                      bool keep);
+struct base *base_ref(struct base *b);
+void base_put(struct base *b); /* NULL ok; never waits */
+
+struct vnode *vnode_new(struct volume *v, const char *path); /* one reference, not attached */
+struct vnode *vnode_find(struct volume *v, const char *path); /* a reference, or NULL */
+struct vnode *vnode_ref(struct vnode *n);
+void vnode_put(struct vnode *n); /* NULL ok */
+/* Adds n under its path; false: another is there. */
+bool vnode_attach(struct vnode *n);
+void vnode_attach_locked(struct vnode *n);
+void vnode_detach_locked(struct vnode *n);
+/* Under the token: the path changes, in the table too. */
+void vnode_move(struct vnode *n, const char *path);
+int vnode_begin(struct vnode *n, struct op *op); /* -EINTR, -ETIMEDOUT */
+bool vnode_try_begin(struct vnode *n);
+/* Finds it and takes its token: *ret is NULL when nothing of the path is here. */
+int vnode_begin_at(struct volume *v, struct op *op, const char *path, struct vnode **ret);
+void vnode_end_put(struct vnode *n); /* NULL ok */
+void vnode_end(struct vnode *n);
+bool vnode_is_dirty(struct vnode *n);
+/* A copy of the attributes now. */
+void vnode_attr(struct vnode *n, struct attr *ret);
+/* With the token. Takes b (NULL ok) as the base of the first base_len bytes. */
+void vnode_set_base(struct vnode *n, struct base *b, uint64_t base_len);
+void vnode_mark_dirty(struct vnode *n);
+/* With the token: the staged content is stored or not wanted: gives up file, row and space. */
+void vnode_clean(struct vnode *n);
+/* All vnodes for which pick() is true, with references; free the array, put the vnodes. */
+size_t vnode_collect(struct volume *v, bool (*pick)(const struct vnode *n, const void *arg),
+                     const void *arg, struct vnode ***ret);
+bool vnode_pick_dirty_locked(const struct vnode *n, const void *arg);
+bool vnode_pick_below_locked(const struct vnode *n, const void *arg); /* arg: directory path */
+/* True when a file with staged content is below the directory (it exists here only, perhaps). */
+bool vnode_any_dirty_below(struct volume *v, const char *dir);
+
+bool path_below(const char *path, const char *dir); /* strictly; everything is below "" */
+char *path_parent(const char *path); /* malloc'd; "" for the root and its children */
+void seen_set(struct volume *v, const char *path, const char *version); /* NULL: forget */
+/* A change of ours: the kernel's pages, if it has any of this vnode, are of `version` now. */
+void vnode_seen(struct vnode *n, const char *version);
+void seen_forget_below(struct volume *v, const char *dir);
+bool seen_is(struct volume *v, const char *path, const char *version);
+
+/* ---- volume.c ---- */
+/* What the store says now (or said within policy.ticket_ms, once): fresh answers into meta. */
+int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool allow_ticket,
+                      struct attr *ret);
+int volume_check_write(struct volume *v, struct op *op);
+/* After a change of ours: the version under `path` is this (NULL: gone). */
+void volume_changed(struct volume *v, const char *path, const struct attr *a);
+
+/* ---- names.c ---- */
+/* Before `path` is removed or moved: sees to it that its directory stays when it was the last in it. */
+int volume_keep_parent(struct volume *v, struct op *op, const char *path);
+void volume_parent_has_marker(struct volume *v, const char *dir);
+void volume_parents_free(struct volume *v);
+void volume_parents_forget(struct volume *v, const char *dir); /* and all below */
+/* An open file loses its name: keeps the content readable, then detaches. With the token. */
+int vnode_keep_content(struct vnode *n, struct op *op);
+void vnode_set_unlinked(struct vnode *n);
+
+/* ---- file.c, file_write.c ---- */
+int vnode_truncate(struct vnode *n, struct op *op, uint64_t size); /* with the token */
+int vnode_stage_open(struct vnode *n, struct op *op);             /* with the token: n->file */
+int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /* with the token */
+/* Reads that waited for a commit go on. After committing was set to false. */
+void vnode_unpark(struct vnode *n);
+
+/* ---- commit.c ---- */
+/* With the token. Uploads what is staged: 0 = the store has it. An error leaves it staged, journaled
+ * and scheduled. -ESTALE, -EEXIST: stored as a conflict copy (or staged under that name). */
+int vnode_commit(struct vnode *n, struct op *op);
+/* With the token: bytes of the base in [off, end) that are not staged are read into the stage file. */
+int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end);
+
+/* ---- background.c ---- */
+/* With the token: bytes and journal row are on disk. */
+int vnode_journal(struct vnode *n, struct op *op);
+void volume_schedule(struct vnode *n, uint64_t delay_ms);
+int volume_retrier_start(struct volume *v, struct err *err);
+void volume_retrier_stop(struct volume *v);
+/* Takes up what the journal has for this key; to be called once, before the retrier starts. */
+int volume_recover(struct volume *v, struct err *err);
+uint64_t retry_delay_ms(unsigned attempts);
+
+/* ---- rename_dir.c ---- */
+/* With a name lock of both trees. */
+int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to,
+                      bool no_replace);
+
+/* ---- rename.c ---- */
+/* A copy within the store, by the store or through here. */
+int volume_copy_object(struct volume *v, struct op *op, const char *from, const struct attr *a,
+                       const char *to, bool if_absent, struct attr *ret);
+/* With the token: the vnode's version is now under `path` as `a`; its handles go on there. */
+void vnode_moved(struct vnode *n, const char *path, const struct attr *a);
+/* With the token: base reads that fail wait until `on` is false again. */
+void vnode_set_committing(struct vnode *n, bool on);
+
+/* ---- xattr.c ---- */
+/* With the name lock of path. */
+int volume_change_meta(struct volume *v, struct op *op, const char *path, const struct attr *change,
+                       struct attr *ret);
+
+#endif

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ * daemon.h: asking the running quayfs of the configuration.
+ *
+ *     r = daemon_call(ctl, "cache.stats", args, NULL, NULL, &result);   // CTL_OK, or a status after a message
+ * args are taken; *ret_result is given (json_decref). */
+#ifndef QUAY_CTL_DAEMON_H
+#define QUAY_CTL_DAEMON_H
+
+#include "base/rpc.h"
+#include "ctl/ctl.h"
+
+int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *on_progress,
+                void *arg, json_t **ret_result);
+/* Splits KEY/path; the path is "" for the key itself. *ret_key is malloc'd. */
+const char *daemon_split_path(const char *arg, char **ret_key);
+/* "1.5 GiB" in a static-size buffer. */
+void daemon_size(uint64_t bytes, char out[32]);
+int daemon_print_json(json_t *j); /* taken; CTL_OK */
+
+#endif

@@ -1,0 +1,87 @@
+"""Wrong configuration: FILE:LINE, what is wrong, the nearest known name; nothing is mounted."""
+
+import re
+
+import pytest
+
+from harness.mount import is_mounted
+from harness.tools import call
+
+GOOD = "[store lake]\nbackend = memory\n"
+
+# name -> (text, line of the error, words that the message must hold)
+WRONG = {
+    "unknown section": ("[stoer lake]\nbackend = memory\n", 1, ["stoer", "store"]),
+    "unknown key": ("[store lake]\nbackend = s3\nbukcet = b\n", 3, ["bukcet", "bucket"]),
+    "unknown key in [cache]": (GOOD + "[cache]\nmax_szie = 1G\n", 4, ["max_szie", "max_size"]),
+    "unknown key in [quayfs]": (GOOD + "[quayfs]\nlog_levle = info\n", 4, ["log_levle", "log_level"]),
+    "unknown backend": ("[store lake]\nbackend = s4\n", 2, ["Unknown backend type: s4"]),
+    "missing backend": ("[store lake]\nbase_path = /tmp\n", 1, ["Configuration must specify 'backend_type'"]),
+    "duplicate key": ("[store lake]\nbackend = memory\nbackend = memory\n", 3, ["backend"]),
+    "duplicate section": (GOOD + GOOD, 3, ["Backend key 'lake' is already registered."]),
+    "bad size": (GOOD + "[cache]\nmax_size = 20Gx\n", 4, ["20Gx"]),
+    "bad duration": ("[store lake]\nbackend = memory\ncache.ttl = 5x\n", 3, ["5x"]),
+    "bad boolean": ("[store lake]\nbackend = memory\nread_only = maybe\n", 3, ["maybe"]),
+    "bad level": (GOOD + "[quayfs]\nlog_level = loud\n", 4, ["loud"]),
+    "no name": ("[store]\nbackend = memory\n", 1, ["Backend key must be a non-empty string."]),
+    "slash in a name": ("[store a/b]\nbackend = memory\n", 1, ["a/b"]),
+    "reserved name": ("[store .quay]\nbackend = memory\n", 1, [".quay"]),
+    "dots": ("[store ..]\nbackend = memory\n", 1, [".."]),
+    "no section": ("backend = memory\n", 1, []),
+    "no equals sign": ("[store lake]\nbackend memory\n", 2, []),
+    "missing bucket": ("[store lake]\nbackend = s3\n", 1, ["bucket"]),
+    "bad endpoint": ("[store lake]\nbackend = s3\nbucket = b\nendpoint_url = not a url\n", 4, ["endpoint_url"]),
+    "two spellings": ("[store lake]\nbackend = s3\nbucket = b\nbucket_name = c\n", 4, ["bucket"]),
+    "unknown driver": (GOOD + "[database dw]\ndriver = orcale\ndsn = x\n", 4, ["orcale"]),
+    "unknown key in [database]": (GOOD + "[database dw]\ndriver = sqlite\ndsm = x\n", 5, ["dsm", "dsn"]),
+    "unknown key in [loader]": (GOOD + "[loader]\nspol = /tmp/x\n", 4, ["spol", "spool"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_refused(build_dir, tmp_path, name):
+    text, line, words = WRONG[name]
+    conf = tmp_path / "quayfs.conf"
+    conf.write_text(text)
+    (tmp_path / "mnt").mkdir()
+    done = call(build_dir / "fs/quayfs", "-f", "-c", conf, tmp_path / "mnt")
+    assert done.returncode != 0
+    assert not is_mounted(tmp_path / "mnt")
+    assert re.search(rf"quayfs\.conf:{line}\b", done.stderr), done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("program", ["loader/quayload", "ctl/quayctl"])
+def test_the_other_programs_say_the_same(build_dir, tmp_path, program):
+    conf = tmp_path / "quayfs.conf"
+    conf.write_text("[store lake]\nbackend = s3\nbukcet = b\n")
+    arguments = ["-f", "-c", conf] if "load" in program else ["-c", conf, "keys"]
+    done = call(build_dir / program, *arguments)
+    assert done.returncode != 0
+    assert "quayfs.conf:3" in done.stderr and "bucket" in done.stderr
+
+
+def test_aliases_of_requirements(mount, bucket):
+    """The spellings of the documents that this project follows are accepted."""
+    m = mount({"store k": {"backend_type": "s3", "bucket_name": bucket.name, "base_path": "data",
+                           "endpoint_url": bucket.minio.endpoint, "region": "us-east-1",
+                           "aws_access_key_id": bucket.minio.user,
+                           "aws_secret_access_key": bucket.minio.password,
+                           "ttl_seconds": "30"}})
+    (m / "k/f").write_bytes(b"x")
+    assert bucket.get("data/f") == b"x"
+
+
+def test_quoted_and_dotted_section_names(mount, folder):
+    m = mount(f'[cache]\ndir = {folder}/cache\n[loader]\nspool = {folder}/load\n'
+              f'[store "one"]\nbackend = memory\n[store.two]\nbackend = memory\n'
+              f'[storage.three]\nbackend_type = memory\n')
+    for name in ("one", "two", "three"):
+        (m / name / "f").write_bytes(b"x")
+
+
+def test_comments_and_blank_lines(mount, folder):
+    m = mount(f"# a comment\n; another\n\n[cache]\ndir = {folder}/cache\n[loader]\nspool = {folder}/load\n"
+              "[store k]   \nbackend   =   memory  \n")
+    assert (m / "k").is_dir()

@@ -1,0 +1,302 @@
+"""Fixtures: real servers, real mounts, real loaders; every test's daemons are stopped and their logs read.
+
+A fixture that cannot start its server fails the test: nothing here skips."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.backends import Key, make_key  # noqa: E402
+from harness.conf import Sections, merged  # noqa: E402
+from harness.daemon import Daemon, disasters  # noqa: E402
+from harness.loader import Loader  # noqa: E402
+from harness.mount import Mount  # noqa: E402
+from servers import FaultProxy, MinIO, PostgreSQL  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+DEADLINE_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def build_dir() -> Path:
+    build = Path(os.environ.get("QUAY_BUILD", ROOT / "build/asan")).resolve()
+    for program in ("fs/quayfs", "loader/quayload", "ctl/quayctl"):
+        if not (build / program).exists():
+            pytest.fail(f"{build / program} is not built: run tests/run, or set QUAY_BUILD", False)
+    return build
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory) -> MinIO:
+    server = MinIO(tmp_path_factory.mktemp("minio"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def own_minio_factory(tmp_path_factory):
+    """For tests that stop, pause or break the server: one of their own."""
+    servers: list[MinIO] = []
+
+    def make() -> MinIO:
+        server = MinIO(tmp_path_factory.mktemp("own-minio"))
+        server.start()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def own_minio(own_minio_factory) -> MinIO:
+    server = own_minio_factory()
+    yield server
+    server.kill()
+
+
+class Bucket:
+    """A fresh bucket and a client that is not ours."""
+
+    def __init__(self, minio: MinIO, name: str = ""):
+        self.minio = minio
+        self.name = name or "t-" + secrets.token_hex(5)
+        self.s3 = minio.client()
+        self.s3.create_bucket(Bucket=self.name)
+
+    def put(self, key: str, data: bytes, **more) -> str:
+        return self.s3.put_object(Bucket=self.name, Key=key, Body=data, **more)["ETag"]
+
+    def get(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def head(self, key: str) -> dict:
+        return self.s3.head_object(Bucket=self.name, Key=key)
+
+    def delete(self, key: str) -> None:
+        self.s3.delete_object(Bucket=self.name, Key=key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def uploads(self) -> list[str]:
+        """Multipart uploads that were begun and not finished."""
+        listed = self.s3.list_multipart_uploads(Bucket=self.name)
+        return [upload["Key"] for upload in listed.get("Uploads", [])]
+
+    def remove(self) -> None:
+        """Everything, as somebody else would do it behind our back."""
+        for key in self.keys():
+            self.delete(key)
+        self.s3.delete_bucket(Bucket=self.name)
+
+    def store(self, **more: str) -> dict[str, str]:
+        return self.minio.store(self.name, **more)
+
+
+@pytest.fixture
+def bucket(minio) -> Bucket:
+    return Bucket(minio)
+
+
+@pytest.fixture
+def make_bucket():
+    """make_bucket(server): on a server of the test's own."""
+    return Bucket
+
+
+@pytest.fixture
+def proxy(minio) -> FaultProxy:
+    """In front of the shared MinIO; misbehaves on demand."""
+    made = FaultProxy(minio.port).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory) -> PostgreSQL:
+    server = PostgreSQL(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+class Database:
+    """A fresh PostgreSQL database."""
+
+    def __init__(self, server: PostgreSQL):
+        self.server = server
+        self.name = server.create_database()
+        self.dsn = server.dsn(self.name)
+        self.connection = server.connect(self.name)
+
+    def execute(self, text: str):
+        return self.connection.execute(text)
+
+    def rows(self, text: str) -> list[tuple]:
+        return self.connection.execute(text).fetchall()
+
+    def count(self, table: str) -> int:
+        return self.rows(f"SELECT count(*) FROM {table}")[0][0]
+
+    def section(self) -> dict[str, str]:
+        return {"driver": "postgres", "dsn": self.dsn}
+
+
+@pytest.fixture
+def postgres(postgres_server) -> Database:
+    if not postgres_server.running():
+        postgres_server.start()
+    database = Database(postgres_server)
+    yield database
+    database.connection.close()
+    postgres_server.drop_database(database.name)
+
+
+class Running:
+    """The daemons of one test: watched while it runs, stopped and judged after it."""
+
+    def __init__(self) -> None:
+        self.daemons: list[Daemon] = []
+        self.hung = False
+
+    def add(self, daemon: Daemon) -> None:
+        self.daemons.append(daemon)
+
+    def kill_hanging(self) -> None:
+        """A call into a hanging mount cannot be interrupted; without its daemon it fails."""
+        self.hung = True
+        for daemon in self.daemons:
+            if daemon.running():
+                daemon.dump_stacks()
+                daemon.kill9()
+
+    def finish(self) -> list[str]:
+        complaints = ["the test hung; its daemons were killed"] if self.hung else []
+        for daemon in reversed(self.daemons):
+            try:
+                code = daemon.stop(check=False)
+                # quayfs ends with 3 when a store was away and data is still staged
+                if code not in (0, -9, None) and not (code == 3 and isinstance(daemon, Mount)):
+                    complaints.append(f"{daemon.program.name} ended with {code}")
+            except Exception as error:  # the others must be stopped all the same
+                complaints.append(f"{daemon.program.name}: {error}")
+            finally:
+                daemon.kill9()
+                if isinstance(daemon, Mount):
+                    daemon.detach()
+            complaints += [f"{daemon.program.name} printed: {line}"
+                           for line in disasters(daemon.whole_log())]
+        return complaints
+
+
+@pytest.fixture
+def running(request) -> Running:
+    marker = request.node.get_closest_marker("deadline")
+    seconds = marker.args[0] if marker else DEADLINE_SECONDS
+    daemons = Running()
+    watch = threading.Timer(seconds, daemons.kill_hanging)
+    watch.daemon = True
+    watch.start()
+    yield daemons
+    watch.cancel()
+    complaints = daemons.finish()
+    if complaints:
+        logs = "\n".join(f"--- {d.log_path}\n{d.whole_log()[-6000:]}" for d in daemons.daemons)
+        pytest.fail("\n".join([*complaints[:20], logs]), False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows what its daemons printed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        daemons = item.funcargs.get("running")
+        for daemon in daemons.daemons if daemons else []:
+            report.sections.append((f"{daemon.program.name} log", daemon.whole_log()[-8000:]))
+    return report
+
+
+def default_sections(folder: Path) -> Sections:
+    """What every test's daemons have in common: folders of their own, and no waiting on old news."""
+    return {
+        "quayfs": {"log_level": "info"},
+        "cache": {"dir": folder / "cache", "max_size": "1GiB", "min_free": "64MiB"},
+        "loader": {"spool": folder / "load"},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Of this test: configuration, logs, cache, spool and mount point."""
+    return tmp_path
+
+
+@pytest.fixture
+def mount(build_dir, folder, running):
+    """mount({"store k": {...}}) -> Mount, started. start=False for one that should fail."""
+
+    def make(sections: Sections | str, *arguments: str, start: bool = True, name: str = "m",
+             env: dict[str, str] | None = None) -> Mount:
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        whole = sections if isinstance(sections, str) else merged(default_sections(folder), sections)
+        made = Mount(build_dir, place, whole, arguments, env)
+        running.add(made)
+        if start:
+            made.start()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def loader(build_dir, folder, running):
+    """loader({"store k": ..., "database d": ...}) -> Loader, started, on the test's spool."""
+
+    def make(sections: Sections, start: bool = True, name: str = "l",
+             env: dict[str, str] | None = None) -> Loader:
+        whole = merged(default_sections(folder), sections)
+        made = Loader(build_dir, folder / name, whole, Path(str(whole["loader"]["spool"])), env)
+        running.add(made)
+        if start:
+            made.start()
+        return made
+
+    return make
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def key(request, folder) -> Key:
+    """One storage key named `k` on each backend in turn."""
+    bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
+    return make_key(request.param, folder, bucket)
+
+
+@pytest.fixture(params=["local", "s3"])
+def lasting_key(request, folder) -> Key:
+    """The backends whose content outlives the daemon."""
+    bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
+    return make_key(request.param, folder, bucket)
+
+
+@pytest.fixture
+def mounted(mount, key) -> Mount:
+    return mount({"store k": key.options})
+
+
+@pytest.fixture
+def root(mounted) -> Path:
+    """The directory of the key `k` in a fresh mount: where the operations are tried."""
+    return mounted / "k"

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ * contract_s3.c: the suite over backend = s3, against the server of QUAY_S3_ENDPOINT,
+ * QUAY_S3_ACCESS_KEY, QUAY_S3_SECRET_KEY and QUAY_S3_BUCKET (which exists). Without them it fails:
+ * ctest -L contract_s3 is for where there is a server; pytest runs it with MinIO.
+ * QUAY_S3_OPTIONS may add lines to the section. */
+#include "tests/contract/suite.h"
+
+#include "backends/http.h"
+
+static const char *need(const char *name)
+{
+    const char *v = getenv(name);
+    if (!v || !*v) {
+        fprintf(stderr, "%s is not set\n", name);
+        exit(1);
+    }
+    return v;
+}
+
+static char *section(const char *prefix, const char *more)
+{
+    const char *options = getenv("QUAY_S3_OPTIONS");
+    return xasprintf("[store t]\nbackend = s3\nendpoint_url = %s\naccess_key_id = %s\n"
+                     "secret_access_key = %s\nbucket = %s\nbase_path = %s\n%s%s\n",
+                     need("QUAY_S3_ENDPOINT"), need("QUAY_S3_ACCESS_KEY"),
+                     need("QUAY_S3_SECRET_KEY"), need("QUAY_S3_BUCKET"), prefix, more,
+                     options ? options : "");
+}
+
+static void run_suite(const char *label, const char *prefix, const char *more)
+{
+    CLEANUP_FREE char *text = section(prefix, more);
+    struct stats *stats = stats_new();
+    struct suite s;
+    suite_init(&s, label, open_store(text, stats));
+    suite_run(&s);
+    suite_done(&s);
+    stats_free(stats);
+}
+
+static void whole_bucket(void)
+{
+    run_suite("s3", "", "");
+}
+
+static void below_a_prefix(void)
+{
+    run_suite("s3 with base_path", "a prefix/with+odd&chars", "");
+}
+
+static void with_trouble(void)
+{
+    run_suite("s3, fault", "fault",
+              "retries = 12\nretry_delay = 1ms\n"
+              "fault = every=10,errno=EIO,retry=safe; "
+              "op=remove,key=*/dirs/**,every=3,errno=EIO,lost=yes\n");
+}
+
+static void refusals(void)
+{
+    CLEANUP_FREE char *text = section("readonly", ""),
+                      *ro = section("readonly", "read_only = yes\n");
+    struct suite suite = {.store = open_store(text, NULL), .label = "s3, readonly"}, *s = &suite;
+    op_init(&s->op, "suite", 0);
+    put_text(s, "object", "content", NULL);
+    struct store *writable = s->store;
+    s->store = open_store(ro, NULL);
+    suite_refusals(s, "object", "content");
+    suite_done(s);
+    s->store = writable;
+    OK(store_remove(s->store, &s->op, "object", NULL));
+    suite_done(s);
+}
+
+int main(void)
+{
+    http_global_init();
+    RUN(whole_bucket);
+    RUN(below_a_prefix);
+    RUN(with_trouble);
+    RUN(refusals);
+    return t_done();
+}

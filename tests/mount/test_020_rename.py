@@ -1,0 +1,149 @@
+"""rename() of files and directories, and symbolic links."""
+
+import ctypes
+import errno
+import os
+
+from harness.data import pattern
+from harness.tools import content, fails_with, sample_tree, tree
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+RENAME_NOREPLACE = 1
+
+
+def renameat2(old, new, flags):
+    at_fdcwd = -100
+    if LIBC.renameat2(at_fdcwd, os.fsencode(old), at_fdcwd, os.fsencode(new), flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def test_rename_a_file(root):
+    data = pattern(10_000)
+    (root / "a").write_bytes(data)
+    (root / "a").rename(root / "b")
+    assert os.listdir(root) == ["b"]
+    assert (root / "b").read_bytes() == data
+
+
+def test_rename_replaces(root):
+    (root / "a").write_bytes(b"new")
+    (root / "b").write_bytes(b"old and longer")
+    (root / "a").rename(root / "b")
+    assert os.listdir(root) == ["b"]
+    assert (root / "b").read_bytes() == b"new"
+
+
+def test_rename_into_another_directory(root):
+    (root / "d/e").mkdir(parents=True)
+    (root / "f").write_bytes(b"x")
+    (root / "f").rename(root / "d/e/g")
+    assert (root / "d/e/g").read_bytes() == b"x"
+    assert os.listdir(root) == ["d"]
+
+
+def test_rename_keeps_metadata(root):
+    (root / "a").write_bytes(b"x")
+    (root / "a").chmod(0o640)
+    os.utime(root / "a", (1_500_000_000, 1_500_000_000))
+    os.setxattr(root / "a", "user.colour", b"blue")
+    (root / "a").rename(root / "b")
+    info = (root / "b").stat()
+    assert (info.st_mode & 0o777, int(info.st_mtime)) == (0o640, 1_500_000_000)
+    assert os.getxattr(root / "b", "user.colour") == b"blue"
+
+
+def test_rename_noreplace(root):
+    (root / "a").write_bytes(b"a")
+    (root / "b").write_bytes(b"b")
+    with fails_with(errno.EEXIST, errno.EINVAL):
+        renameat2(root / "a", root / "b", RENAME_NOREPLACE)
+    assert (root / "b").read_bytes() == b"b"
+    assert (root / "a").read_bytes() == b"a"
+
+
+def test_rename_an_open_file(root):
+    with open(root / "a", "wb") as file:
+        file.write(b"before ")
+        file.flush()
+        (root / "a").rename(root / "b")
+        file.write(b"after")
+    assert (root / "b").read_bytes() == b"before after"
+    assert os.listdir(root) == ["b"]
+
+
+def test_rename_over_an_open_file(root):
+    """The save of an editor: a reader keeps what it opened."""
+    (root / "f").write_bytes(b"old")
+    with open(root / "f", "rb") as reader:
+        assert reader.read(1) == b"o"
+        (root / "f.new").write_bytes(b"new")
+        (root / "f.new").rename(root / "f")
+        assert (root / "f").read_bytes() == b"new"
+        assert reader.read() == b"ld"
+
+
+def test_rename_a_directory(root, tmp_path):
+    source = sample_tree(tmp_path / "sample")
+    os.system(f"cp -a '{source}' '{root / 'd'}'")
+    before = tree(root / "d")
+    (root / "d").rename(root / "moved")
+    assert os.listdir(root) == ["moved"]
+    assert tree(root / "moved") == before
+    assert content(root / "moved") == content(source)
+
+
+def test_rename_a_directory_over_an_empty_one(root):
+    (root / "a").mkdir()
+    (root / "a/f").write_text("x")
+    (root / "b").mkdir()
+    (root / "a").rename(root / "b")
+    assert os.listdir(root) == ["b"] and os.listdir(root / "b") == ["f"]
+
+
+def test_rename_errors(root):
+    (root / "d/sub").mkdir(parents=True)
+    (root / "full").mkdir()
+    (root / "full/f").touch()
+    (root / "f").touch()
+    with fails_with(errno.ENOENT):
+        (root / "no").rename(root / "x")
+    with fails_with(errno.ENOTEMPTY, errno.EEXIST):
+        (root / "d").rename(root / "full")
+    with fails_with(errno.EISDIR):
+        (root / "f").rename(root / "d")
+    with fails_with(errno.ENOTDIR):
+        (root / "d").rename(root / "f")
+    with fails_with(errno.EINVAL):
+        (root / "d").rename(root / "d/sub/below")
+    (root / "f").rename(root / "f")
+    assert sorted(os.listdir(root)) == ["d", "f", "full"]
+
+
+def test_rename_directory_then_use_the_old_name(root):
+    (root / "d").mkdir()
+    (root / "d/f").write_text("first")
+    (root / "d").rename(root / "e")
+    (root / "d").mkdir()
+    (root / "d/f").write_text("second")
+    assert (root / "e/f").read_text() == "first"
+    assert (root / "d/f").read_text() == "second"
+
+
+def test_symlinks(root):
+    (root / "f").write_text("target")
+    (root / "l").symlink_to("f")
+    assert os.readlink(root / "l") == "f"
+    assert (root / "l").read_text() == "target"
+    assert (root / "l").is_symlink() and (root / "l").lstat().st_size == 1
+    (root / "dangling").symlink_to("/no/such/place")
+    assert os.readlink(root / "dangling") == "/no/such/place"
+    with fails_with(errno.ENOENT):
+        os.stat(root / "dangling")
+    with fails_with(errno.EEXIST):
+        (root / "l").symlink_to("g")
+    (root / "l").rename(root / "m")
+    assert os.readlink(root / "m") == "f"
+    (root / "m").unlink()
+    assert (root / "f").read_text() == "target"
+    assert {e.name for e in os.scandir(root) if e.is_symlink()} == {"dangling"}

@@ -1,0 +1,177 @@
+"""S3 as seen from its server: which requests are sent, and which are not."""
+
+import errno
+import os
+import threading
+
+from harness.data import pattern
+from harness.tools import fails_with
+
+MIB = 1024 * 1024
+
+
+class Counted:
+    """with Counted(minio) as sent: ...; sent["GetObject"] = requests inside the block."""
+
+    def __init__(self, minio):
+        self.minio = minio
+
+    def __enter__(self):
+        self.before = self.minio.counts()
+        return self
+
+    def __exit__(self, *_):
+        after = self.minio.counts()
+        self.sent = {name: n - self.before.get(name, 0) for name, n in after.items()}
+
+    def __getitem__(self, name):
+        return self.sent.get(name, 0)
+
+
+def test_objects_of_others_are_files(mount, bucket):
+    bucket.put("dir/sub/file.txt", b"from boto3", ContentType="text/plain")
+    m = mount({"store k": bucket.store()})
+    assert os.listdir(m / "k") == ["dir"]
+    assert (m / "k/dir/sub/file.txt").read_bytes() == b"from boto3"
+    info = (m / "k/dir/sub/file.txt").stat()
+    assert info.st_size == 10 and info.st_mtime > 1_600_000_000
+
+
+def test_listing_is_paged(mount, bucket):
+    names = [f"n{number:05}" for number in range(2100)]
+    threads = [threading.Thread(target=lambda part: [bucket.put(f"many/{n}", b"") for n in part],
+                                args=(names[start::4],)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    m = mount({"store k": bucket.store()})
+    with Counted(bucket.minio) as sent:
+        assert sorted(os.listdir(m / "k/many")) == names
+        for name in names[:5]:
+            assert (m / "k/many" / name).stat().st_size == 0
+    assert sent["ListObjectsV2"] <= 8
+    assert sent["HeadObject"] + sent["GetObject"] <= 8
+
+
+def test_ls_l_sends_no_head_per_entry(mount, bucket):
+    for number in range(100):
+        bucket.put(f"d/f{number}", b"x" * number)
+    m = mount({"store k": bucket.store()})
+    with Counted(bucket.minio) as sent:
+        sizes = sorted(entry.stat().st_size for entry in os.scandir(m / "k/d"))
+    assert sizes == list(range(100))
+    assert sent["HeadObject"] + sent["GetObject"] <= 5
+
+
+def test_a_small_read_fetches_little(mount, bucket):
+    bucket.put("big", pattern(MIB) * 48)
+    m = mount({"store k": bucket.store()})
+    descriptor = os.open(m / "k/big", os.O_RDONLY)
+    assert len(os.pread(descriptor, 4096, 20 * MIB)) == 4096
+    os.close(descriptor)
+    assert m.metric("quayfs_backend_read_bytes_total", key="k") <= 8 * MIB
+
+
+def test_small_file_is_one_put(mount, bucket):
+    m = mount({"store k": bucket.store()})
+    (m / "k/warm-up").write_bytes(b"x")  # whatever is probed once is probed now
+    with Counted(bucket.minio) as sent:
+        (m / "k/f").write_bytes(b"x" * 10_000)
+    assert sent["PutObject"] == 1
+    assert sent["GetObject"] == 0 and sent["NewMultipartUpload"] == 0
+
+
+def test_multipart_above_the_threshold_only(mount, bucket):
+    m = mount({"store k": bucket.store()})
+    with Counted(bucket.minio) as sent:
+        (m / "k/at").write_bytes(bytes(64 * MIB))
+    assert (sent["PutObject"], sent["NewMultipartUpload"]) == (1, 0)
+    with Counted(bucket.minio) as sent:
+        (m / "k/above").write_bytes(bytes(64 * MIB + 1))
+    assert sent["CompleteMultipartUpload"] == 1 and sent["PutObjectPart"] == 5
+    assert bucket.uploads() == []
+
+
+def test_a_closed_unchanged_file_is_not_sent_again(mount, bucket):
+    bucket.put("f", b"content")
+    m = mount({"store k": bucket.store()})
+    with Counted(bucket.minio) as sent:
+        with open(m / "k/f", "r+b") as file:
+            file.read()
+            os.fsync(file.fileno())
+    assert sent["PutObject"] == 0
+
+
+def test_an_edit_copies_the_rest_on_the_server(mount, bucket):
+    data = bytearray(pattern(MIB) * 80)
+    bucket.put("big", bytes(data))
+    m = mount({"store k": bucket.store()})
+    with open(m / "k/big", "r+b", buffering=0) as file:
+        file.seek(40 * MIB)
+        file.write(b"8 bytes!")
+    data[40 * MIB:40 * MIB + 8] = b"8 bytes!"
+    assert bucket.get("big") == bytes(data)
+    assert m.metric("quayfs_backend_read_bytes_total", key="k") <= 24 * MIB
+    assert m.metric("quayfs_backend_write_bytes_total", key="k") <= 24 * MIB
+
+
+def test_rename_copies_on_the_server(mount, bucket):
+    data = pattern(5 * MIB)
+    bucket.put("a", data)
+    m = mount({"store k": bucket.store()})
+    with Counted(bucket.minio) as sent:
+        (m / "k/a").rename(m / "k/b")
+    assert sent["CopyObject"] == 1 and sent["GetObject"] == 0 and sent["PutObject"] == 0
+    assert bucket.get("b") == data and bucket.keys() == ["b"]
+
+
+def test_directories_of_others_vanish_with_their_last_object(mount, bucket):
+    bucket.put("d/only", b"x")
+    m = mount({"store k": {**bucket.store(), "cache.ttl": "1s"}})
+    assert os.listdir(m / "k/d") == ["only"]
+    bucket.put("e/other", b"x")
+    (m / "k/d/only").unlink()
+    assert (m / "k/d").is_dir()
+    (m / "k/d").rmdir()
+    assert "d" not in os.listdir(m / "k")
+
+
+def test_upload_failure_is_told_by_close(mount, bucket, proxy):
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "retries": "0"}})
+    (m / "k/warm-up").write_bytes(b"x")
+    from servers import Fault
+    proxy.fault = Fault(status=403, only="^PUT", body="<Error><Code>AccessDenied</Code></Error>")
+    descriptor = os.open(m / "k/f", os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, b"x" * 1000)
+    with fails_with(errno.EACCES):
+        os.close(descriptor)
+    proxy.fault = None
+    assert "f" not in bucket.keys()
+
+
+def test_failed_multipart_upload_leaves_no_parts(mount, bucket, proxy):
+    from servers import Fault
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "retries": "0"}})
+    proxy.fault = Fault(status=403, only="partNumber=3", body="<Error><Code>AccessDenied</Code></Error>")
+    descriptor = os.open(m / "k/big", os.O_CREAT | os.O_WRONLY)
+    with fails_with(errno.EACCES):
+        try:
+            for _ in range(70):
+                os.write(descriptor, bytes(MIB))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    proxy.fault = None
+    assert bucket.keys() == []
+    m.stop(check=False)
+    assert bucket.uploads() == []
+
+
+def test_virtual_host_style_is_asked_for(mount, bucket, proxy):
+    """bucket.localhost resolves to loopback: the request line then has no bucket in it."""
+    endpoint = f"http://localhost:{proxy.port}"
+    store = bucket.store(endpoint_url=endpoint)
+    m = mount({"store k": {**store, "path_style": "yes"}})
+    os.listdir(m / "k")
+    assert proxy.count(rf"^GET /{bucket.name}") >= 1

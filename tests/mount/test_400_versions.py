@@ -1,0 +1,152 @@
+"""Other clients change what we have: no read mixes versions, no write is lost in silence."""
+
+import errno
+import os
+import threading
+
+from harness.data import pattern
+from harness.tools import eventually, fails_with
+
+MIB = 1024 * 1024
+QUICK = {"cache.ttl": "1s"}
+
+
+def test_overwrite_is_seen_at_the_next_open(mount, lasting_key):
+    lasting_key.put_behind("f", b"first version")
+    m = mount({"store k": lasting_key.options})
+    assert (m / "k/f").read_bytes() == b"first version"
+    lasting_key.put_behind("f", b"second, of another length")
+    assert (m / "k/f").read_bytes() == b"second, of another length"
+    lasting_key.put_behind("f", b"third one, of same length")
+    assert (m / "k/f").read_bytes() == b"third one, of same length"
+
+
+def test_same_size_same_second(mount, bucket):
+    """The etag tells, where size and time do not."""
+    bucket.put("f", b"AAAA")
+    m = mount({"store k": bucket.store()})
+    for text in (b"BBBB", b"CCCC", b"DDDD"):
+        bucket.put("f", text)
+        assert (m / "k/f").read_bytes() == text
+
+
+def test_open_file_gives_estale(mount, bucket):
+    bucket.put("f", pattern(30 * MIB))
+    m = mount({"store k": bucket.store()})
+    descriptor = os.open(m / "k/f", os.O_RDONLY)
+    try:
+        assert len(os.pread(descriptor, 4096, 0)) == 4096
+        bucket.put("f", pattern(30 * MIB, seed=2))
+        with fails_with(errno.ESTALE):
+            os.pread(descriptor, 4096, 25 * MIB)
+    finally:
+        os.close(descriptor)
+    assert (m / "k/f").read_bytes() == pattern(30 * MIB, seed=2)
+    assert any("f" in line for line in m.log_lines("error", "warn"))
+
+
+def test_no_read_mixes_versions(mount, bucket):
+    """Each whole read is one version or an error, while another client overwrites all the time."""
+    size = 6 * MIB
+    versions = {bytes([n]) * size for n in range(6)}
+    bucket.put("f", bytes(size))
+    m = mount({"store k": bucket.store()})
+    stop = threading.Event()
+
+    def overwrite() -> None:
+        turn = 0
+        while not stop.is_set():
+            bucket.put("f", bytes([turn % 6]) * size)
+            turn += 1
+
+    writer = threading.Thread(target=overwrite)
+    writer.start()
+    whole = stale = 0
+    try:
+        while whole + stale < 40:
+            try:
+                got = (m / "k/f").read_bytes()
+            except OSError as error:
+                assert error.errno == errno.ESTALE
+                stale += 1
+                continue
+            assert got in versions, sorted(set(got))
+            whole += 1
+    finally:
+        stop.set()
+        writer.join()
+    assert (m / "k/f").read_bytes() == bucket.get("f")
+
+
+def test_lost_update_is_refused(mount, bucket):
+    """Opened, changed by somebody else, then closed by us: an error, and both versions are kept."""
+    bucket.put("f", b"original")
+    m = mount({"store k": bucket.store()})
+    descriptor = os.open(m / "k/f", os.O_RDWR)
+    os.pwrite(descriptor, b"OURS", 0)
+    bucket.put("f", b"of somebody else")
+    with fails_with(errno.ESTALE, errno.EBUSY, errno.EIO):
+        os.close(descriptor)
+    assert bucket.get("f") == b"of somebody else"
+    assert m.log_lines("error", "warn")
+    status = m.quayctl("status").stdout + m.quayctl("status", "--json", check=False).stdout
+    assert "f" in status and "conflict" in status.lower()
+
+
+def test_exclusive_create_races(mount, bucket):
+    """O_EXCL: whoever comes second is told, at the latest by close()."""
+    m = mount({"store k": bucket.store()})
+    descriptor = os.open(m / "k/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    os.write(descriptor, b"ours")
+    bucket.put("lock", b"theirs")
+    with fails_with(errno.EEXIST, errno.ESTALE):
+        os.close(descriptor)
+    assert bucket.get("lock") == b"theirs"
+
+
+def test_new_and_removed_names_show_after_the_ttl(mount, lasting_key):
+    lasting_key.put_behind("old", b"x")
+    m = mount({"store k": {**lasting_key.options, **QUICK}})
+    assert os.listdir(m / "k") == ["old"]
+    assert not (m / "k/new").exists()
+    lasting_key.put_behind("new", b"y")
+    eventually(lambda: (m / "k/new").exists())
+    eventually(lambda: sorted(os.listdir(m / "k")) == ["new", "old"])
+    lasting_key.delete_behind("old")
+    eventually(lambda: os.listdir(m / "k") == ["new"])
+    with fails_with(errno.ENOENT):
+        os.open(m / "k/old", os.O_RDONLY)
+
+
+def test_removed_by_another_is_enoent_at_open(mount, lasting_key):
+    lasting_key.put_behind("f", b"x")
+    m = mount({"store k": lasting_key.options})
+    assert (m / "k/f").read_bytes() == b"x"
+    lasting_key.delete_behind("f")
+    with fails_with(errno.ENOENT):
+        (m / "k/f").read_bytes()
+
+
+def test_two_mounts_of_one_bucket(mount, bucket, folder):
+    one = mount({"store k": bucket.store()}, name="one")
+    two = mount({"cache": {"dir": folder / "cache-two"}, "loader": {"spool": folder / "load-two"},
+                 "store k": bucket.store()}, name="two")
+    for turn in range(10):
+        writer, reader = (one, two) if turn % 2 else (two, one)
+        text = b"turn %d" % turn
+        (writer / "k/f").write_bytes(text)
+        assert (reader / "k/f").read_bytes() == text
+
+
+def test_server_without_conditions(mount, folder):
+    """A server that ignores If-Match is found out, and nothing is believed of it."""
+    from servers import FakeS3
+    fake = FakeS3().start()
+    fake.conditions = False
+    fake.put(b"f", b"x")
+    m = mount({"store k": fake.store()})
+    assert (m / "k/f").read_bytes() == b"x"
+    (m / "k/f").write_bytes(b"y")
+    assert fake.objects[b"f"].data == b"y"
+    m.stop()
+    fake.stop()

@@ -1,0 +1,92 @@
+"""Several stores in one mount: none is in the way of another."""
+
+import errno
+import os
+
+import pytest
+
+from harness.tools import fails_with
+
+
+def test_all_backends_side_by_side(mount, bucket, folder):
+    store = folder / "store"
+    m = mount({"store lake": bucket.store(), "store here": {"backend": "local", "base_path": store},
+               "store scratch": {"backend": "memory"}})
+    for name in ("lake", "here", "scratch"):
+        (m / name / "f").write_text(name)
+    assert [(m / name / "f").read_text() for name in ("lake", "here", "scratch")] == ["lake", "here", "scratch"]
+    assert bucket.get("f") == b"lake" and (store / "f").read_text() == "here"
+
+
+def test_one_bucket_under_two_keys(mount, bucket):
+    m = mount({"store all": bucket.store(), "store part": bucket.store(base_path="part")})
+    (m / "part/f").write_bytes(b"x")
+    assert (m / "all/part/f").read_bytes() == b"x"
+
+
+def test_a_failing_store_leaves_the_others(mount, bucket):
+    bucket.put("f", b"x")
+    broken = {**bucket.store(endpoint_url="http://127.0.0.1:1"), "retries": "0"}
+    m = mount({"store good": bucket.store(), "store bad": broken, "store scratch": {"backend": "memory"}})
+    assert (m / "good/f").read_bytes() == b"x"
+    (m / "scratch/f").write_bytes(b"y")
+    with fails_with(errno.EHOSTUNREACH, errno.EIO):
+        os.listdir(m / "bad")
+    assert "bad" in m.health().__repr__()
+
+
+def test_a_store_that_cannot_be_opened(mount, folder):
+    """Its directory answers EIO with the reason in health.json and one log line (requirement 0.36)."""
+    (folder / "file").write_text("not a directory")
+    m = mount({"store bad": {"backend": "local", "base_path": folder / "file"},
+               "store good": {"backend": "memory"}})
+    (m / "good/f").write_bytes(b"x")
+    assert {"bad", "good"} <= set(os.listdir(m.path))
+    with fails_with(errno.EIO):
+        os.listdir(m / "bad")
+    assert "Failed to register storage backend 'bad'" in m.log()
+    assert str(folder / "file") in (m / ".quay/health.json").read_text()
+
+
+def test_strict_refuses_to_mount(mount, folder):
+    (folder / "file").write_text("not a directory")
+    m = mount({"quayfs": {"strict": "yes"}, "store bad": {"backend": "local", "base_path": folder / "file"}},
+              start=False)
+    with pytest.raises(Exception, match="bad"):
+        m.start()
+
+
+def test_environments(mount, folder):
+    sections = {"store k": {"backend": "local", "base_path": folder / "prod"},
+                "store k@dev": {"base_path": folder / "dev"}}
+    m = mount(sections, "--env", "dev")
+    (m / "k/f").write_bytes(b"dev")
+    assert (folder / "dev/f").read_bytes() == b"dev"
+    m.stop()
+    m = mount(sections, name="prod")
+    (m / "k/f").write_bytes(b"prod")
+    assert (folder / "prod/f").read_bytes() == b"prod"
+    m.stop()
+    m = mount(sections, name="by-variable", env={"QUAYFS_ENV": "dev"})
+    assert (m / "k/f").read_bytes() == b"dev"
+
+
+def test_a_slow_store_does_not_hold_up_another(mount, own_minio, make_bucket, folder):
+    bucket = make_bucket(own_minio)
+    bucket.put("f", b"x")
+    m = mount({"store slow": {**bucket.store(), "retries": "0", "timeout": "8s"},
+               "store quick": {"backend": "memory"}})
+    os.listdir(m / "slow")
+    own_minio.pause()
+    import threading
+    waiting = [threading.Thread(target=lambda: os.path.exists(m / f"slow/missing{n}")) for n in range(30)]
+    try:
+        for thread in waiting:
+            thread.start()
+        for number in range(100):
+            (m / f"quick/f{number}").write_bytes(b"x")
+        assert any(thread.is_alive() for thread in waiting), "the store was not slow"
+    finally:
+        own_minio.resume()
+        for thread in waiting:
+            thread.join()

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * http.c: http.h over libcurl: a bounded LIFO pool of handles and one transfer at a time on each.
  *
- * A handle is an easy handle with a multi handle of its own, which owns its one kept-alive connection.
- * Driving the multi handle ourselves (instead of curl_easy_perform) gives a look at the op every
- * 100 ms, so cancelling is prompt, and our own stall clock: curl's low-speed limit would end a server's
- * "still working" blanks, one byte in ten seconds, which CompleteMultipartUpload sends.
+ * A handle is an easy handle with a multi handle of its own, which owns its one kept-alive
+ * connection. Driving the multi handle ourselves (instead of curl_easy_perform) gives a look at the
+ * op every 100 ms, so cancelling is prompt, and our own stall clock: curl's low-speed limit would
+ * end a server's "still working" blanks, one byte in ten seconds, which CompleteMultipartUpload
+ * sends.
  *
- * States of a transfer: queued (no handle) -> signed -> sent -> reply (final status and headers seen,
- * on_reply passed) -> body -> done. `code` is set by the callback that ended it. */
+ * States of a transfer: queued (no handle) -> signed -> sent -> reply (final status and headers
+ * seen, on_reply passed) -> body -> done. `code` is set by the callback that ended it. */
 #include "backends/http.h"
 
 #include "base/cleanup.h"
@@ -22,11 +23,12 @@
 #include <string.h>
 #include <strings.h>
 
-#define TICK_MS 100              /* how often a waiting transfer looks at its op */
-#define HEADERS_MAX (64u << 10)  /* bytes of reply headers */
-#define BODY_MAX (16u << 20)     /* default of http_req.body_max */
+#define TICK_MS 100                /* how often a waiting transfer looks at its op */
+#define HEADERS_MAX (64u << 10)    /* bytes of reply headers */
+#define BODY_MAX (16u << 20)       /* default of http_req.body_max */
 #define ERROR_BODY_MAX (64u << 10) /* kept of a non-2xx body */
-#define RECV_BUFFER (128L << 10) /* measured: larger ones leave the CPU cache and cost more */
+#define SMALL_BODY (60u << 10)     /* below curl's MAX_INITIAL_POST_SIZE: goes out with the head */
+#define RECV_BUFFER (128L << 10)   /* measured: larger ones leave the CPU cache and cost more */
 #define SEND_BUFFER (256L << 10)
 
 struct http_handle {
@@ -50,13 +52,15 @@ struct transfer {
     const struct http_req *req;
     struct http_res res;
     size_t header_bytes;
-    bool replied;       /* the final reply's headers are complete */
-    uint64_t body_off;  /* next byte of req->body to send */
-    uint64_t moved;     /* grows with every byte in or out */
+    bool replied;      /* the final reply's headers are complete */
+    uint64_t body_off; /* next byte of req->body to send */
+    uint64_t moved;    /* grows with every byte in or out */
     uint64_t moved_seen, moved_ns;
     unsigned stall_s;
-    int code;           /* -errno of the callback that ended the transfer, 0 */
+    int code; /* -errno of the callback that ended the transfer, 0 */
     struct curl_slist *headers;
+    char *small;       /* the body, when it is sent together with the head */
+    unsigned sendings; /* how often the request was begun */
     char host[256];
     char text[CURL_ERROR_SIZE];
 };
@@ -137,8 +141,8 @@ static size_t store_into_iov(struct transfer *t, const char *p, size_t n)
 {
     const struct iovec *to = &t->req->to;
     if (n > to->iov_len - t->res.to_len) {
-        t->code = err_set(&t->op->err, EMSGSIZE, "%s sent more than the %zu bytes asked for", t->host,
-                          to->iov_len);
+        t->code = err_set(&t->op->err, EMSGSIZE, "%s sent more than the %zu bytes asked for",
+                          t->host, to->iov_len);
         t->op->err.status = t->res.status;
         return 0;
     }
@@ -166,7 +170,8 @@ static size_t on_write(char *p, size_t size, size_t nmemb, void *arg)
     }
     size_t max = t->req->body_max ? t->req->body_max : BODY_MAX;
     if (n > max - t->res.body.len) {
-        t->code = err_set(&t->op->err, EMSGSIZE, "%s sent a reply of more than %zu bytes", t->host, max);
+        t->code =
+            err_set(&t->op->err, EMSGSIZE, "%s sent a reply of more than %zu bytes", t->host, max);
         return 0;
     }
     buf_add(&t->res.body, p, n);
@@ -191,15 +196,22 @@ static size_t on_read(char *p, size_t size, size_t nmemb, void *arg)
     return n;
 }
 
-/* curl asks for this when it sends the request again because a kept-alive connection had died. */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct transfer *t = arg;
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->req->body->size)
         return CURL_SEEKFUNC_FAIL;
     t->body_off = (uint64_t)offset;
-    t->res.resent = true;
     return CURL_SEEKFUNC_OK;
+}
+
+/* Before each sending: a second one is curl's own, because a kept-alive connection had died. */
+static int on_sending(void *arg, char *to, char *from, int to_port, int from_port)
+{
+    struct transfer *t = arg;
+    (void)to, (void)from, (void)to_port, (void)from_port;
+    t->res.resent = t->sendings++ > 0;
+    return CURL_PREREQFUNC_OK;
 }
 
 /* ---- handles ---- */
@@ -239,18 +251,36 @@ static void handle_set_constants(const struct http_client *c, CURL *e)
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
     curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
+    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_sending);
+}
+
+static CURLM *multi_new(void)
+{
+    CURLM *m = curl_multi_init();
+    if (m)
+        (void)curl_multi_setopt(m, CURLMOPT_MAXCONNECTS, 1L);
+    return m;
+}
+
+/* The multi handle owns the connection: it goes, and the connection with it. */
+static void handle_drop_connection(struct http_handle *h)
+{
+    CURLM *fresh = multi_new();
+    if (!fresh)
+        return;
+    (void)curl_multi_cleanup(h->multi);
+    h->multi = fresh;
 }
 
 static struct http_handle *handle_new(const struct http_client *c)
 {
     struct http_handle *h = xcalloc(1, sizeof(*h));
     h->easy = curl_easy_init();
-    h->multi = curl_multi_init();
+    h->multi = multi_new();
     if (!h->easy || !h->multi) {
         handle_free(h);
         return NULL;
     }
-    (void)curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 1L);
     handle_set_constants(c, h->easy);
     return h;
 }
@@ -310,8 +340,9 @@ int http_client_new(const struct http_options *o, struct err *err, struct http_c
     lock_init(&c->sync.lock, LOCK_RANK_HTTP, "http");
     cond_init(&c->sync.freed);
     if (!o->verify_tls)
-        log_warn("http", "verify_tls = no: servers are not verified; anyone on the way can read and "
-                         "change data");
+        log_warn("http",
+                 "verify_tls = no: servers are not verified; anyone on the way can read and "
+                 "change data");
     *ret = c;
     return 0;
 }
@@ -360,7 +391,8 @@ static bool set_header_list(struct transfer *t)
         buf_reset(&line);
         /* "name;" is curl's way to send an empty value. */
         buf_addf(&line, *h->value ? "%s: %s" : "%s;", h->name, h->value);
-        struct curl_slist *l = strpbrk(h->value, "\r\n") ? NULL : curl_slist_append(t->headers, line.data);
+        struct curl_slist *l =
+            strpbrk(h->value, "\r\n") ? NULL : curl_slist_append(t->headers, line.data);
         ok = l != NULL;
         t->headers = l ? l : t->headers;
     }
@@ -368,27 +400,52 @@ static bool set_header_list(struct transfer *t)
     return ok;
 }
 
-static void set_method(CURL *e, const struct http_req *req)
+/* A small body leaves in one piece with the head: one packet less, and a server that refuses by the
+ * head alone has the body already, so that its closing does not destroy its own answer. */
+static int set_small_body(CURL *e, struct transfer *t, size_t n)
 {
+    const struct source *src = t->req->body;
+    t->small = xmalloc(n + 1);
+    int r = n ? src->read_at(src, 0, t->small, n) : 0;
+    if (r < 0)
+        return err_set(&t->op->err, -r, "cannot read what is to be sent: %s", strerror(-r));
+    curl_easy_setopt(e, CURLOPT_POST, 1L);
+    curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)n);
+    curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->small); /* not copied */
+    return 0;
+}
+
+static int set_method(CURL *e, struct transfer *t)
+{
+    const struct http_req *req = t->req;
     bool sends = strcmp(req->method, "PUT") == 0 || strcmp(req->method, "POST") == 0 || req->body;
+    uint64_t size = req->body ? req->body->size : 0;
+    int r = 0;
     curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, NULL);
+    curl_easy_setopt(e, CURLOPT_POSTFIELDS, NULL);
     curl_easy_setopt(e, CURLOPT_HTTPGET, 1L); /* also ends NOBODY and UPLOAD of the last request */
     if (strcmp(req->method, "HEAD") == 0) {
         curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+    } else if (sends && size <= SMALL_BODY) {
+        r = set_small_body(e, t, (size_t)size);
     } else if (sends) {
         curl_easy_setopt(e, CURLOPT_UPLOAD, 1L);
-        curl_easy_setopt(e, CURLOPT_INFILESIZE_LARGE, (curl_off_t)(req->body ? req->body->size : 0));
+        curl_easy_setopt(e, CURLOPT_INFILESIZE_LARGE, (curl_off_t)size);
     }
     if (strcmp(req->method, "GET") != 0 && strcmp(req->method, "HEAD") != 0)
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, req->method);
+    return r;
 }
 
 static int transfer_set_up(struct http_handle *h, struct transfer *t)
 {
     CURL *e = h->easy;
     if (!set_header_list(t))
-        return err_set(&t->op->err, EINVAL, "a header of the request to %s has a line break", t->host);
-    set_method(e, t->req);
+        return err_set(&t->op->err, EINVAL, "a header of the request to %s has a line break",
+                       t->host);
+    int r = set_method(e, t);
+    if (r < 0)
+        return r;
     CURLcode cc = curl_easy_setopt(e, CURLOPT_URL, t->req->url);
     if (cc == CURLE_OK)
         cc = curl_easy_setopt(e, CURLOPT_PROXY, http_host_is_loopback(t->host) ? "" : NULL);
@@ -399,6 +456,7 @@ static int transfer_set_up(struct http_handle *h, struct transfer *t)
     curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(e, CURLOPT_READDATA, t);
     curl_easy_setopt(e, CURLOPT_SEEKDATA, t);
+    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->text);
     return 0;
 }
@@ -541,7 +599,12 @@ static int transfer_do(struct http_handle *h, struct transfer *t)
     log_debug("http", "%s %.*s: %d, status %d, %llu us", t->req->method,
               (int)strcspn(t->req->url, "?"), t->req->url, r, t->res.status,
               (unsigned long long)((clock_now_ns() - begun) / 1000));
+    /* Servers that refuse an upload (412, 503) without having read it close the connection
+     * afterwards, often without saying so: the next request would run into that. */
+    if (r == 0 && t->res.status >= 400 && t->req->body)
+        handle_drop_connection(h);
     /* The handle outlives this frame: nothing of it may point here. */
+    curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, NULL);
     curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, NULL);
     curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, NULL);
     return r;
@@ -562,6 +625,7 @@ int http_do(struct http_client *c, struct op *op, const struct http_req *req, st
     if (h)
         handle_put(c, h);
     curl_slist_free_all(t.headers);
+    free(t.small);
     if (r < 0)
         http_res_done(&t.res);
     else

@@ -75,7 +75,7 @@ struct http_res {
     struct http_headers headers;
     struct buf body;               /* when not read into `to`, and for every non-2xx */
     size_t to_len;                 /* bytes put into `to` */
-    bool resent;                   /* the kept-alive connection died and the body was sent twice */
+    bool resent;                   /* a kept-alive connection died and the request was sent twice */
     char remote_addr[64];
 };
 

@@ -15,6 +15,7 @@
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
+#include "base/settings.h"
 
 #include <strings.h>
 
@@ -64,45 +65,6 @@ const struct conf_option registry_common_options[] = {
     {.name = "fault",
      .type = CONF_STRING,
      .help = "Tests: failures to inject, see backends/fault.c"},
-    {.name = "write",
-     .type = CONF_ENUM,
-     .def = "through",
-     .values = "through|back",
-     .help = "close() waits for the store, or for the local journal"},
-    {.name = "offline",
-     .type = CONF_ENUM,
-     .def = "serve",
-     .values = "serve|fail",
-     .help = "While the store cannot be reached: what is cached is served, or an error"},
-    {.name = "cache.enabled", .type = CONF_BOOL, .def = "yes", .help = "Keep blocks on disk"},
-    {.name = "cache_enabled",
-     .type = CONF_BOOL,
-     .alias = "cache.enabled",
-     .help = "Same as cache.enabled"},
-    {.name = "cache.ttl",
-     .type = CONF_DURATION,
-     .def = "5s",
-     .help = "How long attributes and listings are believed; 0 = for ever"},
-    {.name = "ttl_seconds",
-     .type = CONF_DURATION,
-     .alias = "cache.ttl",
-     .help = "Same as cache.ttl"},
-    {.name = "cache_expiry_hours",
-     .type = CONF_HOURS,
-     .alias = "cache.ttl",
-     .help = "cache.ttl in hours"},
-    {.name = "cache.max_size",
-     .type = CONF_SIZE,
-     .def = "0",
-     .help = "Most that this store may take of the cache; 0 = no limit of its own"},
-    {.name = "max_cache_size_mb",
-     .type = CONF_MEGABYTES,
-     .alias = "cache.max_size",
-     .help = "cache.max_size in MiB"},
-    {.name = "cache.verify",
-     .type = CONF_BOOL,
-     .def = "yes",
-     .help = "Check blocks read from the cache for the first time"},
 };
 const size_t registry_n_common_options = ARRAY_LEN(registry_common_options);
 
@@ -231,8 +193,9 @@ static const struct conf_section *find_scheme(const struct conf *conf, const cha
 
 static int check_options(struct conf_section *s, const struct store_class *cls, struct err *err)
 {
-    const struct conf_option *const tables[] = {cls->options, registry_common_options};
-    const size_t counts[] = {cls->n_options, registry_n_common_options};
+    const struct conf_option *const tables[] = {cls->options, registry_common_options,
+                                               settings_store_options};
+    const size_t counts[] = {cls->n_options, registry_n_common_options, settings_n_store_options};
     return conf_check(s, tables, counts, ARRAY_LEN(tables), err);
 }
 

@@ -197,6 +197,22 @@ static int repeat_removals(struct retry *w, struct op *op, struct call *c)
     return atomic_load(&op->cancelled) ? op_check(op) : 0;
 }
 
+/* Is there to be another attempt after this failure? Waits for it. false: give up with *r. */
+static bool goes_on(const struct retry *w, struct op *op, const struct call *c, unsigned tries,
+                    int *r)
+{
+    if (tries > w->o.retries || !may_repeat(op, c, *r)) {
+        *r = give_up(op, tries, *r);
+        return false;
+    }
+    log_debug("retry", "%s: %s %s: attempt %u: %s", w->base.base.key ? w->base.base.key : "",
+              store_op_name(c->kind), c->key, tries, op->err.text);
+    if (wait_for_next(w, op, tries))
+        return true;
+    *r = op->err.code == EINTR ? -EINTR : give_up(op, tries, *r);
+    return false;
+}
+
 static int retry_around(struct wrapper *base, struct op *op, struct call *c)
 {
     struct retry *w = (struct retry *)base;
@@ -206,17 +222,11 @@ static int retry_around(struct wrapper *base, struct op *op, struct call *c)
         int r = attempt(w, op, c);
         if (r == 0 && c->kind == STORE_OP_REMOVE_MANY)
             return repeat_removals(w, op, c);
-        if (r < 0 && unknown && is_done_before(c, r))
-            r = 0;
-        if (r == 0)
+        if (r == 0 || (unknown && is_done_before(c, r)))
             return 0;
         unknown |= op->err.retry == ERR_RETRY_UNKNOWN;
-        if (tries > w->o.retries || !may_repeat(op, c, r))
-            return give_up(op, tries, r);
-        log_debug("retry", "%s: %s %s: attempt %u: %s", base->base.key ? base->base.key : "",
-                  store_op_name(c->kind), c->key, tries, op->err.text);
-        if (!wait_for_next(w, op, tries))
-            return op->err.code == EINTR ? -EINTR : give_up(op, tries, r);
+        if (!goes_on(w, op, c, tries, &r))
+            return r;
     }
 }
 

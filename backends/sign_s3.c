@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sign_s3.c: Signature Version 4, in the four steps of its specification: canonical request, string to
- * sign, signing key, signature. */
+ * sign_s3.c: Signature Version 4, in the four steps of its specification: canonical request, string
+ * to sign, signing key, signature. */
 #include "backends/sign_s3.h"
 
 #include "base/cleanup.h"
@@ -98,7 +98,8 @@ static void add_canonical_headers(struct buf *b, struct buf *names, const struct
             v[n++] = &h->v[i];
     qsort(v, n, sizeof(*v), compare_headers);
     for (size_t i = 0; i < n; i++) {
-        /* Two headers of one name are signed as one, joined by a comma, in the order they are sent. */
+        /* Two headers of one name are signed as one, joined by a comma, in the order they are sent.
+         */
         bool again = i > 0 && strcmp(v[i]->name, v[i - 1]->name) == 0;
         if (!again)
             buf_addf(names, "%s%s", i ? ";" : "", v[i]->name);
@@ -127,8 +128,8 @@ static void add_scope(struct buf *b, const struct sign_s3_key *k)
     buf_addf(b, "%s/%s/%s/aws4_request", k->date, k->region, k->service);
 }
 
-static void signature(const struct sign_s3_key *key, const char *amz_date, const struct buf *canonical,
-                      char out[65])
+static void signature(const struct sign_s3_key *key, const char *amz_date,
+                      const struct buf *canonical, char out[65])
 {
     char hash[65];
     uint8_t mac[SHA256_LEN];
@@ -145,7 +146,8 @@ void sign_s3_headers(const struct sign_s3_req *r, const struct sign_s3_key *key,
                      struct http_headers *h)
 {
     char date[17], sig[65];
-    CLEANUP_BUF struct buf canonical = BUF_INIT, names = BUF_INIT, query = BUF_INIT, auth = BUF_INIT;
+    CLEANUP_BUF struct buf canonical = BUF_INIT, names = BUF_INIT, query = BUF_INIT,
+                           auth = BUF_INIT;
     date_format_amz(r->now, date);
     http_headers_add(h, "x-amz-date", date);
     http_headers_add(h, "x-amz-content-sha256", r->payload_hash);

@@ -6,8 +6,8 @@
  *     sign_s3_headers(&req, &key, &headers);        // adds x-amz-date ... authorization
  *     sign_s3_presign(&req, &key, 86400, &query);   // or the query of a URL that anyone may use
  *
- * The path is signed as it is sent: S3 does not normalise it. Every header in the list is signed, so
- * nothing on the way can be changed; headers added later (User-Agent, Content-Length) are not.
+ * The path is signed as it is sent: S3 does not normalise it. Every header in the list is signed,
+ * so nothing on the way can be changed; headers added later (User-Agent, Content-Length) are not.
  * Threads: any. Ownership: everything in struct sign_s3_req is borrowed. */
 #ifndef QUAY_BACKENDS_SIGN_S3_H
 #define QUAY_BACKENDS_SIGN_S3_H
@@ -40,8 +40,8 @@ struct sign_s3_req {
     const struct sign_s3_param *query; /* any order */
     size_t n_query;
     const char *access_key;
-    const char *token;                 /* session token or NULL */
-    const char *payload_hash;          /* hex SHA-256 or SIGN_S3_UNSIGNED */
+    const char *token;        /* session token or NULL */
+    const char *payload_hash; /* hex SHA-256 or SIGN_S3_UNSIGNED */
     time_t now;
 };
 

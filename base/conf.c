@@ -305,8 +305,9 @@ static bool is_header(const char *line, const char *end, const char **s, const c
     *s = skip_blanks(open + 1, end);
     *e = close ? trim_end(*s, close) : NULL;
     if (close) {
-        const char *after = skip_blanks(close + 1, trim_end(line, end));
-        if (after < end && *after != ';' && *after != '#' && *after != '\r')
+        const char *stop = trim_end(line, end);
+        const char *after = skip_blanks(close + 1, stop);
+        if (after < stop && *after != ';' && *after != '#' && *after != '\r')
             *e = NULL;
     }
     return true;

@@ -69,7 +69,8 @@ static const struct conf_option loader_options[] = {
 };
 
 const struct conf_option settings_database_options[] = {
-    {"driver", CONF_STRING, NULL, NULL, NULL, "sqlite, postgres, mysql, duckdb ...", 0, 0},
+    {"driver", CONF_ENUM, NULL, "sqlite|sqlite3|postgres|postgresql|pg", NULL,
+     "what speaks to it; default by the dsn", 0, 0},
     {"dsn", CONF_SECRET, NULL, NULL, NULL, "file, connection string or URI, as the driver has it",
      0, 0},
     {"path", CONF_PATH, NULL, NULL, NULL, "the database's file (sqlite, duckdb)", 0, 0},
@@ -85,6 +86,30 @@ const struct conf_option settings_database_options[] = {
     {"statement_timeout", CONF_DURATION, "0", NULL, NULL, "give up a statement after", 0, 0},
 };
 const size_t settings_n_database_options = ARRAY_LEN(settings_database_options);
+
+/* What a [store] section may say to the cache and the mount; read by cache/policy.c. */
+const struct conf_option settings_store_options[] = {
+    {"cache.enabled", CONF_BOOL, NULL, NULL, NULL, "no: no blocks of this store on disk", 0, 0},
+    {"cache_enabled", CONF_BOOL, NULL, NULL, "cache.enabled", NULL, 0, 0},
+    {"cache.ttl", CONF_DURATION, NULL, NULL, NULL,
+     "life of its attributes and listings; 0 = for ever", 0, 0},
+    {"ttl_seconds", CONF_DURATION, NULL, NULL, "cache.ttl", NULL, 0, 0},
+    {"cache_expiry_hours", CONF_HOURS, NULL, NULL, "cache.ttl", NULL, 0, 0},
+    {"revalidate", CONF_ENUM, NULL, "open|ttl", NULL,
+     "open: ask for the version at every open; ttl: trust what is younger than the ttl", 0, 0},
+    {"write", CONF_ENUM, "through", "through|back", NULL,
+     "through: close() returns when the store has the bytes; back: when they are safe on disk", 0,
+     0},
+    {"offline", CONF_ENUM, "fail", "fail|serve", NULL,
+     "serve: names and attributes last known, while the store is away", 0, 0},
+    {"file_mode", CONF_STRING, NULL, NULL, NULL, "octal, of objects without a stored mode", 0, 0},
+    {"dir_mode", CONF_STRING, NULL, NULL, NULL, "octal, of directories without a stored mode", 0,
+     0},
+    {"umask", CONF_STRING, NULL, NULL, NULL, "octal, taken from both", 0, 0},
+    {"uid", CONF_STRING, NULL, NULL, NULL, "owner of objects without one: number or name", 0, 0},
+    {"gid", CONF_STRING, NULL, NULL, NULL, "group of objects without one: number or name", 0, 0},
+};
+const size_t settings_n_store_options = ARRAY_LEN(settings_store_options);
 
 static char *first_readable(char **candidates, size_t n)
 {
@@ -277,6 +302,9 @@ static int load_quayfs(struct conf *c, struct err *err, struct settings *ret)
         return r;
     ret->default_key = copy_str(s, "default_key");
     ret->auto_register = conf_bool(s, "auto_register", true);
+    if (!ret->auto_register)
+        return conf_error(s, "auto_register", err, EINVAL,
+                          "auto_register = no is not supported in this version");
     ret->log_level = LOG_LEVEL_INFO;
     log_level_parse(conf_str(s, "log_level", "info"), &ret->log_level);
     ret->log_file = copy_str(s, "log_file");
@@ -298,6 +326,25 @@ static int load_quayfs(struct conf *c, struct err *err, struct settings *ret)
     return r;
 }
 
+/* Every program refuses a mistake in any section, also in those that it does not use. */
+static int check_databases(struct conf *c, struct err *err)
+{
+    const struct conf_option *table = settings_database_options;
+    int r = 0;
+    CONF_EACH(c, s)
+    {
+        if (strcmp(s->kind, "pipe") == 0)
+            return conf_error(s, NULL, err, EINVAL,
+                              "[pipe %s]: standing jobs are not supported in this version",
+                              s->name);
+        if (strcmp(s->kind, "database") == 0)
+            r = conf_check(s, &table, &settings_n_database_options, 1, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 int settings_load(struct conf *c, struct err *err, struct settings *ret)
 {
     struct settings s = {0};
@@ -308,7 +355,9 @@ int settings_load(struct conf *c, struct err *err, struct settings *ret)
         if (r < 0)
             return r;
     }
-    r = load_quayfs(c, err, &s);
+    r = check_databases(c, err);
+    if (r == 0)
+        r = load_quayfs(c, err, &s);
     if (r == 0)
         r = load_cache(c, err, &s.cache);
     if (r == 0)

@@ -53,6 +53,10 @@ int settings_find_file(const char *arg, struct err *err, char **ret_path);
 int settings_load(struct conf *c, struct err *err, struct settings *ret);
 void settings_done(struct settings *s);
 
+/* What a [store NAME] may say to the cache and the mount (cache/policy.c gives it meaning). */
+extern const struct conf_option settings_store_options[];
+extern const size_t settings_n_store_options;
+
 /* The [database NAME] option names (the loader gives them meaning). */
 extern const struct conf_option settings_database_options[];
 extern const size_t settings_n_database_options;

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK_CHUNK (64 * 1024)
+#define CHECK_CHUNK (64u << 10)
 #define WARN_EVERY_NS (60 * NS_PER_S)
 
 static bool may_warn(struct cache *c, uint64_t *last_ns)
@@ -62,34 +62,54 @@ static int open_file(struct cache_object *o, int flags)
     return fd;
 }
 
+/* Somebody has removed the file: nothing of the object is there any more. */
+static void lose_all_locked(struct cache_object *o)
+{
+    for (uint32_t i = o->n_blocks; i-- > 0;) {
+        struct block *b = o->blocks[i];
+        while (b->set.n && !b->leaving)
+            block_cut_locked(b, extents_array(&b->set)[0]);
+        if (b->pins == 0 && !b->leaving)
+            block_drop_locked(b);
+    }
+}
+
+/* Opens the file of a busy object. */
+static int open_busy(struct cache_object *o, bool create)
+{
+    struct cache *c = o->cache;
+    int fd = o->has_file ? open_file(o, 0) : -ENOENT;
+    if (fd != -ENOENT)
+        return fd;
+    lock_acquire(&c->lock);
+    if (o->has_file)
+        lose_all_locked(o);
+    o->has_file = false;
+    bool zombie = o->zombie;
+    lock_release(&c->lock);
+    if (create && !zombie)
+        fd = open_file(o, O_CREAT | O_TRUNC); /* an old file of that name is not ours */
+    return fd;
+}
+
 int blockfile_fd(struct cache_object *o, bool create)
 {
     struct cache *c = o->cache;
     lock_acquire(&c->lock);
+    while (o->busy) /* also when fd is open: it may be about to be closed */
+        cond_wait(&c->changed, &c->lock);
     int fd = o->fd;
-    if (fd >= 0) {
+    if (fd < 0) {
+        o->busy = true;
         lock_release(&c->lock);
-        return fd;
+        fd = open_busy(o, create);
+        lock_acquire(&c->lock);
+        if (fd >= 0) {
+            o->fd = fd;
+            o->has_file = true;
+        }
+        object_busy_end_locked(o);
     }
-    object_busy_begin_locked(o);
-    fd = o->fd;
-    bool has_file = o->has_file;
-    bool may = fd < 0 && (has_file || create) && (!o->zombie || !create);
-    lock_release(&c->lock);
-    if (may)
-        fd = open_file(o, has_file ? 0 : O_CREAT | O_TRUNC); /* an old file is not ours */
-    else if (fd < 0)
-        fd = -ENOENT;
-    if (fd == -ENOENT && may && has_file && create)
-        fd = open_file(o, O_CREAT | O_TRUNC);
-    lock_acquire(&c->lock);
-    if (fd >= 0) {
-        o->fd = fd;
-        o->has_file = true;
-    } else if (fd == -ENOENT) {
-        o->has_file = false;
-    }
-    object_busy_end_locked(o);
     lock_release(&c->lock);
     return fd;
 }
@@ -149,7 +169,7 @@ static void sweep_dir(struct cache *c, const char *name)
             continue;
         bool ok = true;
         for (size_t i = 0; i < SHA256_LEN && ok; i++)
-            ok = sscanf(e->d_name + 2 * i, "%2hhx", &want[i]) == 1;
+            ok = sscanf(&e->d_name[2 * i], "%2hhx", &want[i]) == 1;
         if (ok)
             hex_encode(want, SHA256_LEN, hex);
         if (!ok || strcmp(hex, e->d_name) != 0)

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define KEEP_FROM (256 * 1024) /* smaller ones are malloc's business */
+#define KEEP_FROM ((size_t)256 << 10) /* smaller ones are malloc's business */
 #define IDLE_MAX 64
 #define WAIT_SLICE_MS 50
 #define FORCE_AFTER 4 /* slices */

@@ -222,7 +222,7 @@ static int more(struct volume_dir *d, struct op *op)
 static int check_there(struct volume_dir *d, struct op *op)
 {
     bool there = d->n || d->list->marker || d->cached || d->cursor || d->path[0] == '\0' ||
-                 (d->v->store->caps & CAP_REAL_DIRS) || vnode_any_dirty_below(d->v, d->path);
+                 vnode_any_dirty_below(d->v, d->path);
     if (there)
         return 0;
     return err_set(&op->err, ENOENT, "%s: %s: no such directory", d->v->key, d->path);

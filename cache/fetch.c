@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_RUN (64 * 1024) /* present bytes this few do not split a GET */
-#define TAIL (256 * 1024)     /* a rest of the object this small goes with the GET before it */
+#define SMALL_RUN (64u << 10) /* present bytes this few do not split a GET */
+#define TAIL (256u << 10)     /* a rest of the object this small goes with the GET before it */
 
 /* ---- sources and fetchers ---- */
 struct fetch_source *fetch_source_new(struct store *store, struct pool *pool, unsigned timeout_ms,
@@ -378,7 +378,7 @@ uint64_t fetch_ahead_locked(struct fetcher *f, const struct fetch_how *how, uint
             break;
         uint64_t start, end;
         choose_range(f, how, pos, to, &start, &end);
-        p = part_new_locked(f, how, start, end, true, w);
+        (void)part_new_locked(f, how, start, end, true, w);
         pos = end;
     }
     return pos;

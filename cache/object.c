@@ -499,6 +499,11 @@ static struct cache_object *last_put_locked(struct cache_object *o, int *ret_fd)
     return o;
 }
 
+static bool is_empty_file(const struct cache_object *o)
+{
+    return o->refs == 1 && o->has_file && o->n_blocks == 0 && !o->zombie;
+}
+
 void cache_object_put(struct cache_object *o)
 {
     if (!o)
@@ -507,10 +512,12 @@ void cache_object_put(struct cache_object *o)
     int fd = -1;
     lock_acquire(&c->lock);
     assert(o->refs > 0);
-    if (o->refs == 1 && o->has_file && o->n_blocks == 0 && !o->zombie) {
+    if (is_empty_file(o)) {
         object_busy_begin_locked(o);
+        bool still = is_empty_file(o); /* it may have waited */
         lock_release(&c->lock);
-        blockfile_unlink(o);
+        if (still)
+            blockfile_unlink(o);
         lock_acquire(&c->lock);
         object_busy_end_locked(o);
     }

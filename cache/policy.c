@@ -11,30 +11,6 @@
 #define TICKET_MS 2
 #define TIMEOUT_MS 30000
 
-const struct conf_option volume_options[] = {
-    {"cache.enabled", CONF_BOOL, NULL, NULL, NULL, "no: no blocks of this store on disk", 0, 0},
-    {"cache_enabled", CONF_BOOL, NULL, NULL, "cache.enabled", NULL, 0, 0},
-    {"cache.ttl", CONF_DURATION, NULL, NULL, NULL,
-     "life of its attributes and listings; 0 = for ever", 0, 0},
-    {"ttl_seconds", CONF_DURATION, NULL, NULL, "cache.ttl", NULL, 0, 0},
-    {"cache_expiry_hours", CONF_HOURS, NULL, NULL, "cache.ttl", NULL, 0, 0},
-    {"revalidate", CONF_ENUM, NULL, "open|ttl", NULL,
-     "open: ask for the version at every open; ttl: trust what is younger than the ttl", 0, 0},
-    {"write", CONF_ENUM, "through", "through|back", NULL,
-     "through: close() returns when the store has the bytes; back: when they are safe on disk", 0,
-     0},
-    {"offline", CONF_ENUM, "fail", "fail|serve", NULL,
-     "serve: names and attributes last known, while the store is away", 0, 0},
-    {"file_mode", CONF_STRING, NULL, NULL, NULL, "octal, of objects without a stored mode", 0, 0},
-    {"dir_mode", CONF_STRING, NULL, NULL, NULL, "octal, of directories without a stored mode", 0,
-     0},
-    {"umask", CONF_STRING, NULL, NULL, NULL, "octal, taken from both", 0, 0},
-    {"uid", CONF_STRING, NULL, NULL, NULL, "owner of objects without one: number or name", 0, 0},
-    {"gid", CONF_STRING, NULL, NULL, NULL, "group of objects without one: number or name", 0, 0},
-    {"direct_io", CONF_BOOL, "no", NULL, NULL, "yes: past the kernel's page cache", 0, 0},
-};
-const size_t volume_n_options = ARRAY_LEN(volume_options);
-
 static int load_octal(const struct conf_section *s, const char *name, mode_t def, struct err *err,
                       mode_t *ret)
 {

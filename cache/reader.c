@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_FILE (256 * 1024) /* fetched whole */
+#define SMALL_FILE (256u << 10) /* fetched whole */
 #define PART_DEFAULT (8ULL << 20)
 #define PART_LIMIT (16ULL << 20)
 #define FLYING_DEFAULT 10

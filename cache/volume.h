@@ -24,12 +24,6 @@
 struct volume;
 struct vfile;
 
-/* Options a [store] section may carry for the cache, checked together with registry's tables:
- * cache.enabled, cache.ttl (ttl_seconds, cache_expiry_hours), write = through|back, offline =
- * fail|serve, revalidate = open|ttl, file_mode, dir_mode, uid, gid, umask, direct_io. */
-extern const struct conf_option volume_options[];
-extern const size_t volume_n_options;
-
 enum volume_write { VOLUME_THROUGH = 1, VOLUME_BACK };
 
 struct volume_policy {

@@ -2,6 +2,7 @@
  * ctl.c: what the commands share: configuration and messages. */
 #include "ctl/ctl.h"
 
+#include "backends/registry.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
 
@@ -16,7 +17,18 @@ int ctl_load(struct ctl *ctl, struct err *err)
         r = conf_load(ctl->config_path, err, &ctl->conf);
     if (r == 0)
         r = conf_apply_env(ctl->conf, ctl->env ? ctl->env : getenv("QUAYFS_ENV"), err);
-    return r == 0 ? settings_load(ctl->conf, err, &ctl->settings) : r;
+    if (r == 0)
+        r = settings_load(ctl->conf, err, &ctl->settings);
+    if (r < 0)
+        return r;
+    CONF_EACH (ctl->conf, s) {
+        const struct store_class *cls;
+        if (strcmp(s->kind, "store") == 0)
+            r = registry_check(ctl->conf, s, err, &cls);
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }
 
 int ctl_need_config(struct ctl *ctl)

@@ -26,6 +26,8 @@ struct fs_key {
     struct volume *volume;   /* NULL: it failed to open */
     char *error;             /* why, or NULL */
     char *backend;           /* class name, for health */
+    struct store *store;     /* opened, until its volume takes it */
+    struct volume_policy policy;
     bool control;            /* .load: never cached by the kernel */
 };
 
@@ -51,8 +53,11 @@ struct fs {
     } log; /* one line for a failure that repeats */
 };
 
-/* keys.c: opens cache, stores and volumes. A failing store is logged and kept as an error key
+/* keys.c. Before the fork: opens the stores (no network, no thread). A mistake in the configuration is
+ * -EINVAL with FILE:LINE; a store that fails otherwise is logged and kept as an error key
  * (settings.strict: fails). */
+int fs_keys_prepare(struct fs *fs, struct err *err);
+/* After it: the cache and the volumes. */
 int fs_keys_open(struct fs *fs, struct err *err);
 /* Flushes and closes all; returns the number of files that stay staged. */
 int fs_keys_close(struct fs *fs);

@@ -4,18 +4,29 @@
 
 #include "base/buf.h"
 
-struct handle *handle_new(void)
+struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *file,
+                          struct volume_dir *dir)
 {
     struct handle *h = xcalloc(1, sizeof(*h));
     h->refs = 1;
+    h->file = file;
+    h->dir = dir;
     lock_init(&h->dir_lock, LOCK_RANK_LEAF, "directory handle");
     cond_init(&h->dir_cond);
+    inode_add_handle(t, i, h);
     return h;
 }
 
 struct handle *handle_borrow(struct inode_table *t, struct inode *i)
 {
     return inode_first_handle(t, i);
+}
+
+void handle_close_all(struct inode_table *t)
+{
+    struct handle *h;
+    while ((h = inode_any_handle(t)) != NULL)
+        handle_release(t, h);
 }
 
 void handle_release(struct inode_table *t, struct handle *h)

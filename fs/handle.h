@@ -26,9 +26,13 @@ struct handle {
     struct cond dir_cond;
 };
 
-struct handle *handle_new(void);
+/* An open of inode i (which it references). */
+struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *file,
+                          struct volume_dir *dir);
 /* Any open file of an unlinked inode, referenced; NULL when there is none. */
 struct handle *handle_borrow(struct inode_table *t, struct inode *i);
+/* Closes what the kernel has not released (the mount is gone, no request runs any more). */
+void handle_close_all(struct inode_table *t);
 /* Gives back a reference; the last one closes (may wait for running reads, so: on a worker). */
 void handle_release(struct inode_table *t, struct handle *h);
 

@@ -365,6 +365,24 @@ struct handle *inode_first_handle(struct inode_table *t, struct inode *i)
     return h;
 }
 
+void inode_ref_handle(struct inode_table *t, struct handle *h)
+{
+    LOCK_SCOPE(&t->lock);
+    h->refs++;
+}
+
+struct handle *inode_any_handle(struct inode_table *t)
+{
+    LOCK_SCOPE(&t->lock);
+    for (size_t b = 0; b < t->n_buckets; b++) {
+        for (struct inode *i = t->by_ino[b]; i; i = i->next_ino) {
+            if (i->handles)
+                return i->handles;
+        }
+    }
+    return NULL;
+}
+
 bool inode_drop_handle(struct inode_table *t, struct handle *h)
 {
     LOCK_SCOPE(&t->lock);

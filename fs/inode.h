@@ -79,6 +79,9 @@ void inode_renamed(struct inode_table *t, struct inode *from, const char *name, 
 /* Open handles of an inode (for getattr and setattr without a handle). */
 void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h);
 struct handle *inode_first_handle(struct inode_table *t, struct inode *i); /* an open file, referenced */
+void inode_ref_handle(struct inode_table *t, struct handle *h);
+/* Any open handle at all, referenced by its open; NULL when none is left (shutdown). */
+struct handle *inode_any_handle(struct inode_table *t);
 /* Drops a reference of a handle; true when it was the last (it is then off the inode). */
 bool inode_drop_handle(struct inode_table *t, struct handle *h);
 size_t inode_count(struct inode_table *t);

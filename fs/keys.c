@@ -16,28 +16,6 @@ struct fs_key *fs_key_find(struct fs *fs, const char *name)
     return NULL;
 }
 
-static int open_volume(struct fs *fs, struct fs_key *k, struct conf_section *s, struct err *err)
-{
-    struct volume_policy policy = {0};
-    struct store *store = NULL;
-    int rc = volume_policy_load(s, &fs->settings, err, &policy);
-    if (rc == 0)
-        rc = registry_open(fs->conf, s, fs->stats, err, &store);
-    if (rc < 0)
-        return rc;
-    k->backend = xstrdup(conf_str(s, "backend", ""));
-    if (!*k->backend) {
-        struct store *inner = store;
-        while (inner->next)
-            inner = inner->next;
-        free(k->backend);
-        k->backend = xstrdup(inner->cls->name);
-    }
-    if (store->caps & CAP_LOCAL_FD)
-        policy.cache_blocks = false;
-    return volume_open(k->name, store, &policy, fs->cache, fs->stats, err, &k->volume);
-}
-
 static struct fs_key *add_key(struct fs *fs, const char *name)
 {
     fs->keys = xrealloc(fs->keys, (fs->n_keys + 1) * sizeof(*fs->keys));
@@ -46,19 +24,63 @@ static struct fs_key *add_key(struct fs *fs, const char *name)
     return k;
 }
 
-static int open_store_key(struct fs *fs, struct conf_section *s, struct err *err)
+/* The store itself, below its wrappers. */
+static const struct store *innermost(const struct store *s)
+{
+    while (s->next)
+        s = s->next;
+    return s;
+}
+
+static void set_error(struct fs_key *k, struct err *err)
+{
+    k->error = xstrdup(err_text(err));
+    log_warn("fs", "Failed to register storage backend '%s': %s", k->name, k->error);
+    err_clear(err);
+}
+
+static int prepare_key(struct fs *fs, struct conf_section *s, struct err *err)
 {
     struct fs_key *k = add_key(fs, s->name);
-    int rc = open_volume(fs, k, s, err);
+    int rc = registry_open(fs->conf, s, fs->stats, err, &k->store);
+    if (rc == 0)
+        rc = volume_policy_load(s, &fs->settings, err, &k->policy);
+    if (rc == 0) {
+        k->backend = xstrdup(innermost(k->store)->cls->name);
+        if (k->store->caps & CAP_LOCAL_FD)
+            k->policy.cache_blocks = false;
+        return 0;
+    }
+    k->backend = xstrdup(conf_str(s, "backend", "?"));
+    if (rc == -EINVAL)
+        return rc;
+    if (fs->settings.strict)
+        return err_prefix(err, "store '%s'", s->name);
+    set_error(k, err);
+    return 0;
+}
+
+int fs_keys_prepare(struct fs *fs, struct err *err)
+{
+    int rc = 0;
+    CONF_EACH (fs->conf, s) {
+        if (strcmp(s->kind, "store") == 0)
+            rc = prepare_key(fs, s, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int open_key(struct fs *fs, struct fs_key *k, struct err *err)
+{
+    struct store *store = take_ptr(&k->store);
+    int rc = volume_open(k->name, store, &k->policy, fs->cache, fs->stats, err, &k->volume);
     if (rc == 0)
         return 0;
     if (fs->settings.strict)
-        return err_prefix(err, "store '%s'", s->name);
-    k->error = xstrdup(err_text(err));
-    if (!k->backend)
-        k->backend = xstrdup(conf_str(s, "backend", "?"));
-    log_warn("fs", "Failed to register storage backend '%s': %s", s->name, k->error);
-    err_clear(err);
+        return err_prefix(err, "store '%s'", k->name);
+    set_error(k, err);
     return 0;
 }
 
@@ -76,20 +98,18 @@ static int open_load(struct fs *fs, struct err *err)
     struct conf_section *s = conf_add_section(c, "store", FS_LOAD_DIR);
     conf_set(s, "backend", "local");
     conf_set(s, "base_path", spool);
-    struct volume_policy policy = {0};
-    rc = volume_policy_load(s, &fs->settings, err, &policy);
-    policy.ttl_ms = 0;
-    policy.cache_blocks = false;
-    policy.write = VOLUME_THROUGH;
-    struct store *store = NULL;
+    struct fs_key *k = add_key(fs, FS_LOAD_DIR);
+    k->control = true;
+    k->backend = xstrdup("local");
+    rc = registry_open(c, s, fs->stats, err, &k->store);
     if (rc == 0)
-        rc = registry_open(c, s, fs->stats, err, &store);
-    if (rc == 0) {
-        struct fs_key *k = add_key(fs, FS_LOAD_DIR);
-        k->control = true;
-        k->backend = xstrdup("local");
-        rc = volume_open(k->name, store, &policy, fs->cache, fs->stats, err, &k->volume);
-    }
+        rc = volume_policy_load(s, &fs->settings, err, &k->policy);
+    k->policy.ttl_ms = 0;
+    k->policy.cache_blocks = false;
+    k->policy.write = VOLUME_THROUGH;
+    if (rc == 0)
+        rc = volume_open(k->name, take_ptr(&k->store), &k->policy, fs->cache, fs->stats, err,
+                         &k->volume);
     conf_free(c);
     return rc;
 }
@@ -97,15 +117,11 @@ static int open_load(struct fs *fs, struct err *err)
 int fs_keys_open(struct fs *fs, struct err *err)
 {
     int rc = cache_open(&fs->settings.cache, fs->settings.memory_limit, fs->stats, err, &fs->cache);
-    if (rc < 0)
-        return rc;
-    CONF_EACH (fs->conf, s) {
-        if (strcmp(s->kind, "store") == 0)
-            rc = open_store_key(fs, s, err);
-        if (rc < 0)
-            return rc;
+    for (size_t n = 0; rc == 0 && n < fs->n_keys; n++) {
+        if (fs->keys[n].store)
+            rc = open_key(fs, &fs->keys[n], err);
     }
-    return open_load(fs, err);
+    return rc < 0 ? rc : open_load(fs, err);
 }
 
 int fs_keys_close(struct fs *fs)
@@ -120,6 +136,7 @@ int fs_keys_close(struct fs *fs)
             log_warn("fs", "%s: %d files are not stored yet; they stay in %s/stage and are "
                            "uploaded at the next start", k->name, rc, cache_dir(fs->cache));
         left += rc > 0 ? rc : 0;
+        store_close(k->store);
         free(k->name);
         free(k->error);
         free(k->backend);
@@ -127,7 +144,8 @@ int fs_keys_close(struct fs *fs)
     free(fs->keys);
     fs->keys = NULL;
     fs->n_keys = 0;
-    cache_close(fs->cache);
+    if (fs->cache)
+        cache_close(fs->cache);
     fs->cache = NULL;
     return left;
 }

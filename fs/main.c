@@ -3,6 +3,7 @@
  * stores and cache, mount, tell the parent, serve, unmount, store what is staged. No thread exists before
  * the fork. */
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/sys.h"
 #include "backends/http.h"
 #include "fs/fs.h"
@@ -33,7 +34,26 @@ static struct conf *conf_for_directory(const char *dir)
     return c;
 }
 
-/* Reads and checks everything that can be checked without touching a store. */
+/* A mount without configuration shares nothing with others: its cache directory, control socket and spool
+ * are named after what is mounted where. */
+static void own_cache_dir(struct fs *fs, const struct options *o)
+{
+    struct cache_settings *c = &fs->settings.cache;
+    CLEANUP_FREE char *what = xasprintf("%s:%s", o->local_dir, o->mountpoint ? o->mountpoint : "");
+    char hex[65];
+    free(fs->settings.loader.spool);
+    fs->settings.loader.spool = NULL; /* no configuration, no databases: no .load */
+    if (conf_has(conf_find(fs->conf, "cache", ""), "dir"))
+        return;
+    sha256_hex(what, strlen(what), hex);
+    char *dir = xasprintf("%s/mounts/%.16s", c->dir, hex);
+    free(c->dir);
+    c->dir = dir;
+    free(fs->settings.control);
+    fs->settings.control = xasprintf("%s/control.sock", dir);
+}
+
+/* Reads and checks everything that can be checked without the network. */
 static int load_config(struct fs *fs, const struct options *o, struct err *err)
 {
     int rc = 0;
@@ -52,17 +72,12 @@ static int load_config(struct fs *fs, const struct options *o, struct err *err)
         rc = settings_load(fs->conf, err, &fs->settings);
     if (rc < 0)
         return rc;
-    size_t stores = 0;
-    CONF_EACH (fs->conf, s) {
-        const struct store_class *cls;
-        if (strcmp(s->kind, "store") != 0)
-            continue;
-        stores++;
-        rc = registry_check(fs->conf, s, err, &cls);
-        if (rc < 0)
-            return rc;
-    }
-    if (stores == 0)
+    if (o->local_dir)
+        own_cache_dir(fs, o);
+    rc = fs_keys_prepare(fs, err);
+    if (rc < 0)
+        return rc;
+    if (fs->n_keys == 0)
         return err_set(err, EINVAL, "%s: no [store NAME] section: nothing to mount",
                        fs->config_path ? fs->config_path : "(no configuration)");
     return 0;
@@ -163,8 +178,6 @@ static int run(struct fs *fs, const struct options *o)
     int rc = o->foreground ? 0 : daemonise(&ready);
     if (rc < 0)
         return fail(&(struct err){.code = -rc}, 1);
-    http_global_init();
-    fs->stats = stats_new();
     fs->inodes = inode_table_new();
     fs->started = clock_wall();
     lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
@@ -172,10 +185,9 @@ static int run(struct fs *fs, const struct options *o)
     int status = rc < 0 ? fail(&err, 1) : 0;
     rpc_stop(fs->control);
     fs_unmount(fs);
-    if (fs->cache && fs_keys_close(fs) > 0 && status == 0)
+    if (fs_keys_close(fs) > 0 && status == 0)
         status = 3;
     inode_table_free(fs->inodes);
-    stats_free(fs->stats);
     lock_done(&fs->log.lock);
     return status;
 }
@@ -183,6 +195,8 @@ static int run(struct fs *fs, const struct options *o)
 static int start(struct fs *fs, const struct options *o)
 {
     struct err err = ERR_INIT;
+    http_global_init();
+    fs->stats = stats_new();
     if (load_config(fs, o, &err) < 0)
         return fail(&err, 2);
     if (o->check) {
@@ -214,6 +228,9 @@ int main(int argc, char **argv)
     } else {
         status = start(&fs, &o);
     }
+    if (fs.keys)
+        (void)fs_keys_close(&fs);
+    stats_free(fs.stats);
     conf_free(fs.conf);
     settings_done(&fs.settings);
     free(fs.mountpoint);

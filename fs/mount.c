@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * mount.c: the FUSE session: the table of callbacks, what is negotiated with the kernel, the loop. */
 #include "base/clock.h"
+#include "fs/handle.h"
 #include "fs/ops.h"
 
 #include <fcntl.h>
@@ -116,6 +117,11 @@ void fs_unmount(struct fs *fs)
     if (!fs->session)
         return;
     fuse_session_unmount(fs->session);
+    for (size_t n = 0; n < fs->n_keys; n++) {
+        if (fs->keys[n].volume)
+            pool_drain(volume_pool(fs->keys[n].volume));
+    }
+    handle_close_all(fs->inodes);
     fuse_session_destroy(fs->session);
     fs->session = NULL;
 }

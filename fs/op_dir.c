@@ -198,8 +198,7 @@ static void do_opendir(struct request *r)
         request_reply_err(r, rc);
         return;
     }
-    r->handle = handle_new();
-    r->handle->dir = d;
+    r->handle = handle_new(r->fs->inodes, r->inode, NULL, d);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
     request_reply_open(r);
 }
@@ -214,7 +213,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         request_submit(r, 0);
         return;
     }
-    r->handle = handle_new();
+    r->handle = handle_new(r->fs->inodes, r->inode, NULL, NULL);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
     request_reply_open(r);
 }

@@ -40,9 +40,7 @@ static void set_open_flags(struct request *r, bool keep)
 
 static void attach(struct request *r, struct inode *i, struct vfile *file)
 {
-    r->handle = handle_new();
-    r->handle->file = file;
-    inode_add_handle(r->fs->inodes, i, r->handle);
+    r->handle = handle_new(r->fs->inodes, i, file, NULL);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
 }
 
@@ -75,7 +73,7 @@ static void open_view(struct request *r)
         request_reply_err(r, -EACCES);
         return;
     }
-    r->handle = handle_new();
+    r->handle = handle_new(r->fs->inodes, r->inode, NULL, NULL);
     view_render(r->fs, r->inode->view, &r->handle->text);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
     r->fi.direct_io = 1; /* its size is known only now */
@@ -189,11 +187,15 @@ static void read_done(struct read_call *call)
     free(rr);
 }
 
-static void read_text(fuse_req_t req, const struct handle *h, size_t size, off_t off)
+/* The handle is held until the reply has left: its release may overtake us. */
+static void read_text(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
+    struct inode_table *t = fs_of(req)->inodes;
+    inode_ref_handle(t, h);
     size_t at = (uint64_t)off < h->text.len ? (size_t)off : h->text.len;
     size_t n = h->text.len - at < size ? h->text.len - at : size;
     fuse_reply_buf(req, buf_str(&h->text) + at, n);
+    handle_release(t, h);
 }
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

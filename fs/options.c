@@ -74,7 +74,7 @@ static int take_arguments(struct options *o, int n, char **v, struct err *err)
 {
     struct stat st;
     if (n == 0)
-        return err_set(err, EINVAL, "no mountpoint given; see quayfs --help");
+        return err_set(err, EINVAL, "no mountpoint given; usage: quayfs [options] MOUNTPOINT (see quayfs --help)");
     if (n > 2)
         return err_set(err, EINVAL, "too many arguments: '%s'; see quayfs --help", v[2]);
     o->mountpoint = xstrdup(v[n - 1]);

@@ -25,6 +25,7 @@
 #include <sys/un.h>
 
 #define RESCAN_MS 2000
+#define UNREADY_MS 100
 #define STATS_MS 5000
 #define PRUNE_MS (3600 * 1000)
 
@@ -114,6 +115,8 @@ static size_t scan(struct daemon *d, enum spool_place place)
         (void)queue_add(d->queue, place == SPOOL_CHECK ? QUEUE_CHECK : QUEUE_JOB, list.v[i].file,
                         list.v[i].name);
     n = list.n + list.unready;
+    if (list.unready)
+        atomic_store(&d->unready, true);
     spool_list_done(&list);
     return n;
 }
@@ -328,7 +331,7 @@ static bool wait_events(struct daemon *d)
     struct signalfd_siginfo info;
     uint64_t woken;
 
-    (void)poll(fds, ARRAY_LEN(fds), RESCAN_MS);
+    (void)poll(fds, ARRAY_LEN(fds), atomic_exchange(&d->unready, false) ? UNREADY_MS : RESCAN_MS);
     if (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         log_info("loader", "signal %u: ending", info.ssi_signo);
         return false;

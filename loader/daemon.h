@@ -21,6 +21,7 @@ struct daemon {
     struct rpc_server *rpc;
     struct timespec started;
     int wake_fd, signal_fd;
+    atomic_bool unready; /* files were seen that are not complete yet: look again soon */
     uint64_t pruned_ns, stats_ns;
 };
 

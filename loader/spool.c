@@ -20,6 +20,7 @@
 
 #define EMPTY_GRACE_S 5  /* an empty file may still be filled */
 #define QUIET_S 2        /* without leases: complete when it did not change for so long */
+#define SETTLE_MS 100    /* whoever made it (cp -p, a mount) may still look at it by its name */
 
 struct spool {
     char *dir;
@@ -307,6 +308,14 @@ unsigned spool_events(struct spool *sp)
 
 /* ---- scanning ---- */
 
+static bool is_younger(const struct timespec *t, int64_t ms)
+{
+    struct timespec now = clock_wall();
+    int64_t age = (int64_t)(now.tv_sec - t->tv_sec) * 1000 + (now.tv_nsec - t->tv_nsec) / 1000000;
+
+    return age >= 0 && age < ms;
+}
+
 /* True when nobody is writing it. What is not a regular file is ready: it will be refused aloud (in
  * check/ it is left alone: nothing is moved out of there). */
 static bool file_ready(int dir, const char *file, enum spool_place place, struct timespec *ret_mtime)
@@ -320,6 +329,8 @@ static bool file_ready(int dir, const char *file, enum spool_place place, struct
     *ret_mtime = st.st_mtim;
     if (!S_ISREG(st.st_mode) || fd < 0)
         return place != SPOOL_CHECK;
+    if (is_younger(&st.st_ctim, SETTLE_MS))
+        return false;
     age = clock_wall().tv_sec - st.st_mtim.tv_sec;
     if (st.st_size == 0 && age >= 0 && age < EMPTY_GRACE_S)
         return false;

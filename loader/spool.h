@@ -14,7 +14,7 @@
  *     spool_close(sp);
  *
  * A file in new/ or check/ is complete when nobody has it open for writing (a read lease can be had)
- * and it is not empty; an empty one is given 5 s. Names starting with '.' or ending in ~ .tmp .swp
+ * and it has not changed for 100 ms; an empty one is given 5 s. Names starting with '.' or ending in ~ .tmp .swp
  * .part are somebody's unfinished work and never touched.
  * Threads: any, except open/close/events. Errors: -errno with text. All I/O is by path under dir. */
 #ifndef QUAY_LOADER_SPOOL_H

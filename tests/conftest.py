@@ -188,7 +188,8 @@ class Running:
             try:
                 code = daemon.stop(check=False)
                 # quayfs ends with 3 when a store was away and data is still staged
-                if code not in (0, -9, None) and not (code == 3 and isinstance(daemon, Mount)):
+                allowed = (0, -9, 3) if isinstance(daemon, Mount) else (0, -9)
+                if code not in allowed and not daemon.may_fail:
                     complaints.append(f"{daemon.program.name} ended with {code}")
             except Exception as error:  # the others must be stopped all the same
                 complaints.append(f"{daemon.program.name}: {error}")

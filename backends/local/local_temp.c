@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/sys.h"
 
-#define SWEEP_AGE_S (24 * 3600)
+#define SWEEP_AGE_S (24L * 3600)
 
 void temp_done(struct temp *t)
 {

@@ -7,7 +7,7 @@
 
 #include <limits.h>
 
-#define CHUNK (1024 * 1024)
+#define CHUNK (1024UL * 1024)
 
 /* Copies the bytes [from, to) of a source to the same offsets of a file. */
 static int write_range(struct op *op, int fd, const char *key, const struct source *src,

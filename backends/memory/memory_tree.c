@@ -114,7 +114,7 @@ void data_unref(struct mem_data *d)
         free(d);
 }
 
-#define STEP (1024 * 1024)
+#define STEP (1024UL * 1024)
 
 int data_from_source(struct op *op, const struct source *src, struct mem_data **ret)
 {

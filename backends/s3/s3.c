@@ -103,11 +103,15 @@ static int take_place(const struct conf_section *c, struct err *err, struct s3_s
         split_bucket(after ? after + 3 : base, &s->bucket, &path);
     }
     if (!*s->bucket)
-        return conf_error(c, NULL, err, EINVAL,
-                          "S3 needs 'bucket' (or uri = s3://BUCKET/PREFIX, or base_path = BUCKET/PREFIX)");
+        return conf_error(
+            c, NULL, err, EINVAL,
+            "S3 needs 'bucket' (or uri = s3://BUCKET/PREFIX, or base_path = BUCKET/PREFIX)");
     if (!is_bucket_name(s->bucket))
-        return conf_error(c, uri ? "uri" : bucket ? "bucket" : "base_path", err, EINVAL,
-                          "'%s' is not a bucket name", s->bucket);
+        return conf_error(c,
+                          uri      ? "uri"
+                          : bucket ? "bucket"
+                                   : "base_path",
+                          err, EINVAL, "'%s' is not a bucket name", s->bucket);
     bool two = *path && more && *more;
     s->prefix = xasprintf("%s%s%s%s", path, two ? "/" : "", more ? more : "",
                           *path || (more && *more) ? "/" : "");
@@ -123,10 +127,12 @@ static int set_endpoint(const struct conf_section *c, const struct url *u, struc
 {
     bool https = strcmp(u->scheme, "https") == 0, v6 = strchr(u->host, ':') != NULL;
     if (!https && strcmp(u->scheme, "http") != 0)
-        return conf_error(c, "endpoint_url", err, EINVAL, "endpoint_url must begin with http(s)://");
-    if (!*u->host || *u->user || *u->query)
         return conf_error(c, "endpoint_url", err, EINVAL,
-                          "endpoint_url must be http(s)://HOST[:PORT][/PATH], without user or query");
+                          "endpoint_url must begin with http(s)://");
+    if (!*u->host || *u->user || *u->query)
+        return conf_error(
+            c, "endpoint_url", err, EINVAL,
+            "endpoint_url must be http(s)://HOST[:PORT][/PATH], without user or query");
     struct buf b = BUF_INIT;
     buf_addf(&b, v6 ? "[%s]" : "%s", u->host);
     if (u->port && u->port != (https ? 443 : 80)) /* as curl writes Host: */
@@ -150,7 +156,8 @@ static int take_endpoint(const struct conf_section *c, struct err *err, struct s
     if (!given || !*given)
         return 0;
     if (!url_parse(given, &u))
-        return conf_error(c, "endpoint_url", err, EINVAL, "'endpoint_url' is not http(s)://HOST[:PORT]");
+        return conf_error(c, "endpoint_url", err, EINVAL,
+                          "'endpoint_url' is not http(s)://HOST[:PORT]");
     int r = set_endpoint(c, &u, err, s);
     url_done(&u);
     return r;
@@ -179,8 +186,7 @@ static void take_manners(const struct conf_section *c, struct s3_store *s)
     bool open_wire = strcmp(s->scheme, "http") == 0 && !http_host_is_loopback(s->endpoint);
     s->path_style = strcmp(addressing, "path") == 0 ||
                     (strcmp(addressing, "auto") == 0 && (s->endpoint || !is_host_label(s->bucket)));
-    s->sign_payload =
-        strcmp(signing, "signed") == 0 || (strcmp(signing, "auto") == 0 && open_wire);
+    s->sign_payload = strcmp(signing, "signed") == 0 || (strcmp(signing, "auto") == 0 && open_wire);
     s->list_meta = strcmp(list, "yes") == 0  ? S3_LIST_META_YES
                    : strcmp(list, "no") == 0 ? S3_LIST_META_NO
                                              : S3_LIST_META_AUTO;
@@ -251,7 +257,9 @@ static int make_client(const struct conf_section *c, struct err *err, struct s3_
     struct http_options o = {
         .max_connections = (unsigned)conf_int(c, "max_connections", 32),
         .connect_ms = connect_ms < INT32_MAX ? (unsigned)connect_ms : INT32_MAX,
-        .low_speed_s = idle_s < 1 ? 1 : idle_s < 86400 ? (unsigned)idle_s : 86400,
+        .low_speed_s = idle_s < 1       ? 1
+                       : idle_s < 86400 ? (unsigned)idle_s
+                                        : 86400,
         .verify_tls = conf_bool(c, "verify_tls", true),
         .ca_file = conf_str(c, "ca_file", NULL),
     };

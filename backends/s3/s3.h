@@ -2,7 +2,7 @@
  * s3.h: the S3 class, and what its files share. See README.md here for options, limits and errors.
  *
  *   s3.c          class table, options, open and close, probe, sign
- *   s3_request.c  one request: URL, checksum, signature, send, adapt, errno      (the only user of http.h)
+ *   s3_request.c  one request: URL, checksum, signature, send, adapt, errno
  *   s3_error.c    what an error reply means: errno, retry class, advice
  *   s3_object.c   stat, read, put, remove, directories
  *   s3_copy.c     copy, set_meta
@@ -11,10 +11,10 @@
  *   s3_xml.c      replies in XML
  *   s3_meta.c     attributes <-> headers
  *   s3_creds.c    where keys come from
- *   s3_cond.c     conditional writes: does the server honour them, and what to do when not
+ *   s3_cond.c     conditional writes: are they honoured, and what to do when not
  *
- * Words: a *key* is the caller's (relative to base_path); an *object* is the full name in the bucket.
- * Threads: a store is constant after open but for `sync` (its lock) and the atomics. */
+ * Words: a *key* is the caller's (relative to base_path); an *object* is the full name in the
+ * bucket. Threads: a store is constant after open but for `sync` (its lock) and the atomics. */
 #ifndef QUAY_BACKENDS_S3_S3_H
 #define QUAY_BACKENDS_S3_S3_H
 
@@ -51,7 +51,8 @@ typedef const char *s3_env_fn(const char *name);
 int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err *err,
                   struct s3_creds *ret);
 /* Only the named profile. -ENOENT when it is not in the files. */
-int s3_creds_load_profile(const char *profile, s3_env_fn *env, struct err *err, struct s3_creds *ret);
+int s3_creds_load_profile(const char *profile, s3_env_fn *env, struct err *err,
+                          struct s3_creds *ret);
 void s3_creds_done(struct s3_creds *c);
 
 /* ---- the store ---- */
@@ -63,17 +64,17 @@ struct s3_store {
     struct store base;
     struct http_client *http;
     char *bucket;
-    char *prefix;      /* "" or ending in '/' */
-    char *scheme;      /* "https" */
-    char *endpoint;    /* host[:port]; NULL: AWS, by region */
-    char *root;        /* path before the bucket: "" or "/gateway" */
+    char *prefix;   /* "" or ending in '/' */
+    char *scheme;   /* "https" */
+    char *endpoint; /* host[:port]; NULL: AWS, by region */
+    char *root;     /* path before the bucket: "" or "/gateway" */
     bool path_style, sign_payload, anonymous, posix;
     enum s3_list_meta list_meta;
-    char *storage_class; /* or NULL */
-    atomic_int server;         /* enum s3_server */
-    atomic_bool no_checksum;   /* it refused x-amz-checksum-* */
-    atomic_bool no_list_meta;  /* metadata=true did not work */
-    atomic_long skew_s;        /* its clock minus ours */
+    char *storage_class;      /* or NULL */
+    atomic_int server;        /* enum s3_server */
+    atomic_bool no_checksum;  /* it refused x-amz-checksum-* */
+    atomic_bool no_list_meta; /* metadata=true did not work */
+    atomic_long skew_s;       /* its clock minus ours */
     struct {
         struct lock lock;
         struct s3_creds creds;
@@ -95,23 +96,23 @@ static inline struct s3_store *s3_of(struct store *s)
 enum s3_checksum { S3_CHECKSUM_NONE = 0, S3_CHECKSUM_IF_TAKEN, S3_CHECKSUM_ALWAYS };
 
 struct s3_req {
-    const char *op;       /* for messages: "put" */
+    const char *op; /* for messages: "put" */
     const char *method;
-    const char *object;   /* full name, or NULL: the bucket */
+    const char *object; /* full name, or NULL: the bucket */
     struct sign_s3_param query[S3_MAX_PARAMS];
     size_t n_query;
     struct http_headers headers; /* ours: s3_req_done() */
     const struct source *body;
     enum s3_checksum checksum; /* add x-amz-checksum-crc32c of the body */
-    bool md5;             /* add Content-MD5 (small bodies) */
-    bool once;            /* a repeat may find its own effect: a 5xx has an unknown outcome */
+    bool md5;                  /* add Content-MD5 (small bodies) */
+    bool once;                 /* a repeat may find its own effect: a 5xx has an unknown outcome */
     struct iovec to;
     int (*on_data)(void *arg, size_t so_far);
     void *on_data_arg;
     int (*on_reply)(void *arg, const struct http_res *res);
     void *on_reply_arg;
     unsigned stall_s;
-    char crc32c[16];      /* out: the checksum sent, base64; "" when none */
+    char crc32c[16]; /* out: the checksum sent, base64; "" when none */
 };
 
 void s3_req_param(struct s3_req *r, const char *name, const char *value); /* borrowed */
@@ -148,7 +149,8 @@ int s3_error_in_body(const struct s3_store *s, struct op *op, const struct s3_re
 
 /* ---- XML ---- */
 struct s3_xml_events {
-    /* Depth 1 is the root. `name` has no namespace prefix. text: characters right inside this element. */
+    /* Depth 1 is the root. `name` has no namespace prefix. text: characters right inside this
+     * element. */
     void (*open)(void *arg, int depth, const char *name);
     void (*close)(void *arg, int depth, const char *name, const char *text, size_t len);
 };
@@ -182,7 +184,7 @@ struct s3_delete_errors {
     struct s3_delete_error {
         char *object;
         char *code;
-    } *v;
+    } * v;
     size_t n;
 };
 int s3_xml_delete(const char *data, size_t len, struct s3_delete_errors *ret);
@@ -238,17 +240,19 @@ int s3_upload_finish(struct store *s, struct op *op, const char *key, const char
 int s3_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
 
 /* ---- shared by the slots ---- */
-/* HEAD of a full object name. if_match: version or NULL (-ESTALE when it is another). `ret_all`: the
- * reply's headers as well, or NULL. */
+/* HEAD of a full object name. if_match: version or NULL (-ESTALE when it is another). `ret_all`:
+ * the reply's headers as well, or NULL. */
 int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *object,
             const char *if_match, struct attr *ret, struct http_headers *ret_all);
 /* First entries (at most `max`) below a full prefix, flat, with metadata where the server can. */
 int s3_list_raw(struct s3_store *s, struct op *op, const char *opname, const char *prefix,
                 const struct list_query *q, unsigned max, struct s3_list_result *ret);
-/* Is there a directory `key`? 0 with its attributes (from the marker if there is one, *ret_marker), or
- * -ENOENT. */
-int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret, bool *ret_marker);
-/* What a write that succeeded left there: attr as given, with size, version and the reply's date. */
+/* Is there a directory `key`? 0 with its attributes (from the marker if there is one, *ret_marker),
+ * or -ENOENT. */
+int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret,
+                bool *ret_marker);
+/* What a write that succeeded left there: attr as given, with size, version and the reply's date.
+ */
 void s3_attr_written(const struct http_res *res, const struct attr *given, uint64_t size,
                      const char *etag, bool posix, struct attr *ret);
 int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const char *object,
@@ -256,11 +260,13 @@ int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const c
 /* Adds the headers that a new object gets: metadata, storage class. */
 int s3_add_object_headers(struct s3_store *s, struct op *op, const struct attr *attr,
                           struct http_headers *h);
-/* The pieces of a multipart copy; `object`, `from` are full names, ids as s3_upload_begin gives them. */
+/* The pieces of a multipart copy; `object`, `from` are full names, ids as s3_upload_begin gives
+ * them. */
 int s3_upload_create(struct s3_store *s, struct op *op, const char *object,
                      const struct http_headers *h, char **ret_id);
 int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const char *id,
-                 const char *from, const char *from_version, uint64_t offset, struct store_part *part);
+                 const char *from, const char *from_version, uint64_t offset,
+                 struct store_part *part);
 void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *object,
                         const char *version);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * s3_cond.c: conditional writes. Many servers honour If-Match and If-None-Match on PUT, some ignore
  * them without a word; the store contract says honoured or refused. So the first conditional write
- * finds out, by two writes of one probe object that must not both succeed. AWS is known to honour them.
- * Where they are ignored, the object is looked at just before the write: best effort, warned of once.
+ * finds out, by two writes of one probe object that must not both succeed. AWS is known to honour
+ * them. Where they are ignored, the object is looked at just before the write: best effort, warned
+ * of once.
  *
  * States of sync.cond: UNKNOWN -> PROBING (one thread) -> YES | NO; back to UNKNOWN when the probe
  * itself failed in a way that says nothing. */
@@ -35,7 +36,8 @@ static int probe(struct s3_store *s, struct op *op, bool *ret)
     random_hex(tail, 16);
     CLEANUP_FREE char *object = xasprintf("%s.quay-probe-%s", s->prefix, tail);
     int first = put_probe(s, op, object);
-    if (first == -ENOTSUP || first == -EACCES) { /* no conditions, or no writing where the probe is */
+    if (first == -ENOTSUP ||
+        first == -EACCES) { /* no conditions, or no writing where the probe is */
         *ret = false;
         return 0;
     }
@@ -89,8 +91,10 @@ int s3_cond_supported(struct s3_store *s, struct op *op, bool *ret)
     if (r < 0)
         return r;
     if (!yes)
-        log_warn("s3", "%s ignores conditional writes: two writers of one object can overwrite each "
-                       "other", s->base.base_uri);
+        log_warn("s3",
+                 "%s ignores conditional writes: two writers of one object can overwrite each "
+                 "other",
+                 s->base.base_uri);
     *ret = yes;
     return 0;
 }

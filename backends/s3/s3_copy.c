@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * s3_copy.c: copies within the bucket, and changing metadata, which in S3 is a copy onto itself.
  *
- * The source is pinned by its ETag, so a copy is of one version and a change of metadata never brings
- * back old content. CopyObject does up to 5 GiB; more goes by multipart copy, as does a copy with a
- * condition on its target, since CopyObject knows no conditions on many servers. */
+ * The source is pinned by its ETag, so a copy is of one version and a change of metadata never
+ * brings back old content. CopyObject does up to 5 GiB; more goes by multipart copy, as does a copy
+ * with a condition on its target, since CopyObject knows no conditions on many servers. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -31,9 +31,14 @@ static void copy_done(struct copy *c)
 /* Headers that are the object's own and not of this reply. */
 static bool is_kept(const char *name, bool meta)
 {
-    static const char *const kept[] = {"content-type",     "cache-control", "content-disposition",
-                                       "content-encoding", "expires",       "content-language",
-                                       "x-amz-storage-class", "x-amz-website-redirect-location"};
+    static const char *const kept[] = {"content-type",
+                                       "cache-control",
+                                       "content-disposition",
+                                       "content-encoding",
+                                       "expires",
+                                       "content-language",
+                                       "x-amz-storage-class",
+                                       "x-amz-website-redirect-location"};
     for (size_t i = 0; i < ARRAY_LEN(kept); i++)
         if (strcmp(name, kept[i]) == 0)
             return true;
@@ -63,8 +68,7 @@ static void take_copy_result(const struct http_res *res, struct attr *a)
 static int copy_whole(struct s3_store *s, struct op *op, struct copy *c)
 {
     struct http_res res = HTTP_RES_INIT;
-    struct s3_req r = {
-        .op = c->op, .method = "PUT", .object = c->to, .stall_s = S3_COPY_STALL_S};
+    struct s3_req r = {.op = c->op, .method = "PUT", .object = c->to, .stall_s = S3_COPY_STALL_S};
     s3_add_copy_source(s, &r, c->from, c->attr.version);
     if (c->replace) {
         http_headers_add(&r.headers, "x-amz-metadata-directive", "REPLACE");
@@ -220,8 +224,8 @@ static int new_headers(struct op *op, struct copy *c, const struct attr *change)
     return r;
 }
 
-static int set_dir_meta(struct s3_store *s, struct op *op, const char *key, const struct attr *change,
-                        struct attr *ret)
+static int set_dir_meta(struct s3_store *s, struct op *op, const char *key,
+                        const struct attr *change, struct attr *ret)
 {
     CLEANUP_FREE char *object = s3_dir_object(s, key);
     CLEANUP_ATTR struct attr a = ATTR_INIT;

@@ -5,8 +5,8 @@
  *   3. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
  *   4. the profile AWS_PROFILE, or "default"
  * The AWS files are AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials, sections [NAME]) and
- * AWS_CONFIG_FILE (~/.aws/config, sections [profile NAME] and [default]); the first wins key by key.
- * They are read here and not by conf.h, as they are not ours: what we do not know is skipped.
+ * AWS_CONFIG_FILE (~/.aws/config, sections [profile NAME] and [default]); the first wins key by
+ * key. They are read here and not by conf.h, as they are not ours: what we do not know is skipped.
  * The environment is reached through s3_env_fn, so tests replace it. */
 #include "backends/s3/s3.h"
 
@@ -20,8 +20,8 @@
 
 struct profile {
     char *access_key, *secret, *token, *region;
-    bool found;       /* a section of that name is there */
-    bool indirect;    /* it has role_arn, credential_process or sso: not supported */
+    bool found;    /* a section of that name is there */
+    bool indirect; /* it has role_arn, credential_process or sso: not supported */
 };
 
 static void profile_done(struct profile *p)
@@ -139,9 +139,11 @@ static int take_profile(struct profile *p, const char *name, struct err *err, st
 {
     if (!p->access_key || !p->secret) {
         if (p->indirect)
-            return err_set(err, EACCES,
-                           "profile '%s' gets its keys by role_arn, credential_process or sso, which are "
-                           "not supported: export keys into the environment or credentials file", name);
+            return err_set(
+                err, EACCES,
+                "profile '%s' gets its keys by role_arn, credential_process or sso, which are "
+                "not supported: export keys into the environment or credentials file",
+                name);
         return -ENOENT;
     }
     ret->access_key = take_ptr(&p->access_key);
@@ -212,11 +214,12 @@ static int none_found(const struct conf_section *s, s3_env_fn *env, const char *
 {
     CLEANUP_FREE char *creds = aws_file(env, "AWS_SHARED_CREDENTIALS_FILE", "credentials");
     CLEANUP_FREE char *config = aws_file(env, "AWS_CONFIG_FILE", "config");
-    return conf_error(s, NULL, err, EACCES,
-                      "no S3 credentials: looked at access_key_id and secret_access_key here, "
-                      "AWS_ACCESS_KEY_ID, and profile '%s' in %s and %s (anonymous = yes for a public "
-                      "bucket)",
-                      profile, creds ? creds : "~/.aws/credentials", config ? config : "~/.aws/config");
+    return conf_error(
+        s, NULL, err, EACCES,
+        "no S3 credentials: looked at access_key_id and secret_access_key here, "
+        "AWS_ACCESS_KEY_ID, and profile '%s' in %s and %s (anonymous = yes for a public "
+        "bucket)",
+        profile, creds ? creds : "~/.aws/credentials", config ? config : "~/.aws/config");
 }
 
 int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err *err,
@@ -231,7 +234,8 @@ int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err
         if (r == -ENOENT)
             r = conf_error(section, "profile", err, EACCES,
                            "profile '%s' with keys is in neither AWS_SHARED_CREDENTIALS_FILE "
-                           "(~/.aws/credentials) nor AWS_CONFIG_FILE (~/.aws/config)", named);
+                           "(~/.aws/credentials) nor AWS_CONFIG_FILE (~/.aws/config)",
+                           named);
         return r;
     }
     if (from_env(env, ret) == 0)

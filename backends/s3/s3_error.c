@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * s3_error.c: what an error reply means: errno, retry class, and what to do about it.
  *
- * The server's own code decides (the table); its absence (HEAD, proxies) leaves the HTTP status. Only a
- * missing object is ENOENT: a missing bucket is a configuration mistake, and says so. */
+ * The server's own code decides (the table); its absence (HEAD, proxies) leaves the HTTP status.
+ * Only a missing object is ENOENT: a missing bucket is a configuration mistake, and says so. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -97,11 +97,11 @@ static struct rule rule_of_status(int status, bool has_code, bool of_object)
         int status, err;
         enum err_retry retry;
     } by_status[] = {
-        {401, EACCES, ERR_RETRY_NEVER}, {403, EACCES, ERR_RETRY_NEVER},
+        {401, EACCES, ERR_RETRY_NEVER},  {403, EACCES, ERR_RETRY_NEVER},
         {405, ENOTSUP, ERR_RETRY_NEVER}, {408, EIO, ERR_RETRY_SAFE},
-        {409, EBUSY, ERR_RETRY_SAFE},   {412, ESTALE, ERR_RETRY_NEVER},
-        {304, ESTALE, ERR_RETRY_NEVER}, {413, EFBIG, ERR_RETRY_NEVER},
-        {416, EINVAL, ERR_RETRY_NEVER}, {429, EBUSY, ERR_RETRY_SAFE},
+        {409, EBUSY, ERR_RETRY_SAFE},    {412, ESTALE, ERR_RETRY_NEVER},
+        {304, ESTALE, ERR_RETRY_NEVER},  {413, EFBIG, ERR_RETRY_NEVER},
+        {416, EINVAL, ERR_RETRY_NEVER},  {429, EBUSY, ERR_RETRY_SAFE},
         {501, ENOTSUP, ERR_RETRY_NEVER}, {503, EBUSY, ERR_RETRY_SAFE},
         {507, ENOSPC, ERR_RETRY_NEVER},
     };
@@ -173,7 +173,8 @@ int s3_error_set(const struct s3_store *s, struct op *op, const struct s3_req *r
     add_text(&text, s, r, res, e, &rule);
     int code = err_set(&op->err, rule.err, "%s", buf_str(&text));
     op->err.retry = rule.retry;
-    /* 500, 502, 504, and an error after a 200: the change may have been made before it went wrong. */
+    /* 500, 502, 504, and an error after a 200: the change may have been made before it went wrong.
+     */
     bool unclear = res->status >= 500 || res->status == 200;
     if (r->once && rule.err == EIO && rule.retry == ERR_RETRY_SAFE && unclear)
         op->err.retry = ERR_RETRY_UNKNOWN;

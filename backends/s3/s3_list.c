@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * s3_list.c: ListObjectsV2. One call is one page; the cursor is S3's continuation token.
  *
- * MinIO's extension metadata=true returns each object's metadata with it: no HEAD per entry. It is used
- * when the server says that it is MinIO, and not again when it gave XML that cannot be read (metadata
- * names become element names there).
+ * MinIO's extension metadata=true returns each object's metadata with it: no HEAD per entry. It is
+ * used when the server says that it is MinIO, and not again when it gave XML that cannot be read
+ * (metadata names become element names there).
  *
- * What becomes an entry: object "d/f" -> key "d/f"; common prefix or marker "d/e/" -> directory "d/e"
- * (one '/' is cut: "d//" -> "d/"); the listed prefix itself -> dir_exists. Names that begin with '/'
- * below base_path have no key in the contract and are left out. */
+ * What becomes an entry: object "d/f" -> key "d/f"; common prefix or marker "d/e/" -> directory
+ * "d/e" (one '/' is cut: "d//" -> "d/"); the listed prefix itself -> dir_exists. Names that begin
+ * with '/' below base_path have no key in the contract and are left out. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -25,7 +25,8 @@ static bool wants_meta(struct s3_store *s)
 }
 
 static int list_once(struct s3_store *s, struct op *op, const char *opname, const char *prefix,
-                     const struct list_query *q, unsigned max, bool meta, struct s3_list_result *ret)
+                     const struct list_query *q, unsigned max, bool meta,
+                     struct s3_list_result *ret)
 {
     char count[16];
     CLEANUP_FREE char *after = q && q->after ? s3_object(s, q->after) : NULL;
@@ -79,7 +80,8 @@ int s3_list_raw(struct s3_store *s, struct op *op, const char *opname, const cha
     }
     if (r == -EBADMSG && meta) {
         atomic_store(&s->no_list_meta, true);
-        log_debug("s3", "%s: listing with metadata is not readable, going without", s->base.base_uri);
+        log_debug("s3", "%s: listing with metadata is not readable, going without",
+                  s->base.base_uri);
         r = list_once(s, op, opname, prefix, q, max, false, &l);
     }
     if (r == -EBADMSG) {
@@ -128,8 +130,9 @@ static int fill_page(const struct s3_store *s, struct op *op, const char *prefix
     for (size_t i = 0; i < l->n; i++) {
         const struct s3_list_item *it = &l->v[i];
         if (strncmp(it->object, prefix, n) != 0)
-            return err_set(&op->err, EIO, "list s3://%s/%s: the server listed '%s', which is elsewhere",
-                           s->bucket, prefix, it->object);
+            return err_set(&op->err, EIO,
+                           "list s3://%s/%s: the server listed '%s', which is elsewhere", s->bucket,
+                           prefix, it->object);
         const char *key = it->object + base;
         bool itself = it->object[n] == '\0' && (n == 0 || prefix[n - 1] == '/');
         if (itself)

@@ -112,7 +112,8 @@ static mode_t type_bits(const struct attr *a, enum s3_meta_as as)
 static void add_posix(const struct attr *a, enum s3_meta_as as, struct http_headers *h)
 {
     char t[40];
-    bool link = a->kind == ATTR_SYMLINK && as == S3_META_OBJECT; /* only the mode tells that it is one */
+    bool link =
+        a->kind == ATTR_SYMLINK && as == S3_META_OBJECT; /* only the mode tells that it is one */
     unsigned mode = (a->known & ATTR_HAS_MODE) ? a->mode & 07777 : 0777;
     if ((a->known & ATTR_HAS_MODE) || link)
         http_headers_addf(h, META "mode", "%u", (unsigned)type_bits(a, as) | mode);
@@ -191,7 +192,8 @@ static void take_xattrs(struct attr *a, const char *s)
     const char *name;
     if (url_decode(&text, s, strlen(s)))
         all = json_loadb(buf_str(&text), text.len, JSON_REJECT_DUPLICATES, NULL);
-    json_object_foreach(all, name, v) {
+    json_object_foreach(all, name, v)
+    {
         const char *b64 = json_string_value(v);
         buf_reset(&value);
         if (b64 && *name && base64_decode(&value, b64, strlen(b64)))

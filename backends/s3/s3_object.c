@@ -2,9 +2,9 @@
  * s3_object.c: stat, read, put, remove, and directories.
  *
  * A directory is there when any object lies below it. The object "key/" (0 bytes) is its marker: it
- * keeps an empty directory alive and carries mode, owner and times. A key that itself ends in '/' (the
- * directory "a/" of an object "a//b") can only be a directory: the object of that name is the marker
- * of "a". */
+ * keeps an empty directory alive and carries mode, owner and times. A key that itself ends in '/'
+ * (the directory "a/" of an object "a//b") can only be a directory: the object of that name is the
+ * marker of "a". */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -53,11 +53,13 @@ int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *o
     int rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
     if (rc < 0)
-        return rc == -ENOENT && if_match && *if_match ? err_set(&op->err, ESTALE, "%s is gone", object)
-                                                      : rc;
+        return rc == -ENOENT && if_match && *if_match
+                   ? err_set(&op->err, ESTALE, "%s is gone", object)
+                   : rc;
     if (!reply_length(&res, &size)) {
         http_res_done(&res);
-        return err_set(&op->err, EIO, "%s s3://%s/%s: the reply has no length", opname, s->bucket, object);
+        return err_set(&op->err, EIO, "%s s3://%s/%s: the reply has no length", opname, s->bucket,
+                       object);
     }
     s3_attr_from_reply(&res, size, s->posix, ret);
     if (ret_all) {
@@ -96,7 +98,8 @@ static int marker_attr(struct s3_store *s, struct op *op, const struct s3_list_i
     return 0;
 }
 
-int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret, bool *ret_marker)
+int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret,
+                bool *ret_marker)
 {
     CLEANUP_FREE char *prefix = s3_dir_object(s, key);
     struct s3_list_result l = {0};
@@ -156,12 +159,14 @@ static int check_reply(void *arg, const struct http_res *res)
     if (etag)
         s3_etag_to_version(etag, version);
     if (q->version && *q->version && strcmp(version, q->version) != 0)
-        return err_set(&g->op->err, ESTALE, "the version there is '%s', not '%s'", version, q->version);
+        return err_set(&g->op->err, ESTALE, "the version there is '%s', not '%s'", version,
+                       q->version);
     if (res->status == 206) {
         const char *cr = http_headers_get(&res->headers, "content-range");
         if (!http_parse_content_range(cr, &first, &last, &total) || first != q->offset ||
             total == UINT64_MAX)
-            return err_set(&g->op->err, EIO, "the reply's Content-Range '%.80s' is not the range asked for",
+            return err_set(&g->op->err, EIO,
+                           "the reply's Content-Range '%.80s' is not the range asked for",
                            cr ? cr : "");
     } else if (q->offset == 0 && reply_length(res, &total) && total <= q->iov.iov_len) {
         last = total ? total - 1 : 0; /* the whole object, as it is small */
@@ -187,8 +192,8 @@ static int read_nothing(struct s3_store *s, struct op *op, const char *object,
     if (r < 0)
         return r;
     if (req->iov.iov_len > 0 && req->offset < got.attr.size) {
-        r = err_set(&op->err, EIO, "read s3://%s/%s: 416 for offset %" PRIu64 " of %" PRIu64, s->bucket,
-                    object, req->offset, got.attr.size);
+        r = err_set(&op->err, EIO, "read s3://%s/%s: 416 for offset %" PRIu64 " of %" PRIu64,
+                    s->bucket, object, req->offset, got.attr.size);
         op->err.retry = ERR_RETRY_SAFE; /* replaced between the two requests */
         read_res_done(&got);
         return r;
@@ -237,8 +242,8 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
     if (rc < 0)
         return read_failed(s, op, object, req, rc, ret);
     if (res.to_len != g.expected) {
-        rc = err_set(&op->err, EIO, "read s3://%s/%s: %zu bytes came of %" PRIu64, s->bucket, object,
-                     res.to_len, g.expected);
+        rc = err_set(&op->err, EIO, "read s3://%s/%s: %zu bytes came of %" PRIu64, s->bucket,
+                     object, res.to_len, g.expected);
         op->err.retry = ERR_RETRY_SAFE;
     } else {
         ret->length = res.to_len;
@@ -264,9 +269,11 @@ int s3_put(struct store *store, struct op *op, const struct put_req *req, struct
     struct s3_store *s = s3_of(store);
     CLEANUP_FREE char *object = s3_object(s, req->key);
     struct http_res res = HTTP_RES_INIT;
-    struct s3_req r = {
-        .op = "put", .method = "PUT", .object = object, .body = req->src,
-        .checksum = S3_CHECKSUM_IF_TAKEN};
+    struct s3_req r = {.op = "put",
+                       .method = "PUT",
+                       .object = object,
+                       .body = req->src,
+                       .checksum = S3_CHECKSUM_IF_TAKEN};
     int rc = s3_add_object_headers(s, op, req->attr, &r.headers);
     if (rc == 0)
         rc = s3_cond_prepare(s, op, req->key, &req->precond, &r);
@@ -275,8 +282,8 @@ int s3_put(struct store *store, struct op *op, const struct put_req *req, struct
     s3_req_done(&r);
     if (rc < 0)
         return rc;
-    s3_attr_written(&res, req->attr, req->src->size, http_headers_get(&res.headers, "etag"), s->posix,
-                    ret);
+    s3_attr_written(&res, req->attr, req->src->size, http_headers_get(&res.headers, "etag"),
+                    s->posix, ret);
     http_res_done(&res);
     return 0;
 }
@@ -301,7 +308,8 @@ int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const c
 
 /* ---- remove ---- */
 
-static int delete_object(struct s3_store *s, struct op *op, const char *object, const char *if_match)
+static int delete_object(struct s3_store *s, struct op *op, const char *object,
+                         const char *if_match)
 {
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = "remove", .method = "DELETE", .object = object};
@@ -327,7 +335,8 @@ int s3_remove(struct store *store, struct op *op, const char *key, const char *i
     return delete_object(s, op, object, aws ? if_match : NULL);
 }
 
-static void add_delete_body(const struct s3_store *s, const char *const *keys, size_t n, struct buf *b)
+static void add_delete_body(const struct s3_store *s, const char *const *keys, size_t n,
+                            struct buf *b)
 {
     buf_adds(b, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
     for (size_t i = 0; i < n; i++) {
@@ -346,7 +355,8 @@ static int code_of_delete_error(const char *code)
     static const struct {
         const char *code;
         int err;
-    } map[] = {{"AccessDenied", EACCES}, {"NoSuchKey", 0}, {"SlowDown", EBUSY}, {"NoSuchVersion", 0}};
+    } map[] = {
+        {"AccessDenied", EACCES}, {"NoSuchKey", 0}, {"SlowDown", EBUSY}, {"NoSuchVersion", 0}};
     for (size_t i = 0; code && i < ARRAY_LEN(map); i++)
         if (strcmp(map[i].code, code) == 0)
             return map[i].err;
@@ -438,8 +448,8 @@ int s3_remove_dir(struct store *store, struct op *op, const char *key)
     bool empty = l.n == 0 || (l.n == 1 && marker && !l.truncated);
     s3_list_result_done(&l);
     if (!empty)
-        return err_set(&op->err, ENOTEMPTY, "remove_dir s3://%s/%s: there are objects below", s->bucket,
-                       object);
+        return err_set(&op->err, ENOTEMPTY, "remove_dir s3://%s/%s: there are objects below",
+                       s->bucket, object);
     if (!marker)
         return err_set(&op->err, ENOENT, "remove_dir s3://%s/%s: not there", s->bucket, object);
     return delete_object(s, op, object, NULL);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * s3_request.c: one request from its parts to its errno: checksums of the body, URL, signature, send.
+ * s3_request.c: one request from its parts to its errno: checksums of the body, URL, signature,
+ * send.
  *
  * A refusal that teaches us something is answered by sending the request once more, changed: the
- * server's clock, the bucket's region, new keys in the profile, no checksum header. That is not a retry
- * (the same thing again), which wrappers do. The body is a source, so it can be read again. */
+ * server's clock, the bucket's region, new keys in the profile, no checksum header. That is not a
+ * retry (the same thing again), which wrappers do. The body is a source, so it can be read again.
+ */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -313,10 +315,10 @@ static bool learn_creds(struct s3_store *s)
     if (r < 0)
         return false;
     lock_acquire(&s->sync.lock);
-    bool changed = strcmp(fresh.access_key, s->sync.creds.access_key) != 0 ||
-                   strcmp(fresh.secret, s->sync.creds.secret) != 0 ||
-                   strcmp(fresh.token ? fresh.token : "",
-                          s->sync.creds.token ? s->sync.creds.token : "") != 0;
+    bool changed =
+        strcmp(fresh.access_key, s->sync.creds.access_key) != 0 ||
+        strcmp(fresh.secret, s->sync.creds.secret) != 0 ||
+        strcmp(fresh.token ? fresh.token : "", s->sync.creds.token ? s->sync.creds.token : "") != 0;
     if (changed) {
         old = s->sync.creds;
         s->sync.creds = fresh;
@@ -341,8 +343,9 @@ static bool is_one_of(const char *code, const char *const *v, size_t n)
 static bool adapt(struct s3_store *s, struct sums *sums, const struct http_res *res,
                   const struct s3_error *e)
 {
-    static const char *const unknown_header[] = {"NotImplemented", "InvalidArgument", "InvalidRequest",
-                                                 "XNotImplemented", "UnsupportedHeader"};
+    static const char *const unknown_header[] = {"NotImplemented", "InvalidArgument",
+                                                 "InvalidRequest", "XNotImplemented",
+                                                 "UnsupportedHeader"};
     static const char *const skewed[] = {"RequestTimeTooSkewed", "RequestExpired"};
     static const char *const expired[] = {"ExpiredToken", "TokenRefreshRequired", "InvalidToken"};
     if (is_one_of(e->code, skewed, ARRAY_LEN(skewed)))
@@ -387,11 +390,12 @@ int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *
         s3_error_read(&res, &e);
         bool again = i < ADAPT_MAX && adapt(s, &sums, &res, &e);
         /* Our own first sending may be what the second one, by curl, ran into. */
-        bool own = res.status == 412 && res.resent;
+        bool own = res.status == 412 && res.resent && r->method[0] == 'P'; /* PUT, POST */
         rc = again ? 0 : s3_error_set(s, op, r, &res, &e);
         http_res_done(&res);
         if (own && !again) {
-            rc = err_set(&op->err, EIO, "%s: the connection broke and the outcome is unknown", r->op);
+            rc = err_set(&op->err, EIO, "%s: the connection broke and the outcome is unknown",
+                         r->op);
             op->err.retry = ERR_RETRY_UNKNOWN;
         }
         if (rc < 0)

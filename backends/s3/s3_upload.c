@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * s3_upload.c: multipart uploads.
  *
- * Every part carries its CRC-32C. On AWS the upload is declared to have checksums, and completing names
- * them all: what is assembled is what was sent. Elsewhere the parts are checked one by one only: MinIO
- * cannot copy parts into an upload that declares checksums. So that callers need to keep nothing more
- * than id and etag,
- *   an id is 'c' (declared), 'p' (parts only) or '-' (none) and S3's upload id, and
- *   a part's etag is S3's, in a declared upload followed by ';' and the checksum in base64. */
+ * Every part carries its CRC-32C. On AWS the upload is declared to have checksums, and completing
+ * names them all: what is assembled is what was sent. Elsewhere the parts are checked one by one
+ * only: MinIO cannot copy parts into an upload that declares checksums. So that callers need to
+ * keep nothing more than id and etag, an id is 'c' (declared), 'p' (parts only) or '-' (none) and
+ * S3's upload id, and a part's etag is S3's, in a declared upload followed by ';' and the checksum
+ * in base64. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -102,8 +102,8 @@ static int set_part_etag(struct store_part *part, const char *etag, const char *
 {
     char version[ATTR_VERSION_MAX];
     s3_etag_to_version(etag, version);
-    int n = snprintf(part->etag, sizeof(part->etag), checksum && *checksum ? "%s;%s" : "%s", version,
-                     checksum);
+    int n = snprintf(part->etag, sizeof(part->etag), checksum && *checksum ? "%s;%s" : "%s",
+                     version, checksum);
     return n < 0 || (size_t)n >= sizeof(part->etag) ? -EIO : 0;
 }
 
@@ -159,7 +159,8 @@ void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *
 }
 
 int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const char *id,
-                 const char *from, const char *from_version, uint64_t offset, struct store_part *part)
+                 const char *from, const char *from_version, uint64_t offset,
+                 struct store_part *part)
 {
     char number[16];
     struct http_res res = HTTP_RES_INIT;

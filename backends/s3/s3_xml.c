@@ -2,8 +2,8 @@
  * s3_xml.c: the XML that S3 speaks, read by expat.
  *
  * Replies are hostile input: a document type ends the parse (so there are no entities to expand and
- * nothing to fetch), depth is capped, the size was capped by the HTTP client, and elements that are not
- * known are skipped. Text is collected for the innermost open element only. */
+ * nothing to fetch), depth is capped, the size was capped by the HTTP client, and elements that are
+ * not known are skipped. Text is collected for the innermost open element only. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -158,7 +158,8 @@ static size_t xml_char_len(const unsigned char *s)
         v = (v << 6) | (s[i] & 0x3Fu);
     }
     static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
-    bool holds = v >= least[n] && v <= 0x10FFFF && (v < 0xD800 || v > 0xDFFF) && (v & 0xFFFE) != 0xFFFE;
+    bool holds =
+        v >= least[n] && v <= 0x10FFFF && (v < 0xD800 || v > 0xDFFF) && (v & 0xFFFE) != 0xFFFE;
     return holds ? n : 0;
 }
 
@@ -211,7 +212,8 @@ static void set_object(struct list_parse *p, const char *text, size_t len)
     p->now->object = xstrndup(text, len);
 }
 
-static void close_contents_field(struct list_parse *p, const char *name, const char *text, size_t len)
+static void close_contents_field(struct list_parse *p, const char *name, const char *text,
+                                 size_t len)
 {
     struct s3_list_item *i = p->now;
     char *end;

@@ -63,6 +63,7 @@ class Daemon:
         self.env = env
         self.process: subprocess.Popen | None = None
         self._mark = 0
+        self.may_fail = False  # its exit code was seen by the test already
 
     def ready(self) -> bool:
         raise NotImplementedError
@@ -70,6 +71,7 @@ class Daemon:
     def start(self) -> None:
         assert not self.running(), f"{self.program.name} runs already"
         self._mark = self.log_path.stat().st_size if self.log_path.exists() else 0
+        self.may_fail = False
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [str(self.program), *self.arguments],
@@ -80,6 +82,7 @@ class Daemon:
         while not self.ready():
             code = self.process.poll()
             if code is not None:
+                self.may_fail = True
                 raise DaemonFailed(f"{self.program.name} ended with {code}", code, self.log())
             if time.monotonic() > deadline:
                 self.dump_stacks()
@@ -158,6 +161,10 @@ class Daemon:
         text = Path(f"/proc/{self.pid}/status").read_text()
         match = re.search(rf"^{field}:\s+(\d+) kB", text, re.M)
         return int(match.group(1)) if match else 0
+
+    def sanitized(self) -> bool:
+        """Built with AddressSanitizer: its memory figures are not the program's own."""
+        return b"__asan_init" in self.program.read_bytes()
 
     def rss(self) -> int:
         """Resident bytes now."""

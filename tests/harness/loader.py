@@ -6,11 +6,12 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 from .conf import Sections, write_conf
 from .daemon import Daemon, clean_environment
 
-JOB_SECONDS = 150.0
+JOB_SECONDS = 100.0  # below the deadline of a test
 
 
 @dataclass
@@ -96,22 +97,25 @@ def finished(load: Path, name: str) -> list[Run]:
     return sorted(runs, key=lambda run: run.path.stat().st_mtime_ns)
 
 
-def wait_for(load: Path, name: str, count: int = 1, seconds: float = JOB_SECONDS) -> Run:
-    """Until `count` runs of that job have finished; gives the newest."""
+def wait_for(load: Path, name: str, count: int = 1, seconds: float = JOB_SECONDS,
+             alive: Callable[[], bool] | None = None) -> Run:
+    """Until `count` runs of that job have finished; gives the newest. Not longer than the loader lives."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         runs = finished(load, name)
         if len(runs) >= count:
             return runs[-1]
+        if alive is not None and not alive():
+            raise AssertionError(f"quayload ended before the job {name} did")
         time.sleep(0.05)
     inside = [str(p.relative_to(load)) for p in load.rglob(f"*{name}*")]
     raise AssertionError(f"job {name} did not finish; in the spool: {inside}")
 
 
-def run_job(load: Path, name: str, text: str, seconds: float = JOB_SECONDS) -> Run:
+def run_job(load: Path, name: str, text: str, alive: Callable[[], bool] | None = None) -> Run:
     before = len(finished(load, name))
     submit(load, name, text)
-    return wait_for(load, name, before + 1, seconds)
+    return wait_for(load, name, before + 1, alive=alive)
 
 
 def import_job(path: str, db: str, table: str, mode: str = "append", **sections: dict) -> str:

@@ -32,8 +32,14 @@ class Site:
         return (self.mount / path).read_bytes()
 
     # Jobs.
-    def run(self, name: str, text: str, **more) -> jobs.Run:
-        return jobs.run_job(self.load, name, text, **more)
+    def submit(self, name: str, text: str) -> None:
+        jobs.submit(self.load, name, text)
+
+    def wait(self, name: str, count: int = 1) -> jobs.Run:
+        return jobs.wait_for(self.load, name, count, alive=self.loader.running)
+
+    def run(self, name: str, text: str) -> jobs.Run:
+        return jobs.run_job(self.load, name, text, alive=self.loader.running)
 
     def good(self, name: str, text: str) -> jobs.Run:
         done = self.run(name, text)

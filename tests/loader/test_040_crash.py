@@ -39,13 +39,13 @@ def test_killed_in_the_middle(site, db, after):
     """kill -9, started again: the job is finished, no row is there twice, none is lost."""
     site.put("here/big.csv", big_csv())
     site.execute(db, CREATE)
-    submit(site.load, "big", import_job("here/big.csv", db, "big"))
+    site.submit("big", import_job("here/big.csv", db, "big"))
     eventually(lambda: list((site.load / "run").iterdir()) or list((site.load / "done").iterdir()))
     time.sleep(after)  # wherever it then is
     site.loader.kill9()
     assert site.count(db, "big") in (0, ROWS)
     site.loader.start()
-    done = wait_for(site.load, "big")
+    done = site.wait("big")
     assert done.ok, done.describe()
     check_once(site, db)
 
@@ -53,12 +53,12 @@ def test_killed_in_the_middle(site, db, after):
 def test_killed_again_and_again(site, db):
     site.put("here/big.csv", big_csv())
     site.execute(db, CREATE)
-    submit(site.load, "big", import_job("here/big.csv", db, "big"))
-    for turn in range(4):
+    site.submit("big", import_job("here/big.csv", db, "big"))
+    for turn in range(2):  # a job whose loader ends a third time is given up
         time.sleep(0.2 + 0.3 * turn)
         site.loader.kill9()
         site.loader.start()
-    assert wait_for(site.load, "big").ok
+    assert site.wait("big").ok
     check_once(site, db)
 
 
@@ -66,11 +66,11 @@ def test_stopped_in_the_middle(site, db):
     """SIGTERM: ends with 0 soon, and the job goes on with the next start."""
     site.put("here/big.csv", big_csv())
     site.execute(db, CREATE)
-    submit(site.load, "big", import_job("here/big.csv", db, "big"))
+    site.submit("big", import_job("here/big.csv", db, "big"))
     eventually(lambda: list((site.load / "run").iterdir()) or list((site.load / "done").iterdir()))
     assert site.loader.terminate() == 0
     site.loader.start()
-    assert wait_for(site.load, "big").ok
+    assert site.wait("big").ok
     check_once(site, db)
 
 
@@ -79,9 +79,9 @@ def test_dropped_many_times_at_once(site, db):
     site.put("lake/u.csv", b"id,name\n1,a\n2,b\n")
     site.execute(db, CREATE)
     for number in range(8):
-        submit(site.load, f"job{number}", import_job("lake/u.csv", db, "big"))
+        site.submit(f"job{number}", import_job("lake/u.csv", db, "big"))
     for number in range(8):
-        done = wait_for(site.load, f"job{number}")
+        done = site.wait(f"job{number}")
         assert done.ok, done.describe()
     assert site.count(db, "big") == 2
 
@@ -89,14 +89,13 @@ def test_dropped_many_times_at_once(site, db):
 def test_two_loaders_on_one_spool(site, loader, site_sections):
     """The second is refused with the first one's pid; the first goes on."""
     second = loader(site_sections, start=False, name="second")
-    before = second.process
-    with pytest.raises((DaemonFailed, AssertionError)) as caught:
-        second.start()
-        # ready() sees the first one's spool: what counts is that the process ends
-        code = second.wait(20)
-        raise DaemonFailed(f"ended with {code}", code, second.log())
-    assert before is None and second.wait(20) != 0
-    assert str(site.loader.pid) in str(caught.value) + second.log()
+    try:
+        second.start()  # may look ready: the spool of the first one is there
+    except DaemonFailed:
+        pass
+    assert second.wait(20) != 0
+    second.may_fail = True
+    assert str(site.loader.pid) in second.log()
     site.put("lake/u.csv", b"id,name\n1,a\n")
     site.execute("lite", CREATE)
     site.good("u", import_job("lake/u.csv", "lite", "big"))
@@ -108,9 +107,9 @@ def test_two_loaders_on_two_spools(site, loader, site_sections, folder):
     site.put("here/big.csv", big_csv())
     site.execute("pg", CREATE)
     text = import_job("here/big.csv", "pg", "big")
-    submit(site.load, "big", text)
+    site.submit("big", text)
     submit(second.spool, "big", text)
-    assert wait_for(site.load, "big").ok
+    assert site.wait("big").ok
     assert wait_for(second.spool, "big").ok
     check_once(site, "pg")
 
@@ -119,13 +118,13 @@ def test_postgres_restarts(site, postgres_server):
     """A lost connection is transient: tried again until the server is back."""
     site.put("here/big.csv", big_csv())
     site.execute("pg", CREATE)
-    submit(site.load, "big", import_job("here/big.csv", "pg", "big"))
+    site.submit("big", import_job("here/big.csv", "pg", "big"))
     eventually(lambda: list((site.load / "run").iterdir()) or list((site.load / "done").iterdir()))
     postgres_server.stop()
     time.sleep(1)
     postgres_server.start()
     site.postgres.connection = postgres_server.connect(site.postgres.name)
-    assert wait_for(site.load, "big").ok
+    assert site.wait("big").ok
     check_once(site, "pg")
 
 
@@ -147,14 +146,14 @@ def test_sqlite_locked_by_another(site):
 def test_cancel(site, db):
     site.put("here/big.csv", big_csv() * 3)
     site.execute(db, CREATE)
-    submit(site.load, "big", import_job("here/big.csv", db, "big", format={"header": "no"}).replace(
+    site.submit("big", import_job("here/big.csv", db, "big", format={"header": "no"}).replace(
         "[format]\nheader = no", ""))
     eventually(lambda: (site.load / "run/big").exists() or list((site.load / "failed").iterdir()))
     try:
         (site.load / "run/big/ctl").write_text("cancel\n")
     except FileNotFoundError:
         pass
-    done = wait_for(site.load, "big")
+    done = site.wait("big")
     assert done.rc in (5, 1), done.describe()  # 1: it met the second header before the word
     assert site.count(db, "big") == 0
 
@@ -173,18 +172,15 @@ def test_the_mount_restarts_meanwhile(site):
     """The loader does not need the mount; .load/ comes back with it."""
     site.put("lake/u.csv", b"id,name\n1,a\n")
     site.execute("lite", CREATE)
-    submit(site.load, "u", import_job("lake/u.csv", "lite", "big"))
+    site.submit("u", import_job("lake/u.csv", "lite", "big"))
     site.mount.remount()
-    assert wait_for(site.load, "u").ok
+    assert site.wait("u").ok
     assert site.count("lite", "big") == 1
 
 
 def test_bounded_memory(site, db):
     """Fifteen times the file does not mean fifteen times the memory."""
-    if "asan" in str(site.loader.program):
-        limit = 1500 << 20  # the sanitizer's own shadow and quarantine
-    else:
-        limit = 200 << 20
+    limit = (1500 if site.loader.sanitized() else 200) << 20
     site.put("here/big.csv", b"id,name\n" + b"".join(b"%d,%s\n" % (n, b"x" * 200) for n in range(600_000)))
     site.execute(db, CREATE)
     site.good("big", import_job("here/big.csv", db, "big"))

@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 
-from harness.loader import import_job, submit
+from harness.loader import import_job
 
 USERS = b"id,name\n1,Alice\n2,Bob\n"
 CREATE = "CREATE TABLE users (id integer, name text)"
@@ -32,12 +32,12 @@ def test_failing_load_has_an_exit_code_and_a_reason(site, db):
 def test_jobs_and_wait(site):
     site.put("lake/u.csv", USERS)
     site.execute("lite", CREATE)
-    submit(site.load, "first", import_job("lake/u.csv", "lite", "users"))
+    site.submit("first", import_job("lake/u.csv", "lite", "users"))
     done = site.mount.quayctl("wait", "first")
     assert done.returncode == 0
     listed = site.mount.quayctl("jobs").stdout
     assert "first" in listed and "done" in listed
-    submit(site.load, "broken", "[from]\n")
+    site.submit("broken", "[from]\n")
     assert site.mount.quayctl("wait", "broken", check=False).returncode == 4
     assert site.mount.quayctl("wait", "never-was", check=False, timeout=60).returncode != 0
 

@@ -77,7 +77,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment(),
-                cwd=self.folder,
+                cwd="/",
                 preexec_fn=die_with_parent,
             )
         atexit.register(self.kill)

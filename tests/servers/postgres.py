@@ -3,6 +3,7 @@ root (the server refuses root)."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import re
@@ -10,6 +11,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 from .base import Server, ServerFailed
@@ -30,7 +32,11 @@ class PostgreSQL(Server):
 
     def prepare(self) -> None:
         self.bin = newest_bin()
-        self.data = self.folder / "pgdata"
+        # Not below pytest's folder: pytest makes that one 0700, again with every run that starts.
+        self.home = Path(tempfile.mkdtemp(prefix="quayfs-postgres-", dir="/var/tmp"))
+        self.home.chmod(0o755)
+        atexit.register(shutil.rmtree, self.home, ignore_errors=True)
+        self.data = self.home / "data"
         self.as_user: list[str] = []
         if os.getuid() == 0:
             entry = pwd.getpwnam("postgres")
@@ -39,10 +45,7 @@ class PostgreSQL(Server):
                             "--clear-groups", "--pdeathsig", "KILL"]
             self.data.mkdir()
             os.chown(self.data, entry.pw_uid, entry.pw_gid)
-            for folder in (self.folder, *self.folder.parents):
-                if not folder.stat().st_mode & 0o001:  # pytest's folders are 0700
-                    folder.chmod(folder.stat().st_mode | 0o011)
-        password_file = self.folder / "pg-password"
+        password_file = self.home / "password"
         password_file.write_text(self.password + "\n")
         password_file.chmod(0o644)
         made = subprocess.run(
@@ -69,10 +72,6 @@ class PostgreSQL(Server):
             [str(self.bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         )
         return asked.returncode == 0
-
-    def kill(self) -> None:
-        """Crash: every process of the cluster, as after a power cut."""
-        super().kill()
 
     def dsn(self, database: str = "postgres", password: str | None = None) -> str:
         return (f"host=127.0.0.1 port={self.port} dbname={database} user={self.user} "

@@ -111,7 +111,8 @@ static inline void fake_start(struct fake_http *f, const struct fake_step *steps
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(a);
-    *f = (struct fake_http){.steps = steps, .n_steps = n, .listener = socket(AF_INET, SOCK_STREAM, 0)};
+    *f = (struct fake_http){
+        .steps = steps, .n_steps = n, .listener = socket(AF_INET, SOCK_STREAM, 0)};
     CHECK(f->listener >= 0 && bind(f->listener, (struct sockaddr *)&a, sizeof(a)) == 0);
     CHECK(listen(f->listener, 16) == 0);
     CHECK(getsockname(f->listener, (struct sockaddr *)&a, &len) == 0);

@@ -169,7 +169,17 @@ static void test_lost_and_foreign_files(void)
     c = fx_open(&set, stats);
     o = get(c, "a");
     CHECK(!matches(o, 0, 4096));
+    CHECK_INT(cache_object_bytes(o), 0);
+    cache_object_store(o, 0, data, MIB);
+    CHECK(matches(o, 0, MIB));
     cache_object_put(o);
+    CHECK(unlink(fx_block_file()) == 0); /* while we run */
+    o = get(c, "a");
+    cache_object_store(o, MIB, data + MIB, MIB); /* a new file: nothing old is believed */
+    CHECK(!cache_object_has(o, 0, 4096));
+    CHECK(matches(o, MIB, MIB));
+    cache_object_put(o);
+    CHECK(unlink(fx_block_file()) == 0);
     cache_close(c);
     /* after a crash (no `clean` mark: the index is new) files without an object are removed */
     c = fx_open(&set, stats);

@@ -59,6 +59,7 @@ static void test_reuse(void)
     g.req.method = "DELETE";
     CHECK_INT(go(&g), 0);
     CHECK_INT(g.res.status, 204);
+    CHECK(!g.res.resent);
     CHECK_INT(g.f.connections, 1);
     CHECK(strncmp(g.f.requests[0].data, "GET /a/../b//c HTTP/1.1\r\n", 25) == 0);
     CHECK(strncmp(g.f.requests[2].data, "DELETE ", 7) == 0);
@@ -70,11 +71,12 @@ static void test_reuse(void)
 /* A kept-alive connection that the server has given up must not be the caller's problem. */
 static void test_dropped_reuse(void)
 {
-    RIG(g, {.reply = OK5}, {.then = FAKE_CLOSE}, {.reply = OK5}, {.then = FAKE_CLOSE}, {.reply = EMPTY});
+    RIG(g, {.reply = OK5}, {.then = FAKE_CLOSE}, {.reply = OK5}, {.then = FAKE_CLOSE},
+        {.reply = EMPTY});
     struct source_mem m = source_mem("body", 4);
     CHECK_INT(go(&g), 0);
     CHECK_INT(go(&g), 0);
-    CHECK(!g.res.resent);
+    CHECK(g.res.resent);
     CHECK_INT(g.f.connections, 2);
     g.req.method = "PUT";
     g.req.body = &m.base;
@@ -82,6 +84,37 @@ static void test_dropped_reuse(void)
     CHECK(g.res.resent); /* the server may have seen the first one */
     CHECK_INT(g.f.n_requests, 5);
     CHECK(strstr(g.f.requests[4].data, "\r\n\r\nbody") != NULL);
+    rig_stop(&g);
+}
+
+/* Refusing an upload is often followed by closing; and a small body comes with its head. */
+static void test_refused_upload(void)
+{
+    RIG(g,
+        {.reply = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n",
+         .then = FAKE_CLOSE},
+        {.reply = OK5}, {.reply = OK5});
+    static char big[100000];
+    struct source_mem m = source_mem("body", 4),
+                      b = source_mem(memset(big, 'b', sizeof(big)), sizeof(big));
+    g.req.method = "PUT";
+    g.req.body = &m.base;
+    CHECK_INT(go(&g), 0);
+    CHECK_INT(g.res.status, 412);
+    g.req.body = &b.base;
+    CHECK_INT(go(&g), 0);
+    CHECK(!g.res.resent);
+    CHECK_INT(g.f.connections, 2);
+    CHECK(strncmp(g.f.requests[1].data, "PUT ", 4) == 0 &&
+          !strcasestr(g.f.requests[1].data, "expect:"));
+    CHECK(strstr(g.f.requests[1].data, "\r\n\r\nbbbbbb") != NULL);
+    CHECK(g.f.requests[1].len > sizeof(big));
+    g.req.method = "POST"; /* and the one after: no trace of the first body */
+    g.req.body = NULL;
+    CHECK_INT(go(&g), 0);
+    CHECK(strcasestr(g.f.requests[2].data, "\r\ncontent-length: 0\r\n") != NULL);
+    CHECK(!strcasestr(g.f.requests[2].data, "content-type:"));
+    CHECK_INT(g.f.connections, 2);
     rig_stop(&g);
 }
 
@@ -163,7 +196,8 @@ static void test_on_reply(void)
 
 static void test_redirect_stays(void)
 {
-    RIG(g, {.reply = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"});
+    RIG(g, {.reply = "HTTP/1.1 307 Temporary Redirect\r\nLocation: "
+                     "http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"});
     CHECK_INT(go(&g), 0);
     CHECK_INT(g.res.status, 307);
     CHECK_INT(g.f.n_requests, 1);
@@ -283,6 +317,7 @@ int main(void)
 {
     RUN(test_reuse);
     RUN(test_dropped_reuse);
+    RUN(test_refused_upload);
     RUN(test_no_reply);
     RUN(test_short_body);
     RUN(test_into_memory);

@@ -36,11 +36,12 @@ static void test_content_range(void)
     CHECK(a == 0 && b == 99 && t == 1234);
     CHECK(http_parse_content_range("bytes 5-5/*", &a, &b, &t));
     CHECK(a == 5 && b == 5 && t == UINT64_MAX);
-    CHECK(http_parse_content_range("bytes 0-18446744073709551614/18446744073709551615", &a, &b, &t));
-    static const char *const bad[] = {"",           "bytes",        "bytes 9-5/10",  "bytes 0-9",
-                                      "bytes 0-9/", "bytes 0-9/9",  "bytes -9/10",   "bytes 0-/10",
-                                      "bytes */10", "bytes 0-9/1x", "items 0-9/10",
-                                      "bytes 0-99999999999999999999/*"};
+    CHECK(
+        http_parse_content_range("bytes 0-18446744073709551614/18446744073709551615", &a, &b, &t));
+    static const char *const bad[] = {
+        "",           "bytes",        "bytes 9-5/10", "bytes 0-9",
+        "bytes 0-9/", "bytes 0-9/9",  "bytes -9/10",  "bytes 0-/10",
+        "bytes */10", "bytes 0-9/1x", "items 0-9/10", "bytes 0-99999999999999999999/*"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         CHECK(!http_parse_content_range(bad[i], &a, &b, &t));
     CHECK(!http_parse_content_range(NULL, &a, &b, &t));

@@ -77,7 +77,8 @@ static void test_order(void)
     set_env("AWS_ACCESS_KEY_ID", "env-id");
     set_env("AWS_SECRET_ACCESS_KEY", "env-secret");
     expect("", "env-id", "env-secret", "");
-    expect("profile = dev\n", "dev-id", "dev-secret=", "dev-token"); /* named: before the environment */
+    expect("profile = dev\n", "dev-id",
+           "dev-secret=", "dev-token"); /* named: before the environment */
     set_env("AWS_ACCESS_KEY_ID", "");
     set_env("AWS_PROFILE", "");
 }
@@ -133,14 +134,17 @@ int main(void)
     CHECK_INT(mkdir(aws, 0700), 0);
     free(aws);
     set_env("HOME", dir);
-    write_file("credentials", "# comment\n[default]\naws_access_key_id=def-id\naws_secret_access_key = def-secret\n"
-                              "[dev]\naws_access_key_id = dev-id  \naws_secret_access_key=dev-secret=\n"
-                              "aws_session_token = dev-token\r\n[other]\naws_access_key_id = x\n");
-    write_file("config", "[default]\nregion = us-west-2\n[profile dev]\nregion = eu-central-1\n"
-                         "aws_access_key_id = not-this\ns3 =\n  aws_access_key_id = nested\n"
-                         "[profile \"only config\"]\naws_access_key_id = cfg-id\n"
-                         "aws_secret_access_key = cfg-secret\nregion = eu-west-1\n"
-                         "[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = default\n");
+    write_file(
+        "credentials",
+        "# comment\n[default]\naws_access_key_id=def-id\naws_secret_access_key = def-secret\n"
+        "[dev]\naws_access_key_id = dev-id  \naws_secret_access_key=dev-secret=\n"
+        "aws_session_token = dev-token\r\n[other]\naws_access_key_id = x\n");
+    write_file("config",
+               "[default]\nregion = us-west-2\n[profile dev]\nregion = eu-central-1\n"
+               "aws_access_key_id = not-this\ns3 =\n  aws_access_key_id = nested\n"
+               "[profile \"only config\"]\naws_access_key_id = cfg-id\n"
+               "aws_secret_access_key = cfg-secret\nregion = eu-west-1\n"
+               "[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = default\n");
     RUN(test_order);
     RUN(test_profile_of_config);
     RUN(test_secret_file);

@@ -7,10 +7,14 @@
 
 static void test_round_trip(void)
 {
-    struct attr a = {.kind = ATTR_FILE, .mode = 0640, .uid = 1000, .gid = 100,
+    struct attr a = {.kind = ATTR_FILE,
+                     .mode = 0640,
+                     .uid = 1000,
+                     .gid = 100,
                      .known = ATTR_HAS_MODE | ATTR_HAS_UID | ATTR_HAS_GID | ATTR_HAS_MTIME |
                               ATTR_HAS_ATIME | ATTR_HAS_XATTRS,
-                     .mtime = {1700000000, 123456789}, .atime = {1600000000, 0}};
+                     .mtime = {1700000000, 123456789},
+                     .atime = {1600000000, 0}};
     struct attr b = ATTR_INIT;
     struct http_headers h = {0};
     struct err e = ERR_INIT;
@@ -64,8 +68,13 @@ static void test_modes(void)
     static const struct {
         const char *text;
         unsigned known, mode;
-    } cases[] = {{"420", ATTR_HAS_MODE, 0644}, {"33188", ATTR_HAS_MODE, 0644}, {"", 0, 0},
-                 {"-1", 0, 0}, {"0x1a4", 0, 0}, {"99999999999", 0, 0}, {"420 ", 0, 0}};
+    } cases[] = {{"420", ATTR_HAS_MODE, 0644},
+                 {"33188", ATTR_HAS_MODE, 0644},
+                 {"", 0, 0},
+                 {"-1", 0, 0},
+                 {"0x1a4", 0, 0},
+                 {"99999999999", 0, 0},
+                 {"420 ", 0, 0}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct attr a = {.kind = ATTR_FILE};
         struct http_headers h = {0};
@@ -81,7 +90,8 @@ static void test_modes(void)
 static void test_kinds(void)
 {
     struct http_headers h = {0};
-    struct attr link = {.kind = ATTR_SYMLINK}, dir = {.kind = ATTR_DIR, .known = ATTR_HAS_MODE, .mode = 0750};
+    struct attr link = {.kind = ATTR_SYMLINK},
+                dir = {.kind = ATTR_DIR, .known = ATTR_HAS_MODE, .mode = 0750};
     CHECK_INT(s3_meta_to_headers(&link, S3_META_OBJECT, NULL, &h), 0);
     CHECK_STR(http_headers_get(&h, "x-amz-meta-mode"), "41471");
     http_headers_done(&h);
@@ -96,10 +106,10 @@ static void test_kinds(void)
 /* What cannot be a header of its own goes into the xattr list. */
 static void test_foreign(void)
 {
-    static const char *const inside[][2] = {{"user.meta.mode", "1"}, {"user.meta.Upper", "v"},
-                                            {"user.meta.a", "line\nbreak"}, {"user.meta.b", " lead"},
-                                            {"user.meta.c", "two  blanks"}, {"user.meta.", "x"},
-                                            {"user.meta.d", ""}};
+    static const char *const inside[][2] = {
+        {"user.meta.mode", "1"},  {"user.meta.Upper", "v"},       {"user.meta.a", "line\nbreak"},
+        {"user.meta.b", " lead"}, {"user.meta.c", "two  blanks"}, {"user.meta.", "x"},
+        {"user.meta.d", ""}};
     for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++) {
         struct attr a = {.kind = ATTR_FILE, .known = ATTR_HAS_XATTRS}, b = {.kind = ATTR_FILE};
         struct http_headers h = {0};
@@ -134,7 +144,8 @@ static void test_limits(void)
 
 static void test_hostile(void)
 {
-    static const char *const bad[] = {"", "%", "%7b", "[1]", "{\"a\":1}", "{\"a\":\"***\"}", "{\"\":\"YQ==\"}"};
+    static const char *const bad[] = {
+        "", "%", "%7b", "[1]", "{\"a\":1}", "{\"a\":\"***\"}", "{\"\":\"YQ==\"}"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct attr a = {.kind = ATTR_FILE};
         struct http_headers h = {0};

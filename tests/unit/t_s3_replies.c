@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The S3 class against scripted replies: what servers do wrong, and what it learns from refusals. */
+ * The S3 class against scripted replies: what servers do wrong, and what it learns from refusals.
+ */
 #include "backends/s3/s3.h"
 #include "base/clock.h"
 #include "tests/unit/fake_http.h"
@@ -26,7 +27,8 @@ static struct store *open_store(int port, const char *more)
     const struct conf_option *tables[] = {s3_class.options};
     size_t counts[] = {s3_class.n_options};
     char *text = xasprintf("[store x]\nendpoint_url = http://127.0.0.1:%d\nbase_path = buck/p\n"
-                           "access_key_id = AKID\nsecret_access_key = " SECRET "\n%s", port, more);
+                           "access_key_id = AKID\nsecret_access_key = " SECRET "\n%s",
+                           port, more);
     CHECK_INT(conf_parse("q.conf", text, &e, &c), 0);
     struct conf_section *sec = conf_find(c, "store", "x");
     CHECK_INT(conf_check(sec, tables, counts, 1, &e), 0);
@@ -85,8 +87,11 @@ static int read_at(struct rig *g, uint64_t off, const char *version, size_t *ret
 {
     char to[10];
     struct read_res res = READ_RES_INIT;
-    struct read_req q = {
-        .key = "k", .version = version, .offset = off, .iov = {to, sizeof(to)}, .on_data = announce};
+    struct read_req q = {.key = "k",
+                         .version = version,
+                         .offset = off,
+                         .iov = {to, sizeof(to)},
+                         .on_data = announce};
     announced = 0;
     int r = store_read(g->s, &g->op, &q, &res);
     *ret_len = res.length;
@@ -94,12 +99,14 @@ static int read_at(struct rig *g, uint64_t off, const char *version, size_t *ret
     return r;
 }
 
-#define PART(range, etag) "HTTP/1.1 206 Partial Content\r\nContent-Range: " range "\r\nETag: \"" etag \
-                          "\"\r\nContent-Length: 10" CRLF2 "0123456789"
+#define PART(range, etag)                                                                          \
+    "HTTP/1.1 206 Partial Content\r\nContent-Range: " range "\r\nETag: \"" etag                    \
+    "\"\r\nContent-Length: 10" CRLF2 "0123456789"
 
 static void test_read(void)
 {
-    RIG(g, "", {.reply = PART("bytes 20-29/100", "v1")}, {.reply = PART("bytes 0-9/100", "v1"), .then = FAKE_CLOSE},
+    RIG(g, "", {.reply = PART("bytes 20-29/100", "v1")},
+        {.reply = PART("bytes 0-9/100", "v1"), .then = FAKE_CLOSE},
         {.reply = PART("bytes 20-29/100", "v2"), .then = FAKE_CLOSE},
         {.reply = PART("bytes 20-29/25", "v1"), .then = FAKE_CLOSE},
         {.reply = PART("bytes 20-29/*", "v1"), .then = FAKE_CLOSE});
@@ -137,7 +144,8 @@ static void test_read_without_ranges(void)
 
 static char *error_reply(const char *status, const char *headers, const char *xml)
 {
-    return xasprintf("HTTP/1.1 %s\r\n%sContent-Length: %zu" CRLF2 "%s", status, headers, strlen(xml), xml);
+    return xasprintf("HTTP/1.1 %s\r\n%sContent-Length: %zu" CRLF2 "%s", status, headers,
+                     strlen(xml), xml);
 }
 
 static void test_learns(void)
@@ -148,15 +156,18 @@ static void test_learns(void)
         {.reply = error_reply("403 Forbidden", "Date: Sun, 06 Nov 1994 10:49:37 GMT\r\n",
                               "<Error><Code>RequestTimeTooSkewed</Code></Error>")},
         {.reply = OK0},
-        {.reply = error_reply("400 Bad Request", "",
-                              "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-1</Region></Error>")},
-        {.reply = error_reply("501 Not Implemented", "", "<Error><Code>NotImplemented</Code></Error>")},
+        {.reply = error_reply(
+             "400 Bad Request", "",
+             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-1</Region></Error>")},
+        {.reply =
+             error_reply("501 Not Implemented", "", "<Error><Code>NotImplemented</Code></Error>")},
         {.reply = OK0},
         {.reply = OK0}};
     clock_set_wall_for_test(&now);
     rig_start(&g, steps, 6, "");
     CHECK_INT(put(&g, (struct precond){0}), 0);
-    CHECK(sent(&g, 0, "x-amz-date: 19941106T084937Z") && sent(&g, 1, "x-amz-date: 19941106T104937Z"));
+    CHECK(sent(&g, 0, "x-amz-date: 19941106T084937Z") &&
+          sent(&g, 1, "x-amz-date: 19941106T104937Z"));
     CHECK(sent(&g, 1, "x-amz-checksum-crc32c: "));
     CHECK_INT(put(&g, (struct precond){0}), 0);
     CHECK(sent(&g, 2, "/us-east-1/s3/") && sent(&g, 3, "/eu-x-1/s3/"));
@@ -176,7 +187,8 @@ static void test_hostile_region(void)
 {
     struct rig g;
     struct fake_step step = {.reply = error_reply("400 Bad Request", "",
-        "<Error><Code>AuthorizationHeaderMalformed</Code><Region>evil.example/</Region></Error>")};
+                                                  "<Error><Code>AuthorizationHeaderMalformed</"
+                                                  "Code><Region>evil.example/</Region></Error>")};
     rig_start(&g, &step, 1, "");
     CHECK_INT(put(&g, (struct precond){0}), -EIO);
     CHECK(strstr(g.op.err.text, "region") != NULL);
@@ -219,7 +231,8 @@ static void test_conditions_honoured(void)
 /* Sent twice by the client because the connection broke: 412 may be our own first one. */
 static void test_condition_resent(void)
 {
-    RIG(g, "", {.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.then = FAKE_CLOSE}, {.reply = LOST});
+    RIG(g, "", {.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.then = FAKE_CLOSE},
+        {.reply = LOST});
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), -EIO);
     CHECK_INT(g.op.err.retry, ERR_RETRY_UNKNOWN);
     CHECK_INT(g.f.n_requests, 5);
@@ -235,7 +248,8 @@ static void test_throttled(void)
         {.reply = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0" CRLF2},
         {.reply = "HTTP/1.1 507 Full\r\nContent-Length: 0" CRLF2});
     CHECK_INT(put(&g, (struct precond){0}), -EBUSY);
-    CHECK(g.op.err.retry == ERR_RETRY_SAFE && g.op.err.retry_after_ms == 2000 && g.op.err.status == 503);
+    CHECK(g.op.err.retry == ERR_RETRY_SAFE && g.op.err.retry_after_ms == 2000 &&
+          g.op.err.status == 503);
     CHECK_INT(put(&g, (struct precond){0}), -EIO);
     CHECK_INT(g.op.err.retry, ERR_RETRY_SAFE);
     CHECK_INT(put(&g, (struct precond){0}), -EACCES);
@@ -247,9 +261,11 @@ static void test_no_bucket(void)
 {
     struct rig g;
     struct attr a = ATTR_INIT;
-    struct fake_step steps[2] = {{.reply = GONE},
-                                 {.reply = error_reply("404 Not Found", "", "<Error><Code>NoSuchBucket</Code>"
-                                                       "<Message>no\tsuch\nbucket</Message></Error>")}};
+    struct fake_step steps[2] = {
+        {.reply = GONE},
+        {.reply = error_reply("404 Not Found", "",
+                              "<Error><Code>NoSuchBucket</Code>"
+                              "<Message>no\tsuch\nbucket</Message></Error>")}};
     rig_start(&g, steps, 2, "");
     CHECK_INT(store_stat(g.s, &g.op, "k", &a), -EIO); /* and not "not there" */
     CHECK_STR(g.op.err.remote, "NoSuchBucket");
@@ -264,9 +280,11 @@ static void test_complete_fails_late(void)
     struct attr a = ATTR_INIT;
     struct store_part part = {1, 4, "e1"};
     const char *fault = "<Error><Code>InternalError</Code></Error>";
-    struct fake_step steps[2] = {{.reply = error_reply("200 OK", "", fault)},
-                                 {.reply = error_reply("200 OK", "", "<CompleteMultipartUploadResult>"
-                                   "<ETag>&quot;x-1&quot;</ETag></CompleteMultipartUploadResult>")}};
+    struct fake_step steps[2] = {
+        {.reply = error_reply("200 OK", "", fault)},
+        {.reply = error_reply("200 OK", "",
+                              "<CompleteMultipartUploadResult>"
+                              "<ETag>&quot;x-1&quot;</ETag></CompleteMultipartUploadResult>")}};
     rig_start(&g, steps, 2, "");
     CHECK_INT(store_upload_finish(g.s, &g.op, "k", "pID", &part, 1, NULL, &a), -EIO);
     CHECK_INT(g.op.err.retry, ERR_RETRY_UNKNOWN);
@@ -274,7 +292,8 @@ static void test_complete_fails_late(void)
     CHECK(sent(&g, 0, "<Part><ETag>&quot;e1&quot;</ETag><PartNumber>1</PartNumber></Part>"));
     (void)snprintf(part.etag, sizeof(part.etag), "e1;AAAAAA==");
     CHECK_INT(store_upload_finish(g.s, &g.op, "k", "cID", &part, 1, NULL, &a), 0);
-    CHECK(sent(&g, 1, "<Part><ChecksumCRC32C>AAAAAA==</ChecksumCRC32C><ETag>&quot;e1&quot;</ETag>"));
+    CHECK(
+        sent(&g, 1, "<Part><ChecksumCRC32C>AAAAAA==</ChecksumCRC32C><ETag>&quot;e1&quot;</ETag>"));
     CHECK_STR(a.version, "x-1");
     CHECK_INT(store_upload_abort(g.s, &g.op, "k", "bad id"), -EINVAL);
     attr_done(&a);
@@ -285,7 +304,8 @@ static void test_complete_fails_late(void)
 
 /* ---- listing ---- */
 
-static int list_reply(const char *xml, const char *cursor, struct list_page *page, struct buf *ret_request)
+static int list_reply(const char *xml, const char *cursor, struct list_page *page,
+                      struct buf *ret_request)
 {
     struct rig g;
     struct fake_step step = {.reply = error_reply("200 OK", "", xml)};
@@ -303,13 +323,15 @@ static void test_list_entries(void)
 {
     struct list_page p = LIST_PAGE_INIT;
     struct buf b = BUF_INIT;
-    CHECK_INT(list_reply("<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t2"
-                         "</NextContinuationToken><Contents><Key>p/a/</Key><Size>0</Size></Contents>"
-                         "<Contents><Key>p/a/b</Key><Size>1</Size></Contents>"
-                         "<Contents><Key>p/a/b-c</Key><Size>1</Size></Contents>"
-                         "<CommonPrefixes><Prefix>p/a//</Prefix></CommonPrefixes>"
-                         "<CommonPrefixes><Prefix>p/a/b/</Prefix></CommonPrefixes></ListBucketResult>",
-                         "t1", &p, &b), 0);
+    CHECK_INT(
+        list_reply("<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t2"
+                   "</NextContinuationToken><Contents><Key>p/a/</Key><Size>0</Size></Contents>"
+                   "<Contents><Key>p/a/b</Key><Size>1</Size></Contents>"
+                   "<Contents><Key>p/a/b-c</Key><Size>1</Size></Contents>"
+                   "<CommonPrefixes><Prefix>p/a//</Prefix></CommonPrefixes>"
+                   "<CommonPrefixes><Prefix>p/a/b/</Prefix></CommonPrefixes></ListBucketResult>",
+                   "t1", &p, &b),
+        0);
     CHECK(p.dir_exists);
     CHECK_STR(p.cursor, "t2");
     CHECK_INT(p.count, 4);
@@ -320,8 +342,9 @@ static void test_list_entries(void)
     CHECK_STR(p.entries[2].key, "a/b-c");
     CHECK_STR(p.entries[3].key, "a/b");
     CHECK_INT(p.entries[3].attr.kind, ATTR_DIR);
-    CHECK(strstr(b.data, "GET /buck?continuation-token=t1&delimiter=%2F&encoding-type=url&list-type=2"
-                         "&max-keys=1000&prefix=p%2Fa%2F HTTP") != NULL);
+    CHECK(strstr(b.data,
+                 "GET /buck?continuation-token=t1&delimiter=%2F&encoding-type=url&list-type=2"
+                 "&max-keys=1000&prefix=p%2Fa%2F HTTP") != NULL);
     list_page_done(&p);
     buf_done(&b);
 }
@@ -349,7 +372,8 @@ static void test_sign(void)
     struct buf b = BUF_INIT;
     struct sign_req q = {.key = "a b", .expires_s = 604800};
     CHECK_INT(store_sign(g.s, &g.op, &q, &b), 0);
-    CHECK(strstr(b.data, "/buck/p/a%20b?X-Amz-Algorithm=AWS4-HMAC-SHA256&") && !strstr(b.data, SECRET));
+    CHECK(strstr(b.data, "/buck/p/a%20b?X-Amz-Algorithm=AWS4-HMAC-SHA256&") &&
+          !strstr(b.data, SECRET));
     q.expires_s = 604801;
     CHECK_INT(store_sign(g.s, &g.op, &q, &b), -EINVAL);
     q.expires_s = 0;
@@ -374,7 +398,8 @@ static void expect_open(const char *lines, int want, const char *text)
     if (want == 0)
         CHECK_STR(s->base_uri, text);
     else
-        CHECK(strstr(e.text, text) && strncmp(e.text, "q.conf:", 7) == 0 && !strstr(e.text, SECRET));
+        CHECK(strstr(e.text, text) && strncmp(e.text, "q.conf:", 7) == 0 &&
+              !strstr(e.text, SECRET));
     store_close(s);
     conf_free(c);
     free(all);

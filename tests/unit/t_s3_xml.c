@@ -16,13 +16,18 @@ static int list_of(const char *xml, struct s3_list_result *r)
 static void test_list(void)
 {
     struct s3_list_result r = {0};
-    CHECK_INT(list_of(HEAD "<ListBucketResult" NS "><Name>b</Name><Prefix>a%2F</Prefix>"
-                           "<IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;1</NextContinuationToken>"
-                           "<Contents><Key>a/x+y%2B%C3%A9%0A</Key><LastModified>2026-11-21T16:06:46.725Z"
-                           "</LastModified><ETag>&#34;d41d&#34;</ETag><Size>18446744073709551615</Size>"
-                           "<Owner><ID>1</ID></Owner></Contents>"
-                           "<CommonPrefixes><Prefix>a/b%25/</Prefix></CommonPrefixes>"
-                           "<EncodingType>url</EncodingType></ListBucketResult>", &r), 0);
+    CHECK_INT(
+        list_of(
+            HEAD
+            "<ListBucketResult" NS "><Name>b</Name><Prefix>a%2F</Prefix>"
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;1</NextContinuationToken>"
+            "<Contents><Key>a/x+y%2B%C3%A9%0A</Key><LastModified>2026-11-21T16:06:46.725Z"
+            "</LastModified><ETag>&#34;d41d&#34;</ETag><Size>18446744073709551615</Size>"
+            "<Owner><ID>1</ID></Owner></Contents>"
+            "<CommonPrefixes><Prefix>a/b%25/</Prefix></CommonPrefixes>"
+            "<EncodingType>url</EncodingType></ListBucketResult>",
+            &r),
+        0);
     CHECK_INT(r.n, 2);
     CHECK(r.truncated);
     CHECK_STR(r.token, "t&1");
@@ -39,8 +44,12 @@ static void test_list(void)
 static void test_list_not_encoded(void)
 {
     struct s3_list_result r = {0};
-    CHECK_INT(list_of("<x:ListBucketResult xmlns:x=\"u\"><x:Contents><x:Key>a+b%41</x:Key><x:Size>1</x:Size>"
-                      "</x:Contents></x:ListBucketResult>", &r), 0);
+    CHECK_INT(
+        list_of(
+            "<x:ListBucketResult xmlns:x=\"u\"><x:Contents><x:Key>a+b%41</x:Key><x:Size>1</x:Size>"
+            "</x:Contents></x:ListBucketResult>",
+            &r),
+        0);
     CHECK_STR(r.v[0].object, "a+b%41");
     CHECK(!r.truncated && !r.token);
     s3_list_result_done(&r);
@@ -49,10 +58,13 @@ static void test_list_not_encoded(void)
 static void test_list_meta(void)
 {
     struct s3_list_result r = {0};
-    CHECK_INT(list_of("<ListBucketResult><Contents><Key>k</Key><Size>3</Size><UserMetadata>"
-                      "<content-type>text/plain</content-type><X-Amz-Meta-Mode>33188</X-Amz-Meta-Mode>"
-                      "<X-Amz-Meta-Size>9</X-Amz-Meta-Size></UserMetadata><ETag>e</ETag></Contents>"
-                      "<Contents><Key>l</Key><Size>0</Size></Contents></ListBucketResult>", &r), 0);
+    CHECK_INT(
+        list_of("<ListBucketResult><Contents><Key>k</Key><Size>3</Size><UserMetadata>"
+                "<content-type>text/plain</content-type><X-Amz-Meta-Mode>33188</X-Amz-Meta-Mode>"
+                "<X-Amz-Meta-Size>9</X-Amz-Meta-Size></UserMetadata><ETag>e</ETag></Contents>"
+                "<Contents><Key>l</Key><Size>0</Size></Contents></ListBucketResult>",
+                &r),
+        0);
     CHECK(r.v[0].has_meta && !r.v[1].has_meta);
     CHECK_STR(http_headers_get(&r.v[0].meta, "x-amz-meta-mode"), "33188");
     CHECK_STR(http_headers_get(&r.v[0].meta, "content-type"), "text/plain");
@@ -64,7 +76,10 @@ static void test_list_meta(void)
 static void test_list_bad(void)
 {
     static const char *const bad[] = {
-        "", "x", "<ListBucketResult>", "<Error><Code>x</Code></Error>",
+        "",
+        "x",
+        "<ListBucketResult>",
+        "<Error><Code>x</Code></Error>",
         "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
         "<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>",
         "<ListBucketResult><Contents><Key>a</Key><Size>1x</Size></Contents></ListBucketResult>",
@@ -75,7 +90,8 @@ static void test_list_bad(void)
         "<!DOCTYPE a [<!ENTITY e \"x\">]><ListBucketResult><Contents><Key>&e;</Key></Contents>"
         "</ListBucketResult>",
         "<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><ListBucketResult/>",
-        "<a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a></a></a></a></a></a></a></a></a></a></a></a>"
+        "<a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a></a></a></a></a></a></a></a></a></a></"
+        "a></a>"
         "</a></a></a></a></a></a>",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -99,7 +115,8 @@ static void test_long_text(void)
 
 static void test_field(void)
 {
-    const char *e = HEAD "<Error><Code>NoSuchKey</Code><Message>The &lt;key&gt; is not there.</Message></Error>";
+    const char *e = HEAD
+        "<Error><Code>NoSuchKey</Code><Message>The &lt;key&gt; is not there.</Message></Error>";
     char *v = s3_xml_field(e, strlen(e), "Message");
     CHECK_STR(v, "The <key> is not there.");
     free(v);
@@ -126,9 +143,10 @@ static void test_error_reply(void)
 
 static void test_delete(void)
 {
-    const char *x = "<DeleteResult" NS "><Deleted><Key>ok</Key></Deleted><Error><Key>a&amp;b</Key>"
-                    "<Code>AccessDenied</Code><Message>no</Message></Error><Error><Key>c</Key></Error>"
-                    "</DeleteResult>";
+    const char *x =
+        "<DeleteResult" NS "><Deleted><Key>ok</Key></Deleted><Error><Key>a&amp;b</Key>"
+        "<Code>AccessDenied</Code><Message>no</Message></Error><Error><Key>c</Key></Error>"
+        "</DeleteResult>";
     struct s3_delete_errors e = {0};
     CHECK_INT(s3_xml_delete(x, strlen(x), &e), 0);
     CHECK_INT(e.n, 2);

@@ -58,7 +58,7 @@ static void test_values(void)
     struct settings s;
     CHECK_INT(load("[storage]\n"
                    "default_storage_key = lake\n"
-                   "auto_register = no\n"
+                   "auto_register = yes\n"
                    "log_level = debug\n"
                    "umask = 077\n"
                    "uid = 1234\n"
@@ -74,7 +74,7 @@ static void test_values(void)
                    "block_size = 64K\n"
                    "[loader]\n"
                    "spool = /s\nworkers = 4\nretain = 1d\n"
-                   "[database dw]\n[scheme minio]\n[pipe p]\n",
+                   "[database dw]\n[scheme minio]\n",
                    &s),
               0);
     CHECK_STR(s.default_key, "lake");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Signature Version 4 against what AWS published: the examples of the S3 documentation ("Signature
- * Calculations for the Authorization Header", "Authenticating Requests: Using Query Parameters") and
- * facts of the aws-sig-v4 test suite. */
+ * Calculations for the Authorization Header", "Authenticating Requests: Using Query Parameters")
+ * and facts of the aws-sig-v4 test suite. */
 #include "backends/sign_s3.h"
 #include "tests/unit/t.h"
 
@@ -17,15 +17,16 @@ static struct sign_s3_key doc_key(void)
     return k;
 }
 
-static void check_authorization(const struct sign_s3_req *r, struct http_headers *h, const char *signed_,
-                                const char *signature)
+static void check_authorization(const struct sign_s3_req *r, struct http_headers *h,
+                                const char *signed_, const char *signature)
 {
     struct sign_s3_key k = doc_key();
     char want[512];
     sign_s3_headers(r, &k, h);
     (void)snprintf(want, sizeof(want),
                    "AWS4-HMAC-SHA256 Credential=" ID "/20130524/us-east-1/s3/aws4_request, "
-                   "SignedHeaders=%s, Signature=%s", signed_, signature);
+                   "SignedHeaders=%s, Signature=%s",
+                   signed_, signature);
     CHECK_STR(http_headers_get(h, "authorization"), want);
     CHECK_STR(http_headers_get(h, "x-amz-date"), "20130524T000000Z");
     http_headers_done(h);
@@ -34,8 +35,12 @@ static void check_authorization(const struct sign_s3_req *r, struct http_headers
 static void test_get_object(void)
 {
     struct http_headers h = {0};
-    struct sign_s3_req r = {.method = "GET", .host = HOST, .path = "/test.txt", .access_key = ID,
-                            .payload_hash = SIGN_S3_EMPTY, .now = NOW};
+    struct sign_s3_req r = {.method = "GET",
+                            .host = HOST,
+                            .path = "/test.txt",
+                            .access_key = ID,
+                            .payload_hash = SIGN_S3_EMPTY,
+                            .now = NOW};
     http_headers_add(&h, "Range", "bytes=0-9");
     check_authorization(&r, &h, "host;range;x-amz-content-sha256;x-amz-date",
                         "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41");
@@ -44,9 +49,13 @@ static void test_get_object(void)
 static void test_put_object(void)
 {
     struct http_headers h = {0};
-    struct sign_s3_req r = {
-        .method = "PUT", .host = HOST, .path = "/test%24file.text", .access_key = ID, .now = NOW,
-        .payload_hash = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"};
+    struct sign_s3_req r = {.method = "PUT",
+                            .host = HOST,
+                            .path = "/test%24file.text",
+                            .access_key = ID,
+                            .now = NOW,
+                            .payload_hash =
+                                "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"};
     http_headers_add(&h, "x-amz-storage-class", "REDUCED_REDUNDANCY");
     http_headers_add(&h, "Date", "Fri, 24 May 2013 00:00:00 GMT");
     check_authorization(&r, &h, "date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class",
@@ -57,8 +66,14 @@ static void test_get_lifecycle(void)
 {
     struct http_headers h = {0};
     struct sign_s3_param q[] = {{"lifecycle", ""}};
-    struct sign_s3_req r = {.method = "GET", .host = HOST, .path = "/", .access_key = ID, .query = q,
-                            .n_query = 1, .payload_hash = SIGN_S3_EMPTY, .now = NOW};
+    struct sign_s3_req r = {.method = "GET",
+                            .host = HOST,
+                            .path = "/",
+                            .access_key = ID,
+                            .query = q,
+                            .n_query = 1,
+                            .payload_hash = SIGN_S3_EMPTY,
+                            .now = NOW};
     check_authorization(&r, &h, "host;x-amz-content-sha256;x-amz-date",
                         "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543");
 }
@@ -67,8 +82,14 @@ static void test_list_objects(void)
 {
     struct http_headers h = {0};
     struct sign_s3_param q[] = {{"prefix", "J"}, {"max-keys", "2"}};
-    struct sign_s3_req r = {.method = "GET", .host = HOST, .path = "/", .access_key = ID, .query = q,
-                            .n_query = 2, .payload_hash = SIGN_S3_EMPTY, .now = NOW};
+    struct sign_s3_req r = {.method = "GET",
+                            .host = HOST,
+                            .path = "/",
+                            .access_key = ID,
+                            .query = q,
+                            .n_query = 2,
+                            .payload_hash = SIGN_S3_EMPTY,
+                            .now = NOW};
     check_authorization(&r, &h, "host;x-amz-content-sha256;x-amz-date",
                         "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7");
 }
@@ -77,8 +98,8 @@ static void test_presigned(void)
 {
     struct buf b = BUF_INIT;
     struct sign_s3_key k = doc_key();
-    struct sign_s3_req r = {.method = "GET", .host = HOST, .path = "/test.txt", .access_key = ID,
-                            .now = NOW};
+    struct sign_s3_req r = {
+        .method = "GET", .host = HOST, .path = "/test.txt", .access_key = ID, .now = NOW};
     sign_s3_presign(&r, &k, 86400, &b);
     CHECK_STR(b.data, "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" ID
                       "%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z"
@@ -133,8 +154,9 @@ static void test_canonical_form(void)
     CHECK_STR(q.data, "a=A%20b%2Fc%2B%C3%A9&a=z&a-b=&b=2");
     sign_s3_canonical(&r, q.data, &h, "HASH", &c, &names);
     CHECK_STR(names.data, "host;my-header1;my-header2");
-    CHECK_STR(c.data, "GET\n/a//../b\na=A%20b%2Fc%2B%C3%A9&a=z&a-b=&b=2\nhost:example.amazonaws.com\n"
-                      "my-header1:value1\nmy-header2:\"a b c\"\n\nhost;my-header1;my-header2\nHASH");
+    CHECK_STR(c.data,
+              "GET\n/a//../b\na=A%20b%2Fc%2B%C3%A9&a=z&a-b=&b=2\nhost:example.amazonaws.com\n"
+              "my-header1:value1\nmy-header2:\"a b c\"\n\nhost;my-header1;my-header2\nHASH");
     http_headers_done(&h);
     buf_done(&c);
     buf_done(&names);
@@ -146,8 +168,13 @@ static void test_token(void)
     struct http_headers h = {0};
     struct buf b = BUF_INIT;
     struct sign_s3_key k = doc_key();
-    struct sign_s3_req r = {.method = "GET", .host = HOST, .path = "/x", .access_key = ID, .token = "t+/=",
-                            .payload_hash = SIGN_S3_UNSIGNED, .now = NOW};
+    struct sign_s3_req r = {.method = "GET",
+                            .host = HOST,
+                            .path = "/x",
+                            .access_key = ID,
+                            .token = "t+/=",
+                            .payload_hash = SIGN_S3_UNSIGNED,
+                            .now = NOW};
     sign_s3_headers(&r, &k, &h);
     CHECK_STR(http_headers_get(&h, "x-amz-security-token"), "t+/=");
     CHECK(strstr(http_headers_get(&h, "authorization"), ";x-amz-security-token,") != NULL);

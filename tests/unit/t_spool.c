@@ -23,6 +23,8 @@ static char *at(const char *rel)
     return path;
 }
 
+#define SETTLED_MS 150
+
 static void put(const char *rel, const char *text)
 {
     CHECK_INT(spool_file_write(at(rel), text, strlen(text), false), 0);
@@ -135,6 +137,11 @@ static void test_scan_ready(void)
     fd = open(at("new/e.job"), O_WRONLY | O_CREAT, 0600); /* still being written */
     CHECK(fd >= 0 && write(fd, "x", 1) == 1);
     CHECK_INT(spool_scan(sp, SPOOL_NEW, &l), 0);
+    CHECK_INT(l.n, 0); /* just made */
+    CHECK_INT(l.unready, 2);
+    spool_list_done(&l);
+    clock_sleep_ms(SETTLED_MS);
+    CHECK_INT(spool_scan(sp, SPOOL_NEW, &l), 0);
     CHECK_INT(l.n, 1);
     CHECK_STR(l.v[0].name, "a");
     CHECK_INT(l.unready, 1);
@@ -150,6 +157,7 @@ static void test_scan_ready(void)
     spool_list_done(&l);
     put("check/f.job", "x");
     put("check/f.out", "x");
+    clock_sleep_ms(SETTLED_MS);
     CHECK_INT(spool_scan(sp, SPOOL_CHECK, &l), 0);
     CHECK_INT(l.n, 1);
     spool_list_done(&l);

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT
+ * t_stage.c: nothing that was promised is lost: failed commits, restarts, kills, full disks, write = back. */
+#include "cache/stage.h"
+#include "tests/unit/vol_fixture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#define RW (VFILE_READ | VFILE_WRITE)
+#define NEW (VFILE_READ | VFILE_WRITE | VFILE_CREATE)
+#define BROKEN "retries = 0\nfault = op=put,errno=EIO;op=patch,errno=EIO;op=upload_part,errno=EIO\n"
+#define S3_LIKE (CAP_PATCH | CAP_RENAME_FILE | CAP_RENAME_DIR)
+
+static size_t stage_files(struct vx *x)
+{
+    CLEANUP_FREE char *dir = xasprintf("%s/cache/stage", x->dir);
+    DIR *d = opendir(dir);
+    size_t n = 0;
+    for (struct dirent *e; d && (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    if (d)
+        closedir(d);
+    return n;
+}
+
+static size_t staged(struct vx *x)
+{
+    struct staged_info *list = NULL;
+    size_t n = 0;
+    CHECK_INT(volume_staged(x->v, &list, &n), 0);
+    staged_list_free(list, n);
+    return n;
+}
+
+static void wait_stored(struct vx *x)
+{
+    for (int i = 0; i < 200 && staged(x); i++)
+        clock_sleep_ms(20);
+    CHECK_INT(staged(x), 0);
+}
+
+/* close() reports it; it is listed; the next process stores it. */
+static void test_failed_commit_survives(void)
+{
+    struct vx x = vx_new();
+    x.mask = S3_LIKE;
+    vx_open_local(&x, "");
+    vx_write(&x, "old", "old content");
+    CHECK_INT(vx_close(&x), 0);
+    vx_open_local(&x, BROKEN);
+    struct vfile *f = vx_fopen(&x, "new", NEW, 0);
+    vx_pwrite(&x, f, "precious", 8, 0);
+    CHECK_INT(vfile_flush(f, &x.op), -EIO);
+    CHECK(strstr(x.op.err.text, "stays staged in") != NULL);
+    CHECK(strstr(x.op.err.text, "lake: new") != NULL);
+    CHECK_INT(vfile_fsync(f, &x.op), -EIO); /* again, until it is stored */
+    struct attr change = {.known = ATTR_HAS_MODE, .mode = 0601};
+    CHECK_INT(vfile_set_attr(f, &x.op, &change), 0);
+    vfile_release(f);
+    f = vx_fopen(&x, "old", RW, 0);
+    vx_pwrite(&x, f, "OLD", 3, 0);
+    CHECK_INT(vx_fclose(&x, f), -EIO);
+    CHECK_STR(vx_foreign_get(&x, "old"), "old content");
+    CHECK_STR(vx_read(&x, "old"), "OLD content"); /* here it is what was written */
+    CHECK_STR(vx_read(&x, "new"), "precious");
+    struct staged_info *list = NULL;
+    size_t n = 0;
+    CHECK_INT(volume_staged(x.v, &list, &n), 0);
+    CHECK_INT(n, 2);
+    CHECK(list[0].attempts >= 1 && list[0].last_error[0]);
+    staged_list_free(list, n);
+    CHECK_INT(vx_close_ms(&x, 200), 2);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    CHECK_STR(vx_foreign_get(&x, "new"), "precious");
+    CHECK_STR(vx_foreign_get(&x, "old"), "OLD content");
+    CHECK_INT(vx_stat(&x, "new", &a), 0);
+    CHECK_INT(a.mode, 0601);
+    CHECK_INT(stage_files(&x), 0);
+    vx_done(&x);
+}
+
+/* The store comes back while we run: retried without being asked. */
+static void test_retried(void)
+{
+    struct vx x = vx_new();
+    vx_open(&x, "backend = memory\nretries = 0\nfault = op=put,nth=1,errno=EIO");
+    CHECK_INT(vx_write_n(&x, "f", "data", 4), -EIO);
+    CHECK(vx_foreign_get(&x, "f") == NULL);
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, "f"), "data");
+    CHECK_INT(stage_files(&x), 0);
+    vx_done(&x);
+}
+
+/* Runs in a child: what it does ends without any goodbye. */
+static void killed(struct vx *x, const char *more, void (*work)(struct vx *x))
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        vx_open_local(x, more);
+        work(x);
+        kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void work_failed(struct vx *x)
+{
+    CHECK_INT(vx_write_n(x, "promised", "abcdef", 6), -EIO);
+    struct vfile *f = vx_fopen(x, "unflushed", NEW, 0);
+    vx_pwrite(x, f, "nobody was told", 15, 0);
+    f = vx_fopen(x, "base", RW, 0);
+    vx_pwrite(x, f, "XX", 2, 2);
+    CHECK_INT(vfile_flush(f, &x->op), -EIO);
+    CHECK_INT(vfile_truncate(f, &x->op, 6), 0);
+}
+
+static void test_killed_after_error(void)
+{
+    struct vx x = vx_new();
+    x.mask = S3_LIKE;
+    vx_open_local(&x, "");
+    vx_write(&x, "base", "0123456789");
+    CHECK_INT(vx_close(&x), 0);
+    killed(&x, BROKEN, work_failed);
+    CHECK_INT(stage_files(&x), 3);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, "promised"), "abcdef");
+    CHECK_STR(vx_foreign_get(&x, "base"), "01XX45");
+    CHECK(vx_foreign_get(&x, "unflushed") == NULL);
+    CHECK_INT(stage_files(&x), 0); /* what was not promised is swept */
+    vx_done(&x);
+}
+
+static void work_back(struct vx *x)
+{
+    for (int i = 0; i < 20; i++) {
+        char path[16], text[32];
+        snprintf(path, sizeof(path), "f%d", i);
+        snprintf(text, sizeof(text), "content %d", i);
+        CHECK_INT(vx_write_n(x, path, text, strlen(text)), 0); /* close() says yes */
+    }
+}
+
+static void test_back_killed(void)
+{
+    struct vx x = vx_new();
+    x.policy.write = VOLUME_BACK;
+    killed(&x, "retries = 0\nfault = op=put,errno=EHOSTUNREACH,latency=5ms\n", work_back);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    for (int i = 0; i < 20; i++) {
+        char path[16], text[32];
+        snprintf(path, sizeof(path), "f%d", i);
+        snprintf(text, sizeof(text), "content %d", i);
+        CHECK_STR(vx_foreign_get(&x, path), text);
+    }
+    CHECK_INT(stage_files(&x), 0);
+    vx_done(&x);
+}
+
+/* Killed between the store's yes and the journal's: no conflict, no second copy. */
+static void work_lost(struct vx *x)
+{
+    CHECK_INT(vx_write_n(x, "f", "second", 6), -EIO);
+}
+
+static void test_stored_before_kill(void)
+{
+    struct vx x = vx_new();
+    x.mask = S3_LIKE;
+    vx_open_local(&x, "");
+    vx_write(&x, "f", "first");
+    CHECK_INT(vx_close(&x), 0);
+    killed(&x, "retries = 0\nfault = op=put,errno=EIO,lost=yes,retry=never\n", work_lost);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, "f"), "second");
+    CHECK_STR(vx_foreign_ls(&x, ""), "f");
+    vx_done(&x);
+}
+
+/* Another client changed the file between the crash and the recovery: both are kept. */
+static void test_conflict_at_recovery(void)
+{
+    struct vx x = vx_new();
+    x.mask = S3_LIKE;
+    vx_open_local(&x, "");
+    vx_write(&x, "f", "first");
+    CHECK_INT(vx_close(&x), 0);
+    vx_open_local(&x, BROKEN);
+    CHECK_INT(vx_write_n(&x, "f", "ours", 4), -EIO);
+    CHECK_INT(vx_close_ms(&x, 100), 1);
+    CLEANUP_FREE char *path = xasprintf("%s/root/f", x.dir);
+    FILE *out = fopen(path, "w");
+    CHECK(out && fputs("theirs", out) >= 0 && fclose(out) == 0);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, "f"), "theirs");
+    CLEANUP_FREE char *all = xstrdup(vx_foreign_ls(&x, ""));
+    char *copy = strstr(all, "f.conflict-");
+    CHECK(copy != NULL);
+    CHECK_STR(vx_foreign_get(&x, copy), "ours");
+    vx_done(&x);
+}
+
+/* A failed commit of a removed file is not brought back. */
+static void test_unlinked_is_gone(void)
+{
+    struct vx x = vx_new();
+    vx_open_local(&x, BROKEN);
+    CHECK_INT(vx_write_n(&x, "f", "data", 4), -EIO);
+    CHECK_INT(volume_unlink(x.v, &x.op, "f"), 0);
+    CHECK_INT(staged(&x), 0);
+    CHECK_INT(stage_files(&x), 0);
+    CHECK_INT(vx_close(&x), 0);
+    vx_open_local(&x, "");
+    CHECK_STR(vx_ls(&x, ""), "");
+    vx_done(&x);
+}
+
+static void test_disk_full(void)
+{
+    struct vx x = vx_new();
+    x.mask = S3_LIKE;
+    vx_open(&x, "backend = memory");
+    vx_write(&x, "f", "good content");
+    CLEANUP_FREE char *big = xcalloc(1, 8 * MIB);
+    struct vfile *f = vx_fopen(&x, "f", RW, 0);
+    struct vfile *g = vx_fopen(&x, "g", NEW, 0);
+    uint64_t off = 0;
+    ssize_t n;
+    while ((n = vfile_write(g, &x.op, off, big, 8 * MIB)) > 0) /* sparse on disk, but reserved */
+        off += (uint64_t)n;
+    CHECK_INT(n, -ENOSPC);
+    CHECK_INT(vfile_write(f, &x.op, 0, "bad", 3), -ENOSPC);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    CHECK_STR(vx_foreign_get(&x, "f"), "good content");
+    CHECK_INT(vfile_truncate(g, &x.op, 8 * MIB), 0); /* gives the room back */
+    CHECK_INT(vx_fclose(&x, g), 0);
+    f = vx_fopen(&x, "f", RW, 0);
+    vx_pwrite(&x, f, "GOOD", 4, 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    CHECK_STR(vx_foreign_get(&x, "f"), "GOOD content");
+    struct cache_usage u;
+    cache_get_usage(x.c, NULL, &u);
+    CHECK_INT(u.dirty_bytes, 0);
+    vx_done(&x);
+}
+
+static void test_metadata_survives(void)
+{
+    struct vx x = vx_new();
+    x.policy.offline_serve = true;
+    vx_open_local(&x, "");
+    vx_write(&x, "d", "x");
+    CHECK_STR(vx_ls(&x, ""), "d");
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    CHECK_INT(vx_stat(&x, "d", &a), 0);
+    CHECK_INT(vx_close(&x), 0);
+    vx_open_local(&x, "retries = 0\nfault = op=stat,errno=EHOSTUNREACH;op=list,errno=EHOSTUNREACH\n");
+    CHECK_INT(vx_stat(&x, "d", &a), 0);
+    CHECK_INT(a.size, 1);
+    CHECK_STR(vx_ls(&x, ""), "d");
+    CHECK_INT(vx_stat(&x, "never-seen", &a), -EHOSTUNREACH);
+    CHECK_INT(vx_close(&x), 0);
+    x.policy.offline_serve = false;
+    vx_open_local(&x, "retries = 0\nfault = op=stat,errno=EHOSTUNREACH;op=list,errno=EHOSTUNREACH\n");
+    CHECK_INT(vx_stat(&x, "d", &a), -EHOSTUNREACH);
+    CHECK_STR(vx_ls(&x, ""), "error 113");
+    vx_done(&x);
+}
+
+static void test_bad_journal(void)
+{
+    struct vx x = vx_new();
+    vx_open_local(&x, BROKEN);
+    CHECK_INT(vx_write_n(&x, "f", "data", 4), -EIO);
+    CHECK_INT(vx_close_ms(&x, 100), 1);
+    CLEANUP_FREE char *db = xasprintf("%s/cache/journal.db", x.dir);
+    int fd = open(db, O_WRONLY);
+    CHECK(fd >= 0 && write(fd, "this is not a database", 22) == 22);
+    close(fd);
+    log_set_level(LOG_LEVEL_ERROR);
+    vx_open_local(&x, "");
+    CLEANUP_FREE char *lost = xasprintf("%s/cache/stage/lost", x.dir);
+    DIR *d = opendir(lost);
+    CHECK(d != NULL);
+    size_t n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    CHECK_INT(n, 1); /* somebody must look at it */
+    vx_done(&x);
+}
+
+int main(void)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    RUN(test_failed_commit_survives);
+    RUN(test_retried);
+    RUN(test_killed_after_error);
+    RUN(test_back_killed);
+    RUN(test_stored_before_kill);
+    RUN(test_conflict_at_recovery);
+    RUN(test_unlinked_is_gone);
+    RUN(test_disk_full);
+    RUN(test_metadata_survives);
+    RUN(test_bad_journal);
+    return t_done();
+}

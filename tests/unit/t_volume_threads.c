@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT
+ * t_volume_threads.c: many threads and another client at one volume; for TSan, and for two promises:
+ * a read never mixes versions, and what close() confirmed is at the store. */
+#include "tests/unit/vol_fixture.h"
+
+#include <pthread.h>
+
+#define RW (VFILE_READ | VFILE_WRITE)
+#define NEW (RW | VFILE_CREATE | VFILE_TRUNC)
+#define SHARED 3
+#define BIG_SIZE (200 * KIB)
+
+static struct vx x;
+static atomic_bool stop;
+static atomic_uint good_reads, stale_reads, writes, renames;
+
+struct worker {
+    pthread_t id;
+    unsigned seed;
+    void (*work)(struct worker *w, struct op *op);
+};
+
+static unsigned rnd(struct worker *w, unsigned below)
+{
+    w->seed = w->seed * 1103515245u + 12345u;
+    return (w->seed >> 8) % below;
+}
+
+static int open_at(struct op *op, const char *path, unsigned flags, struct vfile **ret)
+{
+    struct vfile_open how = {.flags = flags, .mode = 0644, .uid = getuid(), .gid = getgid()};
+    struct attr a = ATTR_INIT;
+    bool keep = false;
+    int r = volume_open_file(x.v, op, path, &how, ret, &a, &keep);
+    attr_done(&a);
+    return r;
+}
+
+/* Replaces whole objects of one repeated byte, past the volume. */
+static void work_foreign(struct worker *w, struct op *op)
+{
+    CLEANUP_FREE char *data = xmalloc(BIG_SIZE);
+    char key[32];
+    size_t len = BIG_SIZE / 2 + rnd(w, BIG_SIZE / 2);
+    memset(data, 'a' + (int)rnd(w, 26), len);
+    snprintf(key, sizeof(key), "foreign%u", rnd(w, SHARED));
+    struct source_mem src = source_mem(data, len);
+    struct put_req req = {.key = key, .src = &src.base};
+    struct attr a = ATTR_INIT;
+    CHECK_INT(store_put(x.store, op, &req, &a), 0);
+    attr_done(&a);
+    clock_sleep_ms(2);
+}
+
+static void work_reader(struct worker *w, struct op *op)
+{
+    static _Thread_local char buf[32 * KIB];
+    struct vfile *f = NULL;
+    char key[32], first = 0;
+    snprintf(key, sizeof(key), "foreign%u", rnd(w, SHARED));
+    int r = open_at(op, key, rnd(w, 4) ? VFILE_READ : VFILE_READ | VFILE_DIRECT, &f);
+    if (r == -ENOENT)
+        return;
+    CHECK_INT(r, 0);
+    ssize_t n = 1;
+    for (uint64_t off = 0; n > 0; off += (uint64_t)n) {
+        n = vx_pread(f, buf, sizeof(buf), off);
+        if (n == -ESTALE) {
+            atomic_fetch_add(&stale_reads, 1);
+            break;
+        }
+        CHECK(n >= 0);
+        first = off == 0 && n ? buf[0] : first;
+        for (ssize_t i = 0; i < n; i++)
+            CHECK(buf[i] == first); /* one version */
+        atomic_fetch_add(&good_reads, 1);
+    }
+    vfile_release(f);
+}
+
+/* Own file per thread: what close() confirmed is there. */
+static void work_writer(struct worker *w, struct op *op)
+{
+    char key[32], text[64], got[64];
+    struct vfile *f = NULL;
+    snprintf(key, sizeof(key), "own/%p", (void *)w);
+    int len = snprintf(text, sizeof(text), "content %u of this file", rnd(w, 100000));
+    CHECK_INT(open_at(op, key, NEW, &f), 0);
+    CHECK_INT(vfile_write(f, op, 0, text, (size_t)len), len);
+    CHECK_INT(vfile_flush(f, op), 0);
+    vfile_release(f);
+    struct read_req req = {.key = key, .iov = {.iov_base = got, .iov_len = sizeof(got)}};
+    struct read_res res = READ_RES_INIT;
+    CHECK_INT(store_read(x.store, op, &req, &res), 0);
+    CHECK_INT(res.length, len);
+    CHECK(memcmp(got, text, (size_t)len) == 0);
+    read_res_done(&res);
+    atomic_fetch_add(&writes, 1);
+}
+
+/* All at the same few names; anything may happen but a crash, a race, or a lost name. */
+static void work_chaos(struct worker *w, struct op *op)
+{
+    char a[32], b[32];
+    struct attr attr = ATTR_INIT;
+    struct vfile *f = NULL;
+    struct volume_dir *d = NULL;
+    const struct volume_entry *e;
+    snprintf(a, sizeof(a), "chaos/%u", rnd(w, 4));
+    snprintf(b, sizeof(b), "chaos%s/%u", rnd(w, 3) ? "" : "/sub", rnd(w, 4));
+    struct attr mode = {.known = ATTR_HAS_MODE, .mode = 0600 + rnd(w, 64)};
+    switch (rnd(w, 10)) {
+    case 0:
+        (void)volume_unlink(x.v, op, a);
+        break;
+    case 1:
+        if (volume_rename(x.v, op, a, b, rnd(w, 3) == 0) == 0)
+            atomic_fetch_add(&renames, 1);
+        break;
+    case 2:
+        if (volume_opendir(x.v, op, "chaos", &d) == 0) {
+            for (uint64_t i = 0; volume_readdir(d, op, i, &e) == 1; i++)
+                CHECK(e->name[0]);
+            volume_closedir(d);
+        }
+        break;
+    case 3:
+        (void)volume_set_attr(x.v, op, a, &mode, &attr);
+        break;
+    case 4:
+        (void)volume_truncate(x.v, op, a, rnd(w, 5000), &attr);
+        break;
+    case 5:
+        if (rnd(w, 8) == 0)
+            (void)volume_rename(x.v, op, "chaos/sub", "chaos/sub2", false);
+        else if (rnd(w, 2))
+            (void)volume_rename(x.v, op, "chaos/sub2", "chaos/sub", false);
+        else
+            (void)volume_mkdir(x.v, op, "chaos/sub", 0755, 0, 0, &attr);
+        break;
+    case 6:
+        (void)volume_stat(x.v, op, a, 0, &attr);
+        break;
+    default:
+        if (open_at(op, a, rnd(w, 2) ? NEW : RW, &f) == 0) {
+            char buf[4096];
+            for (unsigned i = rnd(w, 5); i > 0; i--) {
+                (void)vfile_write(f, op, rnd(w, 9000), buf, 1 + rnd(w, sizeof(buf) - 1));
+                (void)vx_pread(f, buf, sizeof(buf), rnd(w, 9000));
+            }
+            (void)vfile_set_attr(f, op, &mode);
+            (void)vfile_flush(f, op);
+            vfile_release(f);
+        }
+    }
+    attr_done(&attr);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct op op;
+    while (!atomic_load(&stop)) {
+        op_init(&op, "test", 0);
+        w->work(w, &op);
+    }
+    return NULL;
+}
+
+static void run(uint32_t mask, unsigned ms, enum volume_write mode)
+{
+    static void (*const kinds[])(struct worker *, struct op *) = {
+        work_foreign, work_reader, work_reader, work_writer, work_writer,
+        work_chaos,   work_chaos,  work_chaos};
+    struct worker workers[ARRAY_LEN(kinds)];
+    struct attr a = ATTR_INIT;
+    x = vx_new();
+    x.mask = mask;
+    x.policy.write = mode;
+    x.policy.ttl_ms = 20;
+    x.limits = (struct store_limits){.upload_threshold = 3000, .part_size = 1024, .part_min = 1024};
+    vx_open(&x, "backend = memory");
+    CHECK_INT(volume_mkdir(x.v, &x.op, "chaos", 0755, getuid(), getgid(), &a), 0);
+    attr_done(&a);
+    atomic_store(&stop, false);
+    for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+        workers[i] = (struct worker){.seed = i * 7919 + ms, .work = kinds[i]};
+        if (mode == VOLUME_BACK && kinds[i] == work_writer)
+            workers[i].work = work_chaos; /* close() does not mean stored */
+        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
+    }
+    clock_sleep_ms(ms);
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
+        pthread_join(workers[i].id, NULL);
+    CHECK_INT(vx_close(&x), 0); /* nothing is left behind */
+    vx_done(&x);
+}
+
+static void test_native(void)
+{
+    run(0, 1500, VOLUME_THROUGH);
+}
+
+static void test_like_s3(void)
+{
+    run(CAP_PATCH | CAP_RENAME_FILE | CAP_RENAME_DIR, 1500, VOLUME_THROUGH);
+}
+
+static void test_back(void)
+{
+    run(CAP_PATCH | CAP_RENAME_FILE | CAP_RENAME_DIR, 1500, VOLUME_BACK);
+}
+
+int main(void)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    RUN(test_native);
+    RUN(test_like_s3);
+    RUN(test_back);
+    printf("%u reads, %u stale, %u writes, %u renames\n", atomic_load(&good_reads),
+           atomic_load(&stale_reads), atomic_load(&writes), atomic_load(&renames));
+    CHECK(atomic_load(&good_reads) > 0 && atomic_load(&writes) > 0 && atomic_load(&renames) > 0);
+    return t_done();
+}

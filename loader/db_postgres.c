@@ -66,6 +66,18 @@ static void pg_close(struct database *db)
     free(d);
 }
 
+/* libpq's own words about a dsn may repeat it, with the password in it: they are not passed on. */
+static bool is_dsn(const char *dsn)
+{
+    char *text = NULL;
+    PQconninfoOption *options = PQconninfoParse(dsn, &text);
+    bool good = options != NULL;
+
+    PQconninfoFree(options);
+    PQfreemem(text);
+    return good;
+}
+
 static int pg_open(const struct conf_section *section, struct err *err, struct database **ret)
 {
     if (conf_has(section, "path"))
@@ -86,7 +98,13 @@ static int pg_open(const struct conf_section *section, struct err *err, struct d
     int r = conf_secret(section, "dsn", err, &d->dsn);
     if (r == 0 || r == -ENOENT)
         r = conf_secret(section, "password", err, &d->password);
-    if (r < 0 && r != -ENOENT) {
+    if (r == -ENOENT)
+        r = 0;
+    if (r == 0 && d->dsn && !is_dsn(d->dsn))
+        r = conf_error(section, "dsn", err, EINVAL,
+                       "dsn is not a connection string: write postgresql://user@host/dbname or "
+                       "host=... dbname=... with names that libpq knows");
+    if (r < 0) {
         pg_close(&d->base);
         return r;
     }

@@ -20,8 +20,8 @@ struct batch {
     char *bytes;
     size_t used, cap;
     struct batch_row rows[BATCH_ROWS];
-    struct cell *cells; /* BATCH_ROWS times the plan's columns */
-    size_t n;
+    struct cell *cells; /* max_rows times the plan's columns */
+    size_t n, max_rows; /* fewer rows where they are wide, so that `cells` is bounded too */
     size_t step;         /* rows in one load: fewer while many are bad */
     size_t failed_first; /* try_rows: the row that the server blamed, or SIZE_MAX */
 };
@@ -49,7 +49,7 @@ static int make_room(struct file_load *f, size_t need)
 {
     struct batch *b = f->batch;
 
-    if (b->n == BATCH_ROWS || (b->n && b->used + need > b->cap)) {
+    if (b->n == b->max_rows || (b->n && b->used + need > b->cap)) {
         int r = batch_flush(f);
         if (r != 0)
             return r;
@@ -76,7 +76,8 @@ int batch_add(struct file_load *f, const struct record *rec, const struct cell *
         f->batch->cap = BATCH_BYTES;
         f->batch->step = BATCH_ROWS;
         f->batch->bytes = xmalloc(BATCH_BYTES);
-        f->batch->cells = xcalloc((size_t)BATCH_ROWS * n, sizeof(struct cell));
+        f->batch->max_rows = BATCH_CELLS / n < BATCH_ROWS ? BATCH_CELLS / n + 1 : BATCH_ROWS;
+        f->batch->cells = xcalloc(f->batch->max_rows * n, sizeof(struct cell));
     }
     for (size_t i = 0; i < n; i++)
         need += cells[i].len;

@@ -36,21 +36,31 @@ static int read_header(struct file_load *f)
     if (r == -EBADMSG) {
         struct bad_row bad = {.line = header.error_line, .offset = header.offset, .column = "",
                               .code = header.code, .sqlstate = "", .message = header.message};
-        r = file_bad(f, &bad);
-        f->policy = true;
+        f->rejects = rejects_new(f->req->run_dir, f->req->path, "", 0);
+        f->res->rows_read = 1;
+        r = file_reject(f, &bad, header.raw, header.raw_len);
+        if (r == 0) { /* skipping the header's line would make a row of data the header */
+            f->policy = true;
+            r = file_bad(f, &bad);
+            f->data_error = f->op->err;
+        }
         return r;
     }
     return r < 0 ? r : 0;
+}
+
+static void take_names(struct file_load *f)
+{
+    for (size_t i = 0; i < f->sample.names.n; i++)
+        names_add(&f->names, f->sample.names.v[i], strlen(f->sample.names.v[i]));
 }
 
 static void take_sample(struct file_load *f)
 {
     sample_scan(&f->sample, f->format, &f->req->what->format, &f->names, window_at(&f->window),
                 window_len(&f->window), f->window.eof);
-    if (f->names.n == 0 && f->format == JOB_FORMAT_JSONL) {
-        for (size_t i = 0; i < f->sample.names.n; i++)
-            names_add(&f->names, f->sample.names.v[i], strlen(f->sample.names.v[i]));
-    }
+    if (f->format == JOB_FORMAT_JSONL)
+        take_names(f);
     if (f->rows.n_columns == 0 && f->format != JOB_FORMAT_JSONL)
         f->rows.n_columns = f->sample.names.n;
 }
@@ -74,7 +84,8 @@ int file_open(struct file_load *f)
     r = read_header(f);
     if (r == 0)
         take_sample(f);
-    f->rejects = rejects_new(f->req->run_dir, f->req->path, f->header.data, f->header.len);
+    if (!f->rejects)
+        f->rejects = rejects_new(f->req->run_dir, f->req->path, f->header.data, f->header.len);
     return r;
 }
 
@@ -97,24 +108,33 @@ void file_close(struct file_load *f)
     *f = (struct file_load){.req = f->req, .res = f->res, .op = f->op, .db = f->db, .how = f->how};
 }
 
-int file_scan_all(struct file_load *f)
+int file_scan_all(struct file_load *f, struct sample *ret)
 {
     struct file_load pass = {.req = f->req, .res = f->res, .op = f->op, .db = f->db};
+    const struct names none = {0};
+    struct sample all = {0};
     int r = file_open(&pass);
 
-    if (r == 0) {
-        sample_done(&f->sample);
-        struct names none = {0};
-        r = sample_read(&f->sample, f->op, &pass.rows, &f->req->what->format,
-                        f->format == JOB_FORMAT_JSONL ? &none : &f->names);
-    }
-    if (r == 0 && f->format == JOB_FORMAT_JSONL) {
-        names_done(&f->names);
-        for (size_t i = 0; i < f->sample.names.n; i++)
-            names_add(&f->names, f->sample.names.v[i], strlen(f->sample.names.v[i]));
-    }
+    if (r == 0)
+        r = sample_read(&all, f->op, &pass.rows, &f->req->what->format,
+                        pass.format == JOB_FORMAT_JSONL ? &none : &pass.names);
     file_close(&pass);
+    if (r < 0)
+        sample_done(&all);
+    else
+        *ret = all;
     return r;
+}
+
+void file_use_sample(struct file_load *f, struct sample *all)
+{
+    sample_done(&f->sample);
+    f->sample = *all;
+    *all = (struct sample){0};
+    if (f->format == JOB_FORMAT_JSONL) {
+        names_done(&f->names);
+        take_names(f);
+    }
 }
 
 void file_plan_req(const struct file_load *f, struct plan_req *ret)

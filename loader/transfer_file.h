@@ -21,6 +21,7 @@
 #define FILE_STEP (256u << 10)    /* bytes read at once */
 #define BATCH_BYTES (4u << 20)
 #define BATCH_ROWS 5000
+#define BATCH_CELLS 200000
 
 enum { FILE_REDO = 1 }; /* positive result inside: `how` was changed, do the attempt again */
 
@@ -61,8 +62,10 @@ struct file_load {
 /* Opens the object, finds the format, reads header and sample. */
 int file_open(struct file_load *f);
 void file_close(struct file_load *f);
-/* Replaces the sample by one of all rows (its own pass over the object). */
-int file_scan_all(struct file_load *f);
+/* Makes a sample of all rows, in a pass of its own over the object, before file_open (so that only one
+ * ring of blocks exists at a time); file_use_sample puts it in the place of the one of file_open. */
+int file_scan_all(struct file_load *f, struct sample *ret);
+void file_use_sample(struct file_load *f, struct sample *all /* taken */);
 void file_plan_req(const struct file_load *f, struct plan_req *ret);
 /* "KEY/path:LINE: column c: message" into op->err: -EBADMSG. */
 int file_bad(struct file_load *f, const struct bad_row *bad);

@@ -342,9 +342,13 @@ static int attempt(struct file_load *f, bool *ret_again)
     reset_counts(f);
     file_phase(f, "running");
     f->db->bad = (struct db_bad_row){0};
-    int r = file_open(f);
+    struct sample all = {0};
+    int r = f->how.scan_all ? file_scan_all(f, &all) : 0;
+    if (r == 0)
+        r = file_open(f);
     if (r == 0 && f->how.scan_all)
-        r = file_scan_all(f);
+        file_use_sample(f, &all);
+    sample_done(&all);
     if (r < 0)
         return fail(f, r);
     r = start_transaction(f);

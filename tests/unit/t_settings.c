@@ -78,7 +78,7 @@ static void test_values(void)
                    &s),
               0);
     CHECK_STR(s.default_key, "lake");
-    CHECK(!s.auto_register && !s.cache.enabled);
+    CHECK(s.auto_register && !s.cache.enabled);
     CHECK_INT(s.log_level, LOG_LEVEL_DEBUG);
     CHECK_INT(s.umask, 077);
     CHECK_INT(s.uid, 1234);

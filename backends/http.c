@@ -620,10 +620,10 @@ int http_do(struct http_client *c, struct op *op, const struct http_req *req, st
     int r = op_check(op);
     if (r == 0)
         r = handle_get(c, op, &h);
-    if (r == 0)
+    if (r == 0 && h) {
         r = transfer_do(h, &t);
-    if (h)
         handle_put(c, h);
+    }
     curl_slist_free_all(t.headers);
     free(t.small);
     if (r < 0)

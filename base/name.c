@@ -193,12 +193,63 @@ char *path_join(const char *a, const char *b)
     return xasprintf("%s%s%s", a, slash, b);
 }
 
+bool path_is_slashes(const char *path)
+{
+    return path[strspn(path, "/")] == '\0';
+}
+
+char *path_dir_prefix(const char *dir)
+{
+    return xasprintf("%s%s", dir, path_is_slashes(dir) ? "" : "/");
+}
+
+char *path_of_prefix(const char *prefix)
+{
+    return xstrndup(prefix, strlen(prefix) - !path_is_slashes(prefix));
+}
+
+char *path_child(const char *dir, const char *segment)
+{
+    bool joined = path_is_slashes(dir) && !path_is_slashes(segment);
+    return xasprintf("%s%s%s", dir, joined ? "" : "/", segment);
+}
+
 const char *path_base(const char *path, size_t *ret_parent_len)
 {
     const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+    if (slash && slash[1] && strspn(path, "/") == len + 1)
+        len++; /* the parent has only slashes: the last is its own */
     if (ret_parent_len)
-        *ret_parent_len = slash ? (size_t)(slash - path) : 0;
+        *ret_parent_len = len;
     return slash ? slash + 1 : path;
+}
+
+char *path_parent(const char *path)
+{
+    size_t len = 0;
+    (void)path_base(path, &len);
+    return xstrndup(path, len);
+}
+
+bool path_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    if (strncmp(path, dir, len) != 0 || !path[len])
+        return false;
+    return path_is_slashes(dir) || path[len] == '/';
+}
+
+const char *path_rest(const char *path, const char *dir)
+{
+    bool joined = path_is_slashes(dir) && !path_is_slashes(path);
+    return path + strlen(dir) + !joined;
+}
+
+bool path_is_unnamed(const char *path)
+{
+    size_t len = strlen(path);
+    return len > 0 && path[len - 1] == '/';
 }
 
 static bool segment_matches(const char *pattern, size_t p_len, const char *s, size_t s_len)

@@ -127,10 +127,12 @@ static void commit_run(struct pool_job *job)
         lock_acquire(&v->s.lock);
         bool being_written = n->writers > 0 && n->unflushed && !v->s.stopping;
         lock_release(&v->s.lock);
+        vnode_set_background(n, &j->op);
         if (being_written)
             volume_schedule(n, BUSY_MS);
         else if ((r = vnode_commit(n, &j->op)) < 0 && r != -EINTR)
             log_warn("upload", "%s", err_text(&j->op.err));
+        vnode_set_background(n, NULL);
         vnode_end(n);
     }
     lock_acquire(&v->s.lock);
@@ -243,6 +245,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->attempts = row->attempts;
     if (row->error[0])
         err_set(&n->last, EIO, "%s", row->error);
+    n->last.retry = ERR_RETRY_UNKNOWN; /* it may have been stored just before the end */
     if (cache_reserve_dirty(v->cache, n->staged.bytes, &err) == 0)
         n->reserved = n->staged.bytes;
     stat_add(v->pending_bytes, (int64_t)n->reserved);

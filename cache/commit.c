@@ -368,8 +368,10 @@ int commit_failed(struct vnode *n, struct op *op)
     struct err first = op->err;
     int code = first.code ? first.code : EIO;
     lock_acquire(&n->lock);
-    n->attempts++;
-    n->last = first;
+    if (code != EINTR) { /* cancelled: says nothing about the store */
+        n->attempts++;
+        n->last = first;
+    }
     lock_release(&n->lock);
     int r = vnode_journal(n, op);
     if (r < 0)

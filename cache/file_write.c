@@ -28,7 +28,7 @@ static int begin_change(struct vfile *f, struct op *op)
     struct vnode *n = f->n;
     if (!(f->flags & VFILE_WRITE))
         return err_set(&op->err, EBADF, "%s: not open for writing", n->v->key);
-    int r = vnode_begin(n, op);
+    int r = vnode_begin_change(n, op);
     if (r < 0)
         return r;
     r = check_live(n, op);

@@ -18,6 +18,7 @@
 
 #define META_ENTRIES 32768
 #define SEQS 1024
+#define VOIDED_MAX 20000
 
 struct entry {
     char *path;
@@ -67,6 +68,7 @@ void listing_put(struct listing *l)
         free(l->v[i].name);
         attr_done(&l->v[i].attr);
     }
+    strmap_done(&l->voided);
     free(l->v);
     free(l);
 }
@@ -262,6 +264,8 @@ static enum meta_answer ask_listing_locked(struct meta *m, const char *path, boo
         return META_MISS;
     size_t up = 0;
     const char *name = path_base(path, &up);
+    if (strmap_get(&l->voided, name))
+        return META_MISS;
     *ret_at = l->at_ns;
     *ret = dir ? NULL : listing_find(l, name, false);
     if (!*ret)
@@ -366,13 +370,27 @@ void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, 
         persist(m, path, a, 0);
 }
 
+/* The listing of `parent` no longer knows about the name. */
+static void listing_void_locked(struct meta *m, const char *parent, const char *path)
+{
+    struct listing *l = strmap_get(&m->listings, parent);
+    size_t up = 0;
+    if (!l)
+        return;
+    l->changed = true;
+    (void)strmap_put(&l->voided, path_base(path, &up), l);
+    if (l->voided.count > VOIDED_MAX)
+        listing_drop_locked(m, parent);
+}
+
 static void changed_locked(struct meta *m, const char *path)
 {
     CLEANUP_FREE char *parent = parent_of(path);
     ++*seq_of(m, path);
-    if (path[0] != '\0')
+    if (path[0] != '\0') {
         ++*seq_of(m, parent);
-    listing_drop_locked(m, parent);
+        listing_void_locked(m, parent, path);
+    }
     entry_drop_locked(m, path, false);
     entry_drop_locked(m, path, true);
     const struct entry *up = strmap_get(&m->maps[0], parent);
@@ -449,7 +467,7 @@ struct listing *meta_listing(struct meta *m, const char *dir, uint64_t max_age_m
 {
     LOCK_SCOPE(&m->lock);
     struct listing *l = strmap_get(&m->listings, dir);
-    if (!l || (max_age_ms != UINT64_MAX && age_ms(l->at_ns, clock_now_ns()) >= max_age_ms))
+    if (!l || l->changed || (max_age_ms != UINT64_MAX && age_ms(l->at_ns, clock_now_ns()) >= max_age_ms))
         return NULL;
     return listing_ref(l);
 }

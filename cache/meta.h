@@ -5,8 +5,9 @@
  * directory of that name only (it may stand beside an object). Answers come from
  *  - entries: one name, from a stat or a change of our own; META_ENTRIES at most, least recently used go
  *  - listings: complete ones, as a whole; they also know which names are absent
- * whichever is younger. A change of our own (meta_own) drops the listing of the parent, and answers of
- * the store that were on their way meanwhile are not taken: take meta_seq() before you ask.
+ * whichever is younger. After a change of our own (meta_own) the listing of the parent serves no readdir any
+ * more, but still answers about the other names in it; and answers of the store that were on their way
+ * meanwhile are not taken: take meta_seq() before you ask.
  *
  * Persistence: index.db, meta_attr(key, path, parent, attr, version, listed, checked) and
  * meta_list(key, path, checked). Entries with ATTR_META are kept over a restart: they give the metadata
@@ -19,6 +20,7 @@
 #define QUAY_CACHE_META_H
 
 #include "backends/attr.h"
+#include "base/strmap.h"
 #include "cache/index.h"
 
 #include <stdatomic.h>
@@ -32,13 +34,16 @@ struct meta_entry { /* of a listing */
     struct attr attr;
 };
 
-/* What a store listed, in key order; counted, constant once it was put. */
+/* What a store listed, in key order; counted. Once it was put, v[] is constant, and the last two fields
+ * belong to meta.c: names that we have changed since, about which it answers nothing any more. */
 struct listing {
     atomic_uint refs;
     uint64_t at_ns;   /* when it was begun */
     struct meta_entry *v;
     size_t n, cap;
     bool marker;      /* the directory has an object of its own */
+    bool changed;
+    struct strmap voided;
 };
 
 struct listing *listing_new(void);

@@ -16,6 +16,7 @@
 #include <limits.h>
 
 #define PARENTS_MAX 65536
+#define LOOK_AHEAD 1000 /* removals that one look at a directory is good for */
 #define KEEP_MAX (1024ULL * 1024 * 1024) /* of a removed file that is open: more is not fetched */
 
 struct parent {
@@ -82,15 +83,11 @@ int volume_keep_parent(struct volume *v, struct op *op, const char *path)
     CLEANUP_FREE char *dir = path_parent(path);
     if ((v->store->caps & CAP_REAL_DIRS) || dir[0] == '\0' || parent_allows(v, dir))
         return 0;
-    CLEANUP_FREE char *prefix = xasprintf("%s/", dir);
-    struct list_query q = {.prefix = prefix};
-    struct list_page page = LIST_PAGE_INIT;
-    int r = store_list(v->store, op, &q, &page);
+    size_t count = 0;
+    bool marker = false;
+    int r = volume_count_entries(v, op, dir, LOOK_AHEAD, &count, &marker);
     if (r < 0)
         return r;
-    bool marker = page.dir_exists;
-    size_t count = page.count;
-    list_page_done(&page);
     if (!marker && count <= 1) {
         r = store_make_dir(v->store, op, dir, NULL);
         if (r < 0 && r != -EEXIST)
@@ -280,18 +277,14 @@ static int check_empty(struct volume *v, struct op *op, const char *path)
         return err_set(&op->err, ENOTEMPTY, "%s: %s: not empty", v->key, path);
     if (v->store->caps & CAP_REAL_DIRS)
         return 0;
-    CLEANUP_FREE char *prefix = xasprintf("%s/", path);
-    struct list_query q = {.prefix = prefix, .max = 2};
-    struct list_page page = LIST_PAGE_INIT;
-    int r = store_list(v->store, op, &q, &page);
+    size_t count = 0;
+    bool marker = false;
+    int r = volume_count_entries(v, op, path, 1, &count, &marker);
     if (r < 0)
         return r;
-    if (page.count)
-        r = err_set(&op->err, ENOTEMPTY, "%s: %s: not empty", v->key, path);
-    else if (!page.dir_exists)
-        r = err_set(&op->err, ENOENT, "%s: %s: no such directory", v->key, path);
-    list_page_done(&page);
-    return r;
+    if (count)
+        return err_set(&op->err, ENOTEMPTY, "%s: %s: not empty", v->key, path);
+    return marker ? 0 : err_set(&op->err, ENOENT, "%s: %s: no such directory", v->key, path);
 }
 
 static int check_dir(struct volume *v, struct op *op, const char *path)

@@ -77,7 +77,7 @@ void ranges_remove(struct ranges *e, uint64_t off, uint64_t end)
 {
     if (off >= end)
         return;
-    struct range keep[2];
+    struct range keep[2] = {{0, 0}, {0, 0}};
     size_t n = 0, first = find(e, off, false), last = first;
     for (; last < e->n && e->v[last].off < end; last++) {
         struct range x = e->v[last];

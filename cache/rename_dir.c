@@ -248,13 +248,10 @@ static int check_target(struct moving *m, bool no_replace)
         return err_set(&m->op->err, EEXIST, "%s: %s: exists already", v->key, m->to);
     if (a.kind != ATTR_DIR)
         return err_set(&m->op->err, ENOTDIR, "%s: %s: not a directory", v->key, m->to);
-    CLEANUP_FREE char *prefix = xasprintf("%s/", m->to);
-    struct list_query q = {.prefix = prefix, .max = 1};
-    struct list_page page = LIST_PAGE_INIT;
-    r = store_list(v->store, m->op, &q, &page);
-    bool empty = page.count == 0 && !vnode_any_dirty_below(v, m->to);
-    list_page_done(&page);
-    if (r == 0 && !empty)
+    size_t count = 0;
+    bool marker = false;
+    r = volume_count_entries(v, m->op, m->to, 1, &count, &marker);
+    if (r == 0 && (count || vnode_any_dirty_below(v, m->to)))
         r = err_set(&m->op->err, ENOTEMPTY, "%s: %s: not empty", v->key, m->to);
     return r;
 }

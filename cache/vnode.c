@@ -15,6 +15,8 @@
 
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
 #define SEEN_MAX 65536
+#define PATIENCE 2    /* slices that a writer waits for an upload in the background */
+#define CANCELS_MAX 3 /* then it may take its time */
 
 /* ---- paths ---- */
 
@@ -228,17 +230,39 @@ void vnode_move(struct vnode *n, const char *path)
         vnode_attach_locked(n);
 }
 
-int vnode_begin(struct vnode *n, struct op *op)
+static int begin(struct vnode *n, struct op *op, bool cancel)
 {
     LOCK_SCOPE(&n->lock);
-    while (n->busy) {
+    for (unsigned waits = 0; n->busy; waits++) {
         int r = op_check(op);
         if (r < 0)
             return r;
+        if (cancel && waits == PATIENCE && n->background && n->cancels < CANCELS_MAX) {
+            op_cancel(n->background);
+            n->cancels++;
+        }
         (void)cond_wait_until(&n->cond, &n->lock, clock_now_ns() + WAIT_SLICE_NS);
     }
     n->busy = true;
     return 0;
+}
+
+int vnode_begin(struct vnode *n, struct op *op)
+{
+    return begin(n, op, false);
+}
+
+int vnode_begin_change(struct vnode *n, struct op *op)
+{
+    return begin(n, op, true);
+}
+
+void vnode_set_background(struct vnode *n, struct op *op)
+{
+    LOCK_SCOPE(&n->lock);
+    n->background = op;
+    if (!op && !n->dirty)
+        n->cancels = 0;
 }
 
 int vnode_begin_at(struct volume *v, struct op *op, const char *path, struct vnode **ret)

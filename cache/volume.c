@@ -19,6 +19,7 @@
 #define FETCHERS_MIN 8
 #define FETCHERS_MAX 64
 #define SYNC_THREADS 8
+#define COUNT_MAX 500 /* more: whole pages */
 #define SPACE_ENDLESS (1ULL << 50)
 #define FILES_ENDLESS (1ULL << 32)
 
@@ -233,12 +234,34 @@ static int from_answer(struct volume *v, struct op *op, const char *path, enum m
                : err_set(&op->err, ENOENT, "%s: %s: not there", v->key, path);
 }
 
+int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_t want,
+                         size_t *ret_count, bool *ret_marker)
+{
+    CLEANUP_FREE char *prefix = xasprintf("%s%s", dir, dir[0] ? "/" : "");
+    CLEANUP_FREE char *cursor = NULL;
+    size_t count = 0;
+    bool marker = false;
+    do {
+        struct list_query q = {.prefix = prefix, .cursor = cursor,
+                               .max = want < COUNT_MAX ? (unsigned)want + 1 : 0};
+        struct list_page page = LIST_PAGE_INIT;
+        int r = store_list(v->store, op, &q, &page);
+        if (r < 0)
+            return r;
+        marker = marker || page.dir_exists;
+        count += page.count;
+        free(cursor);
+        cursor = take_ptr(&page.cursor);
+        list_page_done(&page);
+    } while (cursor && count < want);
+    *ret_count = count;
+    *ret_marker = marker;
+    return 0;
+}
+
 /* The store's answer: what it has as a directory of that name, whatever else has it. */
 static int ask_dir(struct volume *v, struct op *op, const char *path, struct attr *ret)
 {
-    CLEANUP_FREE char *prefix = xasprintf("%s/", path);
-    struct list_query q = {.prefix = prefix, .max = 1};
-    struct list_page page = LIST_PAGE_INIT;
     if (v->store->caps & CAP_REAL_DIRS) {
         int r = store_stat(v->store, op, path, ret);
         if (r == 0 && ret->kind != ATTR_DIR) {
@@ -247,10 +270,10 @@ static int ask_dir(struct volume *v, struct op *op, const char *path, struct att
         }
         return r;
     }
-    int r = store_list(v->store, op, &q, &page);
-    bool there = r == 0 && (page.count || page.dir_exists);
-    list_page_done(&page);
-    if (r == 0 && !there)
+    size_t count = 0;
+    bool marker = false;
+    int r = volume_count_entries(v, op, path, 1, &count, &marker);
+    if (r == 0 && count == 0 && !marker)
         r = err_set(&op->err, ENOENT, "%s: %s: no such directory", v->key, path);
     if (r == 0)
         *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};

@@ -98,6 +98,8 @@ struct vnode {
     bool committing;      /* the token's holder uploads or changes the version at the store */
     unsigned reads;       /* reader calls in flight or parked */
     struct read_state *parked; /* reads to be begun again when `committing` ends */
+    struct op *background; /* of the job that has the token, if it is a job; to be cancelled */
+    unsigned cancels;     /* in a row */
 
     /* written with token and lock; read with either */
     bool dirty;           /* staged content that is not in the store */
@@ -160,9 +162,13 @@ void vnode_detach_locked(struct vnode *n);
 /* Under the token: the path changes, in the table too. */
 void vnode_move(struct vnode *n, const char *path);
 int vnode_begin(struct vnode *n, struct op *op); /* -EINTR, -ETIMEDOUT */
+/* The same for somebody who changes the content: does not wait for an upload in the background (there may
+ * be none while the store is away), but cancels it; a few times, so that it succeeds one day. */
+int vnode_begin_change(struct vnode *n, struct op *op);
 bool vnode_try_begin(struct vnode *n);
 /* Finds it and takes its token: *ret is NULL when nothing of the path is here. */
 int vnode_begin_at(struct volume *v, struct op *op, const char *path, struct vnode **ret);
+void vnode_set_background(struct vnode *n, struct op *op); /* with the token; NULL at the end */
 void vnode_end_put(struct vnode *n); /* NULL ok */
 void vnode_end(struct vnode *n);
 bool vnode_is_dirty(struct vnode *n);
@@ -196,6 +202,11 @@ int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool al
 int volume_check_write(struct volume *v, struct op *op);
 /* After a change of ours: the version under `path` is this (NULL: gone). */
 void volume_changed(struct volume *v, const char *path, const struct attr *a);
+
+/* Counts entries of the directory until there are `want` or all are seen: a page may have none although
+ * more follow. *ret_marker: the directory has an object of its own. */
+int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_t want,
+                         size_t *ret_count, bool *ret_marker);
 
 /* ---- names.c ---- */
 /* Before `path` is removed or moved: sees to it that its directory stays when it was the last in it. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * csv_parse.c: see csv_parse.h.
  *
- * A row is scanned once, byte by byte through a table of special bytes (quoted stretches by memchr),
- * and leaves spans: positions relative to the row's start, which stay true when the window moves. The
- * spans become cells when the row is whole; only cells with inner quotes are copied. */
+ * A row is scanned once, byte by byte through a table of special bytes (quoted stretches by
+ * memchr), and leaves spans: positions relative to the row's start, which stay true when the window
+ * moves. The spans become cells when the row is whole; only cells with inner quotes are copied. */
 #include "loader/csv_parse.h"
 
 #include "loader/utf8.h"
@@ -14,17 +14,17 @@ enum { SPECIAL_DELIMITER = 1, SPECIAL_QUOTE, SPECIAL_LF, SPECIAL_CR };
 
 struct csv_span {
     size_t start, end;
-    unsigned quotes;  /* how many quote characters are in it */
-    bool inner;       /* needs unescaping: not simply "text" or text */
+    unsigned quotes; /* how many quote characters are in it */
+    bool inner;      /* needs unescaping: not simply "text" or text */
 };
 
 /* The state of one row's scan. */
 struct scan {
-    size_t pos;             /* next byte to look at */
-    size_t quote_at;        /* where the open quote is, when in_quote */
-    struct csv_span span;   /* the cell being scanned */
-    uint64_t newlines;      /* in what was cut away, for the line count */
-    uint64_t quote_line;    /* newlines before quote_at that were cut */
+    size_t pos;           /* next byte to look at */
+    size_t quote_at;      /* where the open quote is, when in_quote */
+    struct csv_span span; /* the cell being scanned */
+    uint64_t newlines;    /* in what was cut away, for the line count */
+    uint64_t quote_line;  /* newlines before quote_at that were cut */
     bool in_quote, ended, bare_cr, cut;
 };
 
@@ -72,8 +72,8 @@ static void end_span(struct csv *c, struct scan *s, size_t end)
     s->span = (struct csv_span){.start = end + 1};
 }
 
-/* Moves through a quoted stretch; false when the data ended first. `pos` then stands on what must be
- * looked at again with more data. */
+/* Moves through a quoted stretch; false when the data ended first. `pos` then stands on what must
+ * be looked at again with more data. */
 static bool scan_quoted(const struct csv *c, struct scan *s, const char *base, size_t len)
 {
     const char quote = c->dialect.quote, escape = c->dialect.escape;

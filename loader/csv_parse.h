@@ -5,16 +5,16 @@
  *     while ((r = csv_next(&c, op, &row)) == 1) ...   // 1 a row (good or bad), 0 the end, -errno
  *     csv_done(&c);
  *
- * The grammar is that of PostgreSQL's COPY (FORMAT csv), so that the passing-through path and this one
- * agree: a quote toggles anywhere in a cell; a cell with a quote in it is never NULL; inside quotes the
- * escape character stands before a quote or itself. Lines end with LF or CRLF, mixed as they come.
- * Beyond COPY: a UTF-8 byte order mark at the start, comment lines, trimming, and blank lines are
- * recognised (row.blank). A bare CR outside of quotes is an error of the row, as in COPY.
+ * The grammar is that of PostgreSQL's COPY (FORMAT csv), so that the passing-through path and this
+ * one agree: a quote toggles anywhere in a cell; a cell with a quote in it is never NULL; inside
+ * quotes the escape character stands before a quote or itself. Lines end with LF or CRLF, mixed as
+ * they come. Beyond COPY: a UTF-8 byte order mark at the start, comment lines, trimming, and blank
+ * lines are recognised (row.blank). A bare CR outside of quotes is an error of the row, as in COPY.
  *
- * A bad row (row.error) is a row like any other: its bytes are given and the next call goes on behind
- * it; only an unclosed quote takes everything up to the end with it.
- * Bounded memory: a row longer than max_row is given by its first CSV_KEEP bytes.
- * Rows and cells are valid until the next call. Threads: one owner. */
+ * A bad row (row.error) is a row like any other: its bytes are given and the next call goes on
+ * behind it; only an unclosed quote takes everything up to the end with it. Bounded memory: a row
+ * longer than max_row is given by its first CSV_KEEP bytes. Rows and cells are valid until the next
+ * call. Threads: one owner. */
 #ifndef QUAY_LOADER_CSV_PARSE_H
 #define QUAY_LOADER_CSV_PARSE_H
 
@@ -56,7 +56,7 @@ struct csv_row {
     uint64_t line;   /* from 1 */
     const struct csv_cell *cells;
     size_t n;
-    bool blank;      /* nothing but a line end */
+    bool blank; /* nothing but a line end */
     enum csv_error error;
     uint64_t error_line;
     size_t error_cell; /* from 0 */

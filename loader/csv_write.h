@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * csv_write.h: rows as CSV, TSV or JSON lines text. A cell is quoted when it must be: delimiter, quote,
- * CR, LF in it, or it reads as NULL without; so reading it back gives the same. Pure. */
+ * csv_write.h: rows as CSV, TSV or JSON lines text. A cell is quoted when it must be: delimiter,
+ * quote, CR, LF in it, or it reads as NULL without; so reading it back gives the same. Pure. */
 #ifndef QUAY_LOADER_CSV_WRITE_H
 #define QUAY_LOADER_CSV_WRITE_H
 

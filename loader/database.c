@@ -2,9 +2,9 @@
  * database.c: the gate of database.h. Only here are slots called.
  *
  * States of a database (kept here, not in the drivers):
- *     disconnected --connect--> idle --begin--> transaction --load_begin/dump_begin--> loading/dumping
- *     loading --load_end or load_abort--> transaction --commit or abort--> idle
- *     any --ECONNRESET--> disconnected (what was open is gone) */
+ *     disconnected --connect--> idle --begin--> transaction --load_begin/dump_begin-->
+ * loading/dumping loading --load_end or load_abort--> transaction --commit or abort--> idle any
+ * --ECONNRESET--> disconnected (what was open is gone) */
 #include "loader/database.h"
 
 #include "base/buf.h"
@@ -81,7 +81,8 @@ int database_check(struct conf_section *section, struct err *err, const struct d
         return unknown_driver(section, driver, err);
     if (!cls)
         return conf_error(section, NULL, err, EINVAL,
-                          "[database %s] needs driver = sqlite or driver = postgres", section->name);
+                          "[database %s] needs driver = sqlite or driver = postgres",
+                          section->name);
     if (cls->missing)
         return conf_error(section, "driver", err, ENOTSUP, "%s", cls->missing);
     *ret = cls;
@@ -115,9 +116,8 @@ void database_close(struct database *db)
     free(name);
 }
 
-static int enter(struct database *db, struct op *op)
+static int enter(struct op *op)
 {
-    assert(db && db->cls && op);
     lock_assert_none_held();
     err_clear(&op->err);
     return op_check(op);
@@ -141,7 +141,7 @@ static int leave(struct database *db, struct op *op, const char *verb, int r)
 
 static int need(struct database *db, struct op *op, bool connected)
 {
-    int r = enter(db, op);
+    int r = enter(op);
 
     if (r == 0 && connected && !db->connected) {
         r = err_set(&op->err, ECONNRESET, "%s: not connected", db->name ? db->name : "database");
@@ -153,7 +153,7 @@ static int need(struct database *db, struct op *op, bool connected)
 
 int database_connect(struct database *db, struct op *op)
 {
-    int r = enter(db, op);
+    int r = enter(op);
 
     if (r == 0 && !db->connected) {
         r = db->cls->connect(db, op);
@@ -259,7 +259,7 @@ int database_load_row(struct database *db, struct op *op, const struct cell *cel
 
 int database_load_bytes(struct database *db, struct op *op, const void *data, size_t len)
 {
-    int r = enter(db, op);
+    int r = enter(op);
 
     assert(db->loading);
     if (r == 0)
@@ -269,7 +269,7 @@ int database_load_bytes(struct database *db, struct op *op, const void *data, si
 
 int database_load_end(struct database *db, struct op *op, uint64_t *ret_rows)
 {
-    int r = enter(db, op);
+    int r = enter(op);
 
     assert(db->loading);
     if (r == 0)
@@ -384,8 +384,8 @@ int database_empty_table(struct database *db, struct op *op, const struct db_tab
     if (r < 0)
         return r;
     r = exec_on_table(db, op, db->cls->dialect->empty_table, table);
-    bool refused = r < 0 && (strcmp(op->err.remote, "0A000") == 0 ||
-                             strcmp(op->err.remote, "42501") == 0);
+    bool refused =
+        r < 0 && (strcmp(op->err.remote, "0A000") == 0 || strcmp(op->err.remote, "42501") == 0);
     if (r == 0 || !refused)
         return r < 0 ? r : database_release(db, op, "quay_empty");
     r = database_rollback_to(db, op, "quay_empty");
@@ -440,8 +440,9 @@ const struct db_column *db_table_column(const struct db_table *t, const char *na
 
 const char *db_type_name(enum db_type type)
 {
-    static const char *const names[] = {"unset",     "boolean",     "integer", "double", "numeric",
-                                        "date",      "timestamp",   "timestamp with time zone",
-                                        "text",      "json",        "bytes",   "other"};
+    static const char *const names[] = {
+        "unset",   "boolean", "integer",   "double",
+        "numeric", "date",    "timestamp", "timestamp with time zone",
+        "text",    "json",    "bytes",     "other"};
     return names[type];
 }

@@ -2,8 +2,9 @@
  * database.h: the one interface to every database the loader moves rows to and from.
  *
  * A *class* (driver) is constant code for one product (name, options, slots). A *database* is one
- * connection of it, for one [database NAME] section. Callers use the database_*() functions only (the
- * gate, database.c), which check arguments and capabilities and are the only place that calls a slot.
+ * connection of it, for one [database NAME] section. Callers use the database_*() functions only
+ * (the gate, database.c), which check arguments and capabilities and are the only place that calls
+ * a slot.
  *
  *     struct database *db;
  *     r = database_open(section, &err, &db);      // validates; waits for nothing
@@ -14,27 +15,27 @@
  *     database_close(db);
  *
  * Contract
- *  1. Return 0 or -errno, never -1; on failure `ret` is untouched and op->err is filled: text, remote =
- *     SQLSTATE (or "SQLITE_CONSTRAINT_UNIQUE"), retry class, and status = rc class of loader.md:
- *     1 data or SQL, 2 connect or auth, 6 refused, 7 outcome unknown.
- *     -EBADMSG      the data of a row is refused (a value that does not fit, a constraint): the row is
- *                   to blame and other rows may go. SQLSTATE 22*, 23*, 44*, P0001.
- *     -EAGAIN       transient, repeat the transaction: 40001 40P01 53* 57P0* 55P03, SQLITE_BUSY
- *     -ECONNRESET   the connection was lost (08*); transient, except from commit: see 4
- *     -EHOSTUNREACH cannot connect (transient), -EACCES wrong password or no privilege (permanent)
- *     -ENOENT       no such table, -EINVAL other SQL errors (permanent), -ENOSPC, -EIO,
- *     -EINTR -ETIMEDOUT of op_check(), -ENOTSUP no such slot, -EUCLEAN not a sound database.
- *  2. One database belongs to one thread at a time; several databases run concurrently. Any thread may
- *     call op_cancel(op), which a waiting call notices within half a second, or database_cancel(db),
- *     which tells the server at once.
+ *  1. Return 0 or -errno, never -1; on failure `ret` is untouched and op->err is filled: text,
+ * remote = SQLSTATE (or "SQLITE_CONSTRAINT_UNIQUE"), retry class, and status = rc class of
+ * loader.md: 1 data or SQL, 2 connect or auth, 6 refused, 7 outcome unknown. -EBADMSG      the data
+ * of a row is refused (a value that does not fit, a constraint): the row is to blame and other rows
+ * may go. SQLSTATE 22*, 23*, 44*, P0001. -EAGAIN       transient, repeat the transaction: 40001
+ * 40P01 53* 57P0* 55P03, SQLITE_BUSY -ECONNRESET   the connection was lost (08*); transient, except
+ * from commit: see 4 -EHOSTUNREACH cannot connect (transient), -EACCES wrong password or no
+ * privilege (permanent) -ENOENT       no such table, -EINVAL other SQL errors (permanent), -ENOSPC,
+ * -EIO, -EINTR -ETIMEDOUT of op_check(), -ENOTSUP no such slot, -EUCLEAN not a sound database.
+ *  2. One database belongs to one thread at a time; several databases run concurrently. Any thread
+ * may call op_cancel(op), which a waiting call notices within half a second, or
+ * database_cancel(db), which tells the server at once.
  *  3. Ownership: arguments are borrowed until return. `ret` objects are empty on entry and the
- *     caller's afterwards: db_table_done(), db_rows_done(). Cells that a dump gives are valid until the
- *     next call on that database.
- *  4. commit: 0 = durable. -errno with retry NEVER or SAFE = certainly not committed (the transaction is
- *     gone). ERR_RETRY_UNKNOWN = the connection was lost while it was decided: ask the ledger.
+ *     caller's afterwards: db_table_done(), db_rows_done(). Cells that a dump gives are valid until
+ * the next call on that database.
+ *  4. commit: 0 = durable. -errno with retry NEVER or SAFE = certainly not committed (the
+ * transaction is gone). ERR_RETRY_UNKNOWN = the connection was lost while it was decided: ask the
+ * ledger.
  *  5. abort never fails: what cannot be rolled back is disconnected, and the server rolls back.
- *  6. Names are taken exactly as written, never folded: `Orders` is "Orders". A table may be written
- *     `schema.table` or `"with.dot"."x"`. Only sqltext.h builds SQL text.
+ *  6. Names are taken exactly as written, never folded: `Orders` is "Orders". A table may be
+ * written `schema.table` or `"with.dot"."x"`. Only sqltext.h builds SQL text.
  *  7. A driver whose library was not found when quayfs was built stays in the table with
  *     `missing` = what to install; opening it gives -ENOTSUP with that text. */
 #ifndef QUAY_LOADER_DATABASE_H
@@ -57,23 +58,23 @@ enum database_caps {
 };
 
 enum db_type { /* what the loader distinguishes; `declared` has the database's own name */
-    DB_TYPE_UNSET = 0,
-    DB_BOOLEAN,
-    DB_INTEGER,     /* 64 bit or narrower */
-    DB_DOUBLE,
-    DB_NUMERIC,     /* exact decimal */
-    DB_DATE,
-    DB_TIMESTAMP,   /* without zone */
-    DB_TIMESTAMPTZ,
-    DB_TEXT,
-    DB_JSON,
-    DB_BYTES,
-    DB_OTHER        /* passed as text; the database judges */
+               DB_TYPE_UNSET = 0,
+               DB_BOOLEAN,
+               DB_INTEGER, /* 64 bit or narrower */
+               DB_DOUBLE,
+               DB_NUMERIC, /* exact decimal */
+               DB_DATE,
+               DB_TIMESTAMP, /* without zone */
+               DB_TIMESTAMPTZ,
+               DB_TEXT,
+               DB_JSON,
+               DB_BYTES,
+               DB_OTHER /* passed as text; the database judges */
 };
 
 struct db_column {
     char *name;
-    char *declared;   /* "bigint", "VARCHAR(10)"; may be "" */
+    char *declared; /* "bigint", "VARCHAR(10)"; may be "" */
     enum db_type type;
     bool not_null;
     bool has_default; /* default, identity, rowid: may be left out */
@@ -105,14 +106,14 @@ struct cell {
 };
 
 struct db_rows { /* a small result: text, NULL where null */
-    char ***v;       /* v[row][column] */
+    char ***v;   /* v[row][column] */
     size_t n, n_columns;
     uint64_t affected;
 };
 
 #define DB_ROWS_INIT ((struct db_rows){0})
 
-struct db_csv {  /* dialect of load_bytes and dump_bytes */
+struct db_csv {                    /* dialect of load_bytes and dump_bytes */
     char delimiter, quote, escape; /* escape = quote: doubled */
     const char *null;              /* unquoted text that is NULL */
     bool header;                   /* dump: a first line of names */
@@ -122,9 +123,9 @@ struct db_load {
     const struct db_table *table;
     const struct db_column *const *columns; /* of the table, in the order of the cells */
     size_t n_columns;
-    const char *const *key;                 /* upsert by these columns (last row wins); else n_key 0 */
+    const char *const *key; /* upsert by these columns (last row wins); else n_key 0 */
     size_t n_key;
-    const struct db_csv *csv;               /* load_bytes; NULL: load_row */
+    const struct db_csv *csv; /* load_bytes; NULL: load_row */
 };
 
 struct db_dump {
@@ -140,17 +141,17 @@ enum db_begin {
 
 /* Where load_end, load_bytes or load_row met a refused row; from the server's own words. */
 struct db_bad_row {
-    uint64_t row;      /* 1 = first row since load_begin; 0 = the server did not say */
-    char column[128];  /* or "" */
-    bool type;         /* the text is not of the column's type (not a constraint) */
+    uint64_t row;     /* 1 = first row since load_begin; 0 = the server did not say */
+    char column[128]; /* or "" */
+    bool type;        /* the text is not of the column's type (not a constraint) */
 };
 
 struct database;
 struct sql_dialect; /* sqltext.h */
 
 struct database_class {
-    uint32_t abi;        /* DATABASE_ABI */
-    const char *name;    /* "postgres": the value of driver = */
+    uint32_t abi;     /* DATABASE_ABI */
+    const char *name; /* "postgres": the value of driver = */
     const char *summary;
     const char *missing; /* not built: which package to install; then all else is NULL */
     const struct conf_option *options;
@@ -176,21 +177,24 @@ struct database_class {
     void (*load_abort)(struct database *db);
     int (*dump_begin)(struct database *db, struct op *op, const struct db_dump *spec,
                       struct db_table *ret_columns);
-    int (*dump_row)(struct database *db, struct op *op, const struct cell **ret); /* 1, 0 at the end */
-    void (*dump_end)(struct database *db); /* also early */
+    int (*dump_row)(struct database *db, struct op *op,
+                    const struct cell **ret); /* 1, 0 at the end */
+    void (*dump_end)(struct database *db);    /* also early */
 
     /* Optional. */
     int (*load_bytes)(struct database *db, struct op *op, const void *data, size_t len);
-    int (*dump_bytes)(struct database *db, struct op *op, const char **ret, size_t *ret_len); /* 1, 0 */
+    int (*dump_bytes)(struct database *db, struct op *op, const char **ret,
+                      size_t *ret_len);  /* 1, 0 */
     void (*cancel)(struct database *db); /* any thread */
-    int (*probe)(struct database *db, struct op *op, char **ret_text); /* "PostgreSQL 15.3 on ..." */
+    int (*probe)(struct database *db, struct op *op,
+                 char **ret_text); /* "PostgreSQL 15.3 on ..." */
 };
 
-struct database {             /* first member of every class's own struct */
+struct database { /* first member of every class's own struct */
     const struct database_class *cls;
-    char *name;               /* of the section */
+    char *name; /* of the section */
     uint32_t caps;
-    struct db_bad_row bad;    /* of the last -EBADMSG */
+    struct db_bad_row bad;                            /* of the last -EBADMSG */
     bool connected, in_transaction, loading, dumping; /* kept by the gate */
 };
 
@@ -199,7 +203,8 @@ const struct database_class *const *database_classes(void);
 const struct database_class *database_find(const char *name);
 
 /* Checks the section's keys for its driver (FILE:LINE texts); no connection is made. */
-int database_check(struct conf_section *section, struct err *err, const struct database_class **ret);
+int database_check(struct conf_section *section, struct err *err,
+                   const struct database_class **ret);
 /* database_check and open. -ENOTSUP when the driver was not built. */
 int database_open(struct conf_section *section, struct err *err, struct database **ret);
 
@@ -230,7 +235,8 @@ void database_cancel(struct database *db);
 /* Savepoints nest by name ("quay_file", "quay_batch"). */
 int database_savepoint(struct database *db, struct op *op, const char *name);
 int database_release(struct database *db, struct op *op, const char *name);
-int database_rollback_to(struct database *db, struct op *op, const char *name); /* and releases it */
+int database_rollback_to(struct database *db, struct op *op,
+                         const char *name); /* and releases it */
 /* CREATE TABLE with the dialect's names for the column types; DROP; all rows away. */
 int database_create_table(struct database *db, struct op *op, const struct db_table *table);
 int database_drop_table(struct database *db, struct op *op, const struct db_table *table);

@@ -246,12 +246,12 @@ static int run(struct db_postgres *d, struct op *op, const char *sql)
 static PGconn *connect_start(const struct db_postgres *d)
 {
     const char *names[20] = {0}, *values[20] = {0};
-    const char *given[][2] = {
-        {"dbname", d->dsn},         {"host", d->host},           {"port", d->port},
-        {"dbname", d->dbname},      {"user", d->user},           {"password", d->password},
-        {"client_encoding", "UTF8"}, {"application_name", "quayload"},
-        {"keepalives_idle", "30"},  {"keepalives_interval", "10"}, {"keepalives_count", "3"},
-        {"tcp_user_timeout", "60000"}};
+    const char *given[][2] = {{"dbname", d->dsn},          {"host", d->host},
+                              {"port", d->port},           {"dbname", d->dbname},
+                              {"user", d->user},           {"password", d->password},
+                              {"client_encoding", "UTF8"}, {"application_name", "quayload"},
+                              {"keepalives_idle", "30"},   {"keepalives_interval", "10"},
+                              {"keepalives_count", "3"},   {"tcp_user_timeout", "60000"}};
     size_t n = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(given); i++) {

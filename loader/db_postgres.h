@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * db_postgres.h: what the files of the postgres driver share. The connection is non-blocking: every wait
- * is a poll() of at most half a second, then op_check(). */
+ * db_postgres.h: what the files of the postgres driver share. The connection is non-blocking: every
+ * wait is a poll() of at most half a second, then op_check(). */
 #ifndef QUAY_LOADER_DB_POSTGRES_H
 #define QUAY_LOADER_DB_POSTGRES_H
 
@@ -24,14 +24,14 @@ struct db_postgres {
         struct pg_cancel *cancel; /* NULL: not connected */
     } sync;
     struct {
-        bool copying;       /* the server is in COPY IN */
-        struct buf out;     /* rows on their way */
+        bool copying;   /* the server is in COPY IN */
+        struct buf out; /* rows on their way */
         size_t n_columns;
-        struct buf merge;   /* upsert: the statement after the COPY, and the emptying of the stage */
+        struct buf merge; /* upsert: the statement after the COPY, and the emptying of the stage */
         struct buf empty;
     } load;
     struct {
-        char *row;          /* libpq's, of the row given last */
+        char *row; /* libpq's, of the row given last */
         struct cell *cells;
         enum db_type *types;
         size_t n;
@@ -45,8 +45,8 @@ static inline struct db_postgres *db_postgres_of(struct database *db)
 }
 
 /* ---- db_postgres.c ---- */
-/* Waits until the socket can be read (or written); 1 readable, 0 writable only, -errno. A cancelled or
- * late op cancels at the server and drops the connection. */
+/* Waits until the socket can be read (or written); 1 readable, 0 writable only, -errno. A cancelled
+ * or late op cancels at the server and drops the connection. */
 int pg_wait(struct db_postgres *d, struct op *op, bool write);
 /* The next result of the command under way; NULL at its end. Caller: PQclear. */
 int pg_result(struct db_postgres *d, struct op *op, PGresult **ret);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * db_postgres_dump.c: the postgres driver: rows out, by COPY (query) TO STDOUT: one message a row, so
- * memory is bounded by the longest row. */
+ * db_postgres_dump.c: the postgres driver: rows out, by COPY (query) TO STDOUT: one message a row,
+ * so memory is bounded by the longest row. */
 #include "loader/db_postgres.h"
 
 #include "base/cleanup.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * db_postgres_error.c: the postgres driver: SQLSTATE to errno, retry class and rc class; type names. */
+ * db_postgres_error.c: the postgres driver: SQLSTATE to errno, retry class and rc class; type
+ * names. */
 #include "loader/db_postgres.h"
 
 #include "base/cleanup.h"
@@ -13,25 +14,24 @@ static const struct {
     enum err_retry retry;
     int status;
 } classes[] = {
-    {"08", ECONNRESET, ERR_RETRY_SAFE, 2},      /* connection */
-    {"28", EACCES, ERR_RETRY_NEVER, 2},         /* authorization */
-    {"3D", ENOENT, ERR_RETRY_NEVER, 2},         /* no such database */
-    {"40", EAGAIN, ERR_RETRY_SAFE, 1},          /* serialization, deadlock */
-    {"53100", ENOSPC, ERR_RETRY_NEVER, 1},      /* disk full */
-    {"53", EAGAIN, ERR_RETRY_SAFE, 2},          /* too many connections, out of memory */
-    {"55P03", EAGAIN, ERR_RETRY_SAFE, 1},       /* lock not available */
-    {"57014", ECANCELED, ERR_RETRY_NEVER, 1},   /* statement timeout, cancelled by an administrator */
-    {"57P", EAGAIN, ERR_RETRY_SAFE, 2},         /* shutting down, starting up */
-    {"22", EBADMSG, ERR_RETRY_NEVER, 1},        /* the data */
-    {"23", EBADMSG, ERR_RETRY_NEVER, 1},        /* constraints */
-    {"44", EBADMSG, ERR_RETRY_NEVER, 1},        /* WITH CHECK OPTION */
-    {"P0001", EBADMSG, ERR_RETRY_NEVER, 1},     /* RAISE in a trigger */
-    {"42501", EACCES, ERR_RETRY_NEVER, 1},      /* no privilege */
-    {"42P01", ENOENT, ERR_RETRY_NEVER, 1},      /* no such table */
-    {"42P07", EEXIST, ERR_RETRY_NEVER, 1},      /* table exists */
-    {"25006", EROFS, ERR_RETRY_NEVER, 1},       /* read-only transaction */
-    {"58030", EIO, ERR_RETRY_NEVER, 1},
-    {"XX001", EUCLEAN, ERR_RETRY_NEVER, 1},
+    {"08", ECONNRESET, ERR_RETRY_SAFE, 2},    /* connection */
+    {"28", EACCES, ERR_RETRY_NEVER, 2},       /* authorization */
+    {"3D", ENOENT, ERR_RETRY_NEVER, 2},       /* no such database */
+    {"40", EAGAIN, ERR_RETRY_SAFE, 1},        /* serialization, deadlock */
+    {"53100", ENOSPC, ERR_RETRY_NEVER, 1},    /* disk full */
+    {"53", EAGAIN, ERR_RETRY_SAFE, 2},        /* too many connections, out of memory */
+    {"55P03", EAGAIN, ERR_RETRY_SAFE, 1},     /* lock not available */
+    {"57014", ECANCELED, ERR_RETRY_NEVER, 1}, /* statement timeout, cancelled by an administrator */
+    {"57P", EAGAIN, ERR_RETRY_SAFE, 2},       /* shutting down, starting up */
+    {"22", EBADMSG, ERR_RETRY_NEVER, 1},      /* the data */
+    {"23", EBADMSG, ERR_RETRY_NEVER, 1},      /* constraints */
+    {"44", EBADMSG, ERR_RETRY_NEVER, 1},      /* WITH CHECK OPTION */
+    {"P0001", EBADMSG, ERR_RETRY_NEVER, 1},   /* RAISE in a trigger */
+    {"42501", EACCES, ERR_RETRY_NEVER, 1},    /* no privilege */
+    {"42P01", ENOENT, ERR_RETRY_NEVER, 1},    /* no such table */
+    {"42P07", EEXIST, ERR_RETRY_NEVER, 1},    /* table exists */
+    {"25006", EROFS, ERR_RETRY_NEVER, 1},     /* read-only transaction */
+    {"58030", EIO, ERR_RETRY_NEVER, 1},       {"XX001", EUCLEAN, ERR_RETRY_NEVER, 1},
     {"", EINVAL, ERR_RETRY_NEVER, 1},
 };
 
@@ -118,7 +118,8 @@ int pg_lost(struct db_postgres *d, struct op *op)
 int pg_connect_error(struct db_postgres *d, struct op *op)
 {
     char state[6];
-    CLEANUP_FREE char *text = first_line(d->conn ? PQerrorMessage(d->conn) : "out of memory", state);
+    CLEANUP_FREE char *text =
+        first_line(d->conn ? PQerrorMessage(d->conn) : "out of memory", state);
     int r;
 
     if (*state) {
@@ -138,12 +139,23 @@ static const struct {
     Oid oid; /* pg_type.dat; fixed for ever */
     enum db_type type;
 } types[] = {
-    {"bool", 16, DB_BOOLEAN},     {"int2", 21, DB_INTEGER},         {"int4", 23, DB_INTEGER},
-    {"int8", 20, DB_INTEGER},     {"float4", 700, DB_DOUBLE},       {"float8", 701, DB_DOUBLE},
-    {"numeric", 1700, DB_NUMERIC}, {"date", 1082, DB_DATE},         {"timestamp", 1114, DB_TIMESTAMP},
-    {"timestamptz", 1184, DB_TIMESTAMPTZ}, {"text", 25, DB_TEXT},   {"varchar", 1043, DB_TEXT},
-    {"bpchar", 1042, DB_TEXT},    {"name", 19, DB_TEXT},            {"json", 114, DB_JSON},
-    {"jsonb", 3802, DB_JSON},     {"bytea", 17, DB_BYTES},
+    {"bool", 16, DB_BOOLEAN},
+    {"int2", 21, DB_INTEGER},
+    {"int4", 23, DB_INTEGER},
+    {"int8", 20, DB_INTEGER},
+    {"float4", 700, DB_DOUBLE},
+    {"float8", 701, DB_DOUBLE},
+    {"numeric", 1700, DB_NUMERIC},
+    {"date", 1082, DB_DATE},
+    {"timestamp", 1114, DB_TIMESTAMP},
+    {"timestamptz", 1184, DB_TIMESTAMPTZ},
+    {"text", 25, DB_TEXT},
+    {"varchar", 1043, DB_TEXT},
+    {"bpchar", 1042, DB_TEXT},
+    {"name", 19, DB_TEXT},
+    {"json", 114, DB_JSON},
+    {"jsonb", 3802, DB_JSON},
+    {"bytea", 17, DB_BYTES},
 };
 
 enum db_type pg_type_of_name(const char *typname)

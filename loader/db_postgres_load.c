@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * db_postgres_load.c: the postgres driver: rows in, by COPY FROM STDIN.
  *
- * While the server is in COPY IN it says nothing unless something went wrong (notices are switched off),
- * and libpq keeps even that to itself until the COPY is ended. So: the socket became readable = end the
- * COPY and fetch the error, now and not after 50 GB.
- * At most one PG_SLICE waits in libpq: it is flushed before the next one is put.
+ * While the server is in COPY IN it says nothing unless something went wrong (notices are switched
+ * off), and libpq keeps even that to itself until the COPY is ended. So: the socket became readable
+ * = end the COPY and fetch the error, now and not after 50 GB. At most one PG_SLICE waits in libpq:
+ * it is flushed before the next one is put.
  *
- * Upsert: COPY goes into a temporary table of the load's columns, load_end merges it: of rows with the
- * same key the last one in the file wins. */
+ * Upsert: COPY goes into a temporary table of the load's columns, load_end merges it: of rows with
+ * the same key the last one in the file wins. */
 #include "loader/db_postgres.h"
 
 #include "base/cleanup.h"
@@ -62,7 +62,8 @@ static int make_stage(struct db_postgres *d, struct op *op, const char *stage,
     const struct sql_dialect *dialect = d->base.cls->dialect;
     CLEANUP_BUF struct buf sql = BUF_INIT;
 
-    /* pg_temp first is a promise of PostgreSQL for temporary tables, so the name finds the stage. */
+    /* pg_temp first is a promise of PostgreSQL for temporary tables, so the name finds the stage.
+     */
     sql_addf(&sql, dialect, "CREATE TEMP TABLE IF NOT EXISTS %I ON COMMIT DROP AS SELECT ", stage);
     sql_columns(&sql, dialect, spec);
     sql_addf(&sql, dialect, " FROM %T WITH NO DATA", spec->table->schema, spec->table->name);

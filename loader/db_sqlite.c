@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * db_sqlite.c: the sqlite driver: connecting, transactions, describing.
  *
- * One transaction is one BEGIN IMMEDIATE: writers queue up on it for at most BUSY_WAIT, then the error
- * is transient. Journal mode and synchronous stay as the file has them. Foreign keys are enforced.
- * The file must be on a local disk: SQLite's locks and -shm do not work on a quayfs mount. */
+ * One transaction is one BEGIN IMMEDIATE: writers queue up on it for at most BUSY_WAIT, then the
+ * error is transient. Journal mode and synchronous stay as the file has them. Foreign keys are
+ * enforced. The file must be on a local disk: SQLite's locks and -shm do not work on a quayfs
+ * mount. */
 #include "loader/db_sqlite.h"
 
 #include "base/cleanup.h"
@@ -110,9 +111,9 @@ static const char *constraint_name(int code)
 
 static const struct {
     int code;
-    int number;        /* errno */
+    int number; /* errno */
     enum err_retry retry;
-    int status;        /* rc class */
+    int status; /* rc class */
     const char *name;
 } failures[] = {
     {SQLITE_BUSY, EAGAIN, ERR_RETRY_SAFE, 1, "SQLITE_BUSY"},
@@ -331,9 +332,9 @@ static int sqlite_describe(struct database *db, struct op *op, const char *table
     const char *params[] = {name, schema ? schema : d->schema};
     if (!is_absent(d))
         r = sqlite_exec(db, op,
-                    "SELECT name, schema FROM pragma_table_list"
-                    " WHERE lower(name) = lower(?1) AND lower(schema) = lower(?2)",
-                    params, 2, &names);
+                        "SELECT name, schema FROM pragma_table_list"
+                        " WHERE lower(name) = lower(?1) AND lower(schema) = lower(?2)",
+                        params, 2, &names);
     if (r == 0 && names.n)
         r = sqlite_exec(db, op,
                         "SELECT name, type, \"notnull\", dflt_value, pk, hidden"

@@ -12,7 +12,7 @@ struct db_sqlite {
     struct database base;
     char *path, *schema, *init;
     sqlite3 *handle;
-    struct op *op;           /* of the call that is under way: for the progress and busy handlers */
+    struct op *op; /* of the call that is under way: for the progress and busy handlers */
     uint64_t busy_until_ns;
     struct {
         sqlite3_stmt *stmt;
@@ -38,11 +38,12 @@ static inline struct db_sqlite *db_sqlite_of(struct database *db)
 int db_sqlite_fail(struct db_sqlite *d, struct op *op, const char *what);
 enum db_type db_sqlite_type(const char *declared);
 
-/* Binds one value as the column's type wants it. false: it does not fit, *ret_why says why (static). */
-bool db_sqlite_bind(sqlite3_stmt *stmt, int i, const struct db_column *column, const struct cell *cell,
-                    const char **ret_why);
-/* The value of a result's column i; text that must be made goes behind `text` (reserved by the caller:
- * DB_SQLITE_NUMBER bytes a number, 2 n + 2 a blob). */
+/* Binds one value as the column's type wants it. false: it does not fit, *ret_why says why
+ * (static). */
+bool db_sqlite_bind(sqlite3_stmt *stmt, int i, const struct db_column *column,
+                    const struct cell *cell, const char **ret_why);
+/* The value of a result's column i; text that must be made goes behind `text` (reserved by the
+ * caller: DB_SQLITE_NUMBER bytes a number, 2 n + 2 a blob). */
 #define DB_SQLITE_NUMBER 40
 struct cell db_sqlite_value(sqlite3_stmt *stmt, int i, enum db_type type, struct buf *text);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * db_sqlite_load.c: the sqlite driver: rows in and out.
  *
- * In: one prepared INSERT; a refused row undoes itself only (SQLite's statement rollback), so the load
- * goes on (DB_ROW_ERRORS). Values are checked against the column's type here, as SQLite would store
- * '12abc' in an INTEGER column without a word. */
+ * In: one prepared INSERT; a refused row undoes itself only (SQLite's statement rollback), so the
+ * load goes on (DB_ROW_ERRORS). Values are checked against the column's type here, as SQLite would
+ * store '12abc' in an INTEGER column without a word. */
 #include "loader/db_sqlite.h"
 
 #include "base/cleanup.h"
@@ -15,8 +15,8 @@ int db_sqlite_load_begin(struct database *db, struct op *op, const struct db_loa
     CLEANUP_BUF struct buf sql = BUF_INIT;
 
     sql_insert(&sql, db->cls->dialect, spec);
-    if (sqlite3_prepare_v3(d->handle, sql.data, -1, SQLITE_PREPARE_PERSISTENT, &d->load.stmt, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_prepare_v3(d->handle, sql.data, -1, SQLITE_PREPARE_PERSISTENT, &d->load.stmt,
+                           NULL) != SQLITE_OK)
         return db_sqlite_fail(d, op, spec->table->name);
     d->load.n = spec->n_columns;
     d->load.columns = xcalloc(d->load.n, sizeof(struct db_column *));
@@ -154,13 +154,13 @@ int db_sqlite_dump_row(struct database *db, struct op *op, const struct cell **r
         return db_sqlite_fail(d, op, "");
     for (size_t i = 0; i < d->dump.n; i++) {
         bool blob = sqlite3_column_type(d->dump.stmt, (int)i) == SQLITE_BLOB;
-        room += blob ? 2 * (size_t)sqlite3_column_bytes(d->dump.stmt, (int)i) + 2 : DB_SQLITE_NUMBER;
+        room +=
+            blob ? 2 * (size_t)sqlite3_column_bytes(d->dump.stmt, (int)i) + 2 : DB_SQLITE_NUMBER;
     }
     buf_reset(&d->dump.text);
     (void)buf_reserve(&d->dump.text, room + 1);
     for (size_t i = 0; i < d->dump.n; i++)
-        d->dump.cells[i] =
-            db_sqlite_value(d->dump.stmt, (int)i, d->dump.types[i], &d->dump.text);
+        d->dump.cells[i] = db_sqlite_value(d->dump.stmt, (int)i, d->dump.types[i], &d->dump.text);
     *ret = d->dump.cells;
     return 1;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * db_sqlite_value.c: the sqlite driver: what a text becomes in a column and back.
  *
- * Rule: what is stored is the value that was in the file, or the row is refused. So numbers go in as
- * numbers, and what SQLite's affinity would round (a decimal of 30 digits in a NUMERIC column) is an
- * error, not a rounding. */
+ * Rule: what is stored is the value that was in the file, or the row is refused. So numbers go in
+ * as numbers, and what SQLite's affinity would round (a decimal of 30 digits in a NUMERIC column)
+ * is an error, not a rounding. */
 #include "loader/db_sqlite.h"
 
 #include "base/cleanup.h"
@@ -18,9 +18,9 @@ enum db_type db_sqlite_type(const char *declared)
     static const struct {
         const char *part;
         enum db_type type;
-    } parts[] = {{"INT", DB_INTEGER},   {"CHAR", DB_TEXT},        {"CLOB", DB_TEXT},
-                 {"TEXT", DB_TEXT},     {"BLOB", DB_BYTES},       {"REAL", DB_DOUBLE},
-                 {"FLOA", DB_DOUBLE},   {"DOUB", DB_DOUBLE},      {"BOOL", DB_BOOLEAN},
+    } parts[] = {{"INT", DB_INTEGER},        {"CHAR", DB_TEXT},           {"CLOB", DB_TEXT},
+                 {"TEXT", DB_TEXT},          {"BLOB", DB_BYTES},          {"REAL", DB_DOUBLE},
+                 {"FLOA", DB_DOUBLE},        {"DOUB", DB_DOUBLE},         {"BOOL", DB_BOOLEAN},
                  {"DATETIME", DB_TIMESTAMP}, {"TIMESTAMP", DB_TIMESTAMP}, {"DATE", DB_DATE},
                  {"NUMERIC", DB_NUMERIC},    {"DECIMAL", DB_NUMERIC},     {"NUMBER", DB_NUMERIC}};
 
@@ -137,8 +137,8 @@ static bool bind_other(sqlite3_stmt *stmt, int i, const struct db_column *column
     return bind_text(stmt, i, p, len);
 }
 
-bool db_sqlite_bind(sqlite3_stmt *stmt, int i, const struct db_column *column, const struct cell *cell,
-                    const char **ret_why)
+bool db_sqlite_bind(sqlite3_stmt *stmt, int i, const struct db_column *column,
+                    const struct cell *cell, const char **ret_why)
 {
     const char *p = cell->data;
     size_t len = cell->len;

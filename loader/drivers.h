@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * drivers.h: the class of each driver; the table in database.c lists them. Each is in a file of its own
- * (db_NAME.c), or in db_NAME_missing.c when its library was not found. */
+ * drivers.h: the class of each driver; the table in database.c lists them. Each is in a file of its
+ * own (db_NAME.c), or in db_NAME_missing.c when its library was not found. */
 #ifndef QUAY_LOADER_DRIVERS_H
 #define QUAY_LOADER_DRIVERS_H
 

@@ -10,8 +10,11 @@
 static const struct {
     const char *suffix;
     enum job_format type;
-} suffixes[] = {{".csv", JOB_FORMAT_CSV},     {".tsv", JOB_FORMAT_TSV},     {".tab", JOB_FORMAT_TSV},
-                {".jsonl", JOB_FORMAT_JSONL}, {".ndjson", JOB_FORMAT_JSONL}};
+} suffixes[] = {{".csv", JOB_FORMAT_CSV},
+                {".tsv", JOB_FORMAT_TSV},
+                {".tab", JOB_FORMAT_TSV},
+                {".jsonl", JOB_FORMAT_JSONL},
+                {".ndjson", JOB_FORMAT_JSONL}};
 
 static bool ends_with(const char *s, size_t len, const char *suffix)
 {
@@ -100,8 +103,8 @@ enum job_format format_of_content(const void *data, size_t len)
     return tab && !comma ? JOB_FORMAT_TSV : JOB_FORMAT_CSV;
 }
 
-int format_resolve(const struct job_format_options *o, const char *path, const void *data, size_t len,
-                   struct err *err, enum job_format *ret)
+int format_resolve(const struct job_format_options *o, const char *path, const void *data,
+                   size_t len, struct err *err, enum job_format *ret)
 {
     size_t stem = stem_length(path);
     bool parquet = ends_with(path, stem, ".parquet") || (len >= 4 && memcmp(data, "PAR1", 4) == 0);
@@ -117,11 +120,12 @@ int format_resolve(const struct job_format_options *o, const char *path, const v
     if (type == JOB_FORMAT_AUTO)
         type = format_of_content(data, len);
     if (type == JOB_FORMAT_AUTO)
-        return err_set(err, EINVAL,
-                       "%s: neither its name nor its content tells the format: set type = csv, tsv or "
-                       "jsonl in [format]%s", path,
-                       ends_with(path, stem, ".json") ? " (jsonl is one object a line, not an array)"
-                                                      : "");
+        return err_set(
+            err, EINVAL,
+            "%s: neither its name nor its content tells the format: set type = csv, tsv or "
+            "jsonl in [format]%s",
+            path,
+            ends_with(path, stem, ".json") ? " (jsonl is one object a line, not an array)" : "");
     *ret = type;
     return 0;
 }

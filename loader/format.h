@@ -16,8 +16,8 @@ enum job_format format_of_name(const char *path);
 /* AUTO when the (decompressed) content does not say: empty, or binary. */
 enum job_format format_of_content(const void *data, size_t len);
 /* Import: option, name, content. -EINVAL with what to do about it. */
-int format_resolve(const struct job_format_options *o, const char *path, const void *data, size_t len,
-                   struct err *err, enum job_format *ret);
+int format_resolve(const struct job_format_options *o, const char *path, const void *data,
+                   size_t len, struct err *err, enum job_format *ret);
 
 char format_delimiter(const struct job_format_options *o, enum job_format type);
 const char *format_name(enum job_format type); /* "csv" */

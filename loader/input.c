@@ -3,7 +3,8 @@
  *
  * The ring: the reading thread fills slot (filled % N), the owner empties slot (emptied % N);
  * emptied <= filled <= emptied + N. A filled slot belongs to the owner until `emptied` passes it.
- * The reading thread ends at the end of the object, at an error (kept in sync.err), or when told. */
+ * The reading thread ends at the end of the object, at an error (kept in sync.err), or when told.
+ */
 #include "loader/input.h"
 
 #include "base/cleanup.h"
@@ -40,12 +41,12 @@ struct reader {
         struct err err; /* code 0: none */
     } sync;
     /* The owner's: */
-    const char *at;      /* not yet consumed bytes of the current slot */
+    const char *at; /* not yet consumed bytes of the current slot */
     size_t left;
-    bool holding;        /* a slot is current */
-    uint64_t offset;     /* of `at` in the object */
-    bool finished;       /* no more members or frames */
-    bool within;         /* inside a member or frame */
+    bool holding;    /* a slot is current */
+    uint64_t offset; /* of `at` in the object */
+    bool finished;   /* no more members or frames */
+    bool within;     /* inside a member or frame */
     z_stream zlib;
     bool zlib_ready;
     ZSTD_DCtx *zstd;
@@ -178,7 +179,8 @@ static int read_plain(struct reader *rd, struct op *op, void *buf, size_t cap, s
     return 0;
 }
 
-/* Between gzip members: another one, zero padding up to the end, or an error. 1 another one, 0 the end. */
+/* Between gzip members: another one, zero padding up to the end, or an error. 1 another one, 0 the
+ * end. */
 static int gzip_next(struct reader *rd, struct op *op)
 {
     int r;

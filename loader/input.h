@@ -6,13 +6,13 @@
  *     r = in->feed.read(&in->feed, op, buf, cap, &n);   // or through a window
  *     input_close(in);
  *
- * The object is read in ranges of INPUT_BLOCK bytes into a ring of INPUT_BLOCKS, pinned to the version
- * in req.attr: when it is replaced meanwhile, -ESTALE "... changed while it was being read" (stat it
- * again and repeat). Compression by option, else by content: gzip (several members, zero padding) and
- * zstd (several and skippable frames). A truncated or corrupt stream is -EIO with the byte offset in the
- * object, never a silent end.
- * Memory: INPUT_BLOCKS * INPUT_BLOCK plus the decompressor's window (zstd: at most 128 MiB, and 8 MiB up
- * to level 19). Threads: input_* belong to one thread. */
+ * The object is read in ranges of INPUT_BLOCK bytes into a ring of INPUT_BLOCKS, pinned to the
+ * version in req.attr: when it is replaced meanwhile, -ESTALE "... changed while it was being read"
+ * (stat it again and repeat). Compression by option, else by content: gzip (several members, zero
+ * padding) and zstd (several and skippable frames). A truncated or corrupt stream is -EIO with the
+ * byte offset in the object, never a silent end. Memory: INPUT_BLOCKS * INPUT_BLOCK plus the
+ * decompressor's window (zstd: at most 128 MiB, and 8 MiB up to level 19). Threads: input_* belong
+ * to one thread. */
 #ifndef QUAY_LOADER_INPUT_H
 #define QUAY_LOADER_INPUT_H
 

@@ -100,7 +100,8 @@ static bool scan_escape(struct scan *s, struct buf *out)
     return true;
 }
 
-/* A string; s->p stands on its quote. `out` gets the decoded text (in the line when it has no escape). */
+/* A string; s->p stands on its quote. `out` gets the decoded text (in the line when it has no
+ * escape). */
 static bool scan_string(struct scan *s, const char **ret, size_t *ret_len)
 {
     const char *start = ++s->p;

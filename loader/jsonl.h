@@ -6,9 +6,9 @@
  *     jsonl_done(&j);
  *
  * Values keep their text: a number is given exactly as written (no double in between), an array or
- * object as its JSON text. That is why this is a scanner of our own and not jansson, which gives numbers
- * as double and no positions. Strings are decoded. Blank lines are given as row.blank.
- * Rows and members are valid until the next call. Threads: one owner. */
+ * object as its JSON text. That is why this is a scanner of our own and not jansson, which gives
+ * numbers as double and no positions. Strings are decoded. Blank lines are given as row.blank. Rows
+ * and members are valid until the next call. Threads: one owner. */
 #ifndef QUAY_LOADER_JSONL_H
 #define QUAY_LOADER_JSONL_H
 

@@ -93,10 +93,11 @@ static int insert(struct database *db, struct op *op, const struct ledger_claim 
 
     date_format_iso(clock_wall(), now);
     const char *params[] = {target, c->path, c->version, c->run, c->job, size, now};
-    int r = run(db, op, c,
-                "INSERT INTO @ (target, path, version, run, job, size, loaded_at)"
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (target, path, version) DO NOTHING",
-                params, 7, &rows);
+    int r =
+        run(db, op, c,
+            "INSERT INTO @ (target, path, version, run, job, size, loaded_at)"
+            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (target, path, version) DO NOTHING",
+            params, 7, &rows);
     *ret_affected = rows.affected;
     return r;
 }
@@ -139,8 +140,8 @@ int ledger_claim(struct database *db, struct op *op, const struct ledger_claim *
     uint64_t inserted = 0;
     int r = 0;
 
-    /* A row that another transaction inserts meanwhile is not seen by our DELETE, but our INSERT waits
-     * for it: then once more. */
+    /* A row that another transaction inserts meanwhile is not seen by our DELETE, but our INSERT
+     * waits for it: then once more. */
     for (int round = 0; round < 5 && r == 0 && inserted == 0; round++) {
         r = forget(db, op, c, target);
         if (r == 0)
@@ -172,8 +173,10 @@ int ledger_finish(struct database *db, struct op *op, const struct ledger_claim 
                 params, 6, &rows);
 
     if (r == 0 && rows.affected != 1)
-        return err_set(&op->err, EIO, "the ledger row of %s is gone: did a trigger or somebody else "
-                       "change " LEDGER_TABLE "?", c->path);
+        return err_set(&op->err, EIO,
+                       "the ledger row of %s is gone: did a trigger or somebody else "
+                       "change " LEDGER_TABLE "?",
+                       c->path);
     return r;
 }
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * ledger.h: which version of which file was loaded into which table, in the target database itself, in
- * the transaction of the rows: table `_quay_loads` in the target's schema, UNIQUE (target, path, version).
+ * ledger.h: which version of which file was loaded into which table, in the target database itself,
+ * in the transaction of the rows: table `_quay_loads` in the target's schema, UNIQUE (target, path,
+ * version).
  *
- *     ledger_prepare(db, op, &table);                  // before BEGIN: makes the table when missing
- *     database_begin(...);
- *     ledger_claim(db, op, &claim, &found);            // first statement: two loaders serialise on it
+ *     ledger_prepare(db, op, &table);                  // before BEGIN: makes the table when
+ * missing database_begin(...); ledger_claim(db, op, &claim, &found);            // first statement:
+ * two loaders serialise on it
  *     ... rows ...
  *     ledger_finish(db, op, &claim, &counts);          // last statement before COMMIT
- * A COMMIT that was not answered: ledger_settle() on a new connection. It inserts the same row, which
- * waits for a transaction that is still being decided, and rolls that back; so its answer is final.
- * Rows never expire. Threads and errors as database.h. */
+ * A COMMIT that was not answered: ledger_settle() on a new connection. It inserts the same row,
+ * which waits for a transaction that is still being decided, and rolls that back; so its answer is
+ * final. Rows never expire. Threads and errors as database.h. */
 #ifndef QUAY_LOADER_LEDGER_H
 #define QUAY_LOADER_LEDGER_H
 
@@ -21,14 +22,14 @@ struct ledger_claim {
     const struct db_table *table; /* schema and name */
     const char *path, *version, *run, *job;
     uint64_t size;
-    bool clear;                   /* the table is emptied or made anew: forget all its files first */
-    bool force;                   /* forget this version of this file first */
+    bool clear; /* the table is emptied or made anew: forget all its files first */
+    bool force; /* forget this version of this file first */
 };
 
 enum ledger_found {
-    LEDGER_NEW = 1,  /* claimed */
-    LEDGER_LOADED,   /* this version is there already */
-    LEDGER_CHANGED   /* claimed, but another version of this path was loaded before */
+    LEDGER_NEW = 1, /* claimed */
+    LEDGER_LOADED,  /* this version is there already */
+    LEDGER_CHANGED  /* claimed, but another version of this path was loaded before */
 };
 
 struct ledger_counts {

@@ -176,7 +176,8 @@ static int spool_part(struct output *out, struct op *op)
     }
     ssize_t n = sys_pwrite(out->spool, out->part, out->part_len, out->spooled);
     if (n < 0)
-        return err_set(&op->err, (int)-n, "%s: temporary file: %s", out->tmp_dir, strerror((int)-n));
+        return err_set(&op->err, (int)-n, "%s: temporary file: %s", out->tmp_dir,
+                       strerror((int)-n));
     out->spooled += out->part_len;
     out->part_len = 0;
     return 0;

@@ -6,8 +6,8 @@
  *     r = output_finish(out, op, &bytes);    // publishes; or
  *     output_close(out);                     // without finish: aborts, nothing is visible
  *
- * One part is held in memory. What fits in it is one put; more is a multipart upload, part by part, or,
- * where the store has none (local), a temporary file in tmp_dir that is put at the end.
+ * One part is held in memory. What fits in it is one put; more is a multipart upload, part by part,
+ * or, where the store has none (local), a temporary file in tmp_dir that is put at the end.
  * Threads: one owner. Errors: the store's; ERR_RETRY_UNKNOWN when publishing was not answered. */
 #ifndef QUAY_LOADER_OUTPUT_H
 #define QUAY_LOADER_OUTPUT_H
@@ -19,7 +19,7 @@
 
 struct output_req {
     struct store *store;
-    const char *key, *path;     /* path: for messages */
+    const char *key, *path; /* path: for messages */
     const char *content_type;
     const char *tmp_dir;        /* on a local disk */
     enum job_compress compress; /* not AUTO */

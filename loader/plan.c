@@ -79,7 +79,8 @@ static bool has_target(const struct plan *p, const struct db_column *column)
 }
 
 /* The field that a [columns] source names: an index, or NAMES_NONE with err. */
-static int source_field(const struct plan_req *req, const char *source, size_t *ret, struct err *err)
+static int source_field(const struct plan_req *req, const char *source, size_t *ret,
+                        struct err *err)
 {
     int64_t number;
 
@@ -124,7 +125,8 @@ static int add_mapped(struct plan *p, const struct plan_req *req, const struct j
     if (!column)
         return unknown_column(req, m->name, true, err);
     if (column->generated)
-        return err_set(err, EINVAL, "[columns] %s: the column is computed by the database", m->name);
+        return err_set(err, EINVAL, "[columns] %s: the column is computed by the database",
+                       m->name);
     if (has_target(p, column))
         return err_set(err, EINVAL, "[columns] %s is given twice", m->name);
     if (strcmp(m->source, "@line") == 0)
@@ -141,8 +143,8 @@ static int add_mapped(struct plan *p, const struct plan_req *req, const struct j
         used[field] = true;
     struct plan_column *c = add(p, column, PLAN_FIELD);
     c->field = field;
-    c->name = xstrdup(field != NAMES_NONE && field < req->names->n ? req->names->v[field]
-                                                                   : m->source);
+    c->name =
+        xstrdup(field != NAMES_NONE && field < req->names->n ? req->names->v[field] : m->source);
     return 0;
 }
 
@@ -181,7 +183,8 @@ static int check_order(const struct plan_req *req, struct err *err)
     if (same == req->names->n && moved)
         return err_set(err, EINVAL,
                        "%s: header = yes goes by position, but the names are in another order than "
-                       "in table %s: use header = match", req->path, req->table->name);
+                       "in table %s: use header = match",
+                       req->path, req->table->name);
     return 0;
 }
 
@@ -204,9 +207,10 @@ static int add_by_position(struct plan *p, const struct plan_req *req, const boo
     }
     for (; r == 0 && req->n_fields && at < req->table->n_columns; at++) {
         if (!req->table->columns[at].generated && !has_target(p, &req->table->columns[at]))
-            return err_set(err, EINVAL,
-                           "%s: the rows have %zu columns, table %s has %zu: name them in [columns]",
-                           req->path, req->n_fields, req->table->name, req->table->n_columns);
+            return err_set(
+                err, EINVAL,
+                "%s: the rows have %zu columns, table %s has %zu: name them in [columns]",
+                req->path, req->n_fields, req->table->name, req->table->n_columns);
     }
     return r;
 }
@@ -278,7 +282,8 @@ static int check_required(const struct plan *p, const struct plan_req *req, stru
         if (c->not_null && !c->has_default && !c->generated && !has_target(p, c))
             return err_set(err, EINVAL,
                            "%s: column '%s' of table %s is NOT NULL, has no default and is not in "
-                           "the file: map it in [columns]", req->path, c->name, req->table->name);
+                           "the file: map it in [columns]",
+                           req->path, c->name, req->table->name);
     }
     return 0;
 }
@@ -309,8 +314,8 @@ int plan_make(struct plan *p, const struct plan_req *req, struct err *err)
     CLEANUP_FREE bool *used = xcalloc(req->names->n + req->n_fields + 1, sizeof(*used));
     int r = 0;
 
-    *p = (struct plan){.what = req->what, .format = req->format, .table = req->table,
-                       .n_fields = req->n_fields};
+    *p = (struct plan){
+        .what = req->what, .format = req->format, .table = req->table, .n_fields = req->n_fields};
     for (size_t i = 0; r == 0 && i < req->what->n_columns; i++)
         r = add_mapped(p, req, &req->what->columns[i], used, err);
     if (r == 0 && takes_rest(req->what))
@@ -350,7 +355,8 @@ bool plan_fits(const struct plan_req *req)
     bool fits = plan_make(&p, req, NULL) == 0;
 
     for (size_t i = 0; fits && req->format == JOB_FORMAT_JSONL && i < req->names->n; i++)
-        fits = db_table_column(req->table, req->names->v[i]) || in_list(&req->what->drop, req->names->v[i]);
+        fits = db_table_column(req->table, req->names->v[i]) ||
+               in_list(&req->what->drop, req->names->v[i]);
     plan_done(&p);
     return fits;
 }

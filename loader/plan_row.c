@@ -114,8 +114,8 @@ static int unknown_key(struct plan *p, const struct record *rec, const struct js
 
     if (column && column->has_default)
         p->wants_default_column = true;
-    (void)snprintf(p->message, sizeof(p->message), "key '%.100s' is not a column of table %.60s", name,
-                   p->table->name);
+    (void)snprintf(p->message, sizeof(p->message), "key '%.100s' is not a column of table %.60s",
+                   name, p->table->name);
     return bad(p, rec, ret, "column", p->message);
 }
 
@@ -256,7 +256,8 @@ int plan_table(const struct plan_req *req, const struct sample *s, const struct 
         t.columns[i].declared = xstrdup("");
     r = check_names(req, &t, ident_max, err);
     if (r == 0 && t.n_columns == 0)
-        r = err_set(err, EINVAL, "%s is empty: table %s cannot be made of it", req->path, like->name);
+        r = err_set(err, EINVAL, "%s is empty: table %s cannot be made of it", req->path,
+                    like->name);
     if (r < 0)
         db_table_done(&t);
     else

@@ -93,17 +93,17 @@ static int next_csv(struct reader_rows *rr, struct op *op, struct record *ret)
         return r;
     if (rr->n_columns == 0 && row.error == CSV_GOOD)
         rr->n_columns = row.n;
-    *ret = (struct record){.raw = row.raw,
-                           .raw_len = row.raw_len,
-                           .offset = row.offset,
-                           .line = row.line,
-                           .code = csv_code(row.error),
-                           .message = row.error ? csv_error_text(row.error) : NULL,
-                           .error_line = row.error_line,
-                           .error_column = row.error == CSV_NUL || row.error == CSV_UTF8
-                                               ? row.error_cell + 1 : 0,
-                           .cells = row.cells,
-                           .n = row.n};
+    *ret = (struct record){
+        .raw = row.raw,
+        .raw_len = row.raw_len,
+        .offset = row.offset,
+        .line = row.line,
+        .code = csv_code(row.error),
+        .message = row.error ? csv_error_text(row.error) : NULL,
+        .error_line = row.error_line,
+        .error_column = row.error == CSV_NUL || row.error == CSV_UTF8 ? row.error_cell + 1 : 0,
+        .cells = row.cells,
+        .n = row.n};
     return 1;
 }
 

@@ -23,12 +23,12 @@ struct record {
     const char *raw;
     size_t raw_len;
     uint64_t offset, line;
-    const char *code;           /* NULL: good; else "quote" "too_long" "nul" "utf8" "cr" "json" */
-    const char *message;        /* static */
-    uint64_t error_line;        /* where exactly */
-    uint64_t error_column;      /* from 1; 0 = not known */
-    const struct csv_cell *cells;          /* CSV, TSV */
-    const struct jsonl_member *members;    /* JSON lines */
+    const char *code;             /* NULL: good; else "quote" "too_long" "nul" "utf8" "cr" "json" */
+    const char *message;          /* static */
+    uint64_t error_line;          /* where exactly */
+    uint64_t error_column;        /* from 1; 0 = not known */
+    const struct csv_cell *cells; /* CSV, TSV */
+    const struct jsonl_member *members; /* JSON lines */
     size_t n;
 };
 
@@ -36,7 +36,7 @@ struct reader_rows {
     enum job_format format;
     bool has_header;
     unsigned header_skip;
-    size_t n_columns;  /* CSV: of the header or the first row; 0 = not known yet */
+    size_t n_columns; /* CSV: of the header or the first row; 0 = not known yet */
     struct csv csv;
     struct jsonl jsonl;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * rejects.c: see rejects.h. Three files are written under hidden names and appear when published. */
+ * rejects.c: see rejects.h. Three files are written under hidden names and appear when published.
+ */
 #include "loader/rejects.h"
 
 #include "base/buf.h"
@@ -17,13 +18,12 @@
 
 #define VALUE_MAX 200
 #define FLUSH_AT 65536
-#define ERRORS_HEADER                                                                              \
-    "file\tline\tbyte_off\tcol_no\tcol_name\tcode\tsqlstate\tmessage\tvalue\n"
+#define ERRORS_HEADER "file\tline\tbyte_off\tcol_no\tcol_name\tcode\tsqlstate\tmessage\tvalue\n"
 
 enum { BAD = 0, REASONS, ERRORS, N_FILES };
 
 struct reject_file {
-    char *partial;   /* path while it is written */
+    char *partial; /* path while it is written */
     int fd;
     uint64_t size;
     struct buf text; /* not yet written */
@@ -94,7 +94,8 @@ static int open_files(struct rejects *j, struct err *err)
     return 0;
 }
 
-/* Text for a TSV cell: controls, backslashes and what is not UTF-8 escaped, at most `max` bytes of it. */
+/* Text for a TSV cell: controls, backslashes and what is not UTF-8 escaped, at most `max` bytes of
+ * it. */
 static void add_escaped(struct buf *b, const char *p, size_t len, size_t max)
 {
     if (len > max)
@@ -141,8 +142,8 @@ int rejects_add(struct rejects *j, const struct bad_row *bad, const void *raw, s
         return r;
     struct buf *b = &j->files[ERRORS].text;
     add_text(b, j->path, '\t');
-    buf_addf(b, "%llu\t%llu\t%llu\t", (unsigned long long)bad->line, (unsigned long long)bad->offset,
-             (unsigned long long)bad->column_number);
+    buf_addf(b, "%llu\t%llu\t%llu\t", (unsigned long long)bad->line,
+             (unsigned long long)bad->offset, (unsigned long long)bad->column_number);
     add_text(b, bad->column, '\t');
     add_text(b, bad->code, '\t');
     add_text(b, bad->sqlstate, '\t');

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * sample.h: what columns a file has and what types their values could have, from its first rows or from
- * all of them. Used to make tables; a table made from a sample that later rows do not fit is made again
- * from the whole file (transfer_import.c), so a guess never costs a value.
+ * sample.h: what columns a file has and what types their values could have, from its first rows or
+ * from all of them. Used to make tables; a table made from a sample that later rows do not fit is
+ * made again from the whole file (transfer_import.c), so a guess never costs a value.
  *
  *     struct sample s = {0};
  *     sample_add(&s, &record, &options, &names);   // for each good row
@@ -14,7 +14,7 @@
 #include "loader/types.h"
 
 struct sample {
-    struct names names;         /* JSON lines: keys in order of appearance; CSV: the header, or c1, c2 */
+    struct names names; /* JSON lines: keys in order of appearance; CSV: the header, or c1, c2 */
     struct type_guess *guesses; /* one for each name */
     uint64_t rows;
 };

@@ -115,9 +115,9 @@ int sql_split_table(const char *text, struct err *err, char **ret_schema, char *
             first[0] = '\0';
     }
     if (!first || !first[0] || *p)
-        return err_set(err, EINVAL,
-                       "'%s' is not a table name: write table, schema.table or \"schema\".\"table\"",
-                       text);
+        return err_set(
+            err, EINVAL,
+            "'%s' is not a table name: write table, schema.table or \"schema\".\"table\"", text);
     *ret_name = second ? take_ptr(&second) : take_ptr(&first);
     *ret_schema = take_ptr(&first);
     return 0;

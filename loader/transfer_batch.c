@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * transfer_batch.c: see transfer_file.h: rows are kept in memory until BATCH_BYTES or BATCH_ROWS of them
- * are there, and go under a savepoint. A refused batch is rolled back and loaded up to the row that the
- * server blamed and from there on, or in halves where it blamed none (a foreign key), until single rows
- * are proved bad. Where many rows are bad, loads become as small as the good stretches between them.
+ * transfer_batch.c: see transfer_file.h: rows are kept in memory until BATCH_BYTES or BATCH_ROWS of
+ * them are there, and go under a savepoint. A refused batch is rolled back and loaded up to the row
+ * that the server blamed and from there on, or in halves where it blamed none (a foreign key),
+ * until single rows are proved bad. Where many rows are bad, loads become as small as the good
+ * stretches between them.
  *
  * Invariant: rows point into `bytes`, which is only grown while it is empty. */
 #include "loader/transfer_file.h"
@@ -20,8 +21,8 @@ struct batch {
     char *bytes;
     size_t used, cap;
     struct batch_row rows[BATCH_ROWS];
-    struct cell *cells; /* max_rows times the plan's columns */
-    size_t n, max_rows; /* fewer rows where they are wide, so that `cells` is bounded too */
+    struct cell *cells;  /* max_rows times the plan's columns */
+    size_t n, max_rows;  /* fewer rows where they are wide, so that `cells` is bounded too */
     size_t step;         /* rows in one load: fewer while many are bad */
     size_t failed_first; /* try_rows: the row that the server blamed, or SIZE_MAX */
 };
@@ -60,8 +61,8 @@ static int make_room(struct file_load *f, size_t need)
         b->bytes = malloc(need);
         if (!b->bytes) {
             b->cap = 0;
-            return err_set(&f->op->err, ENOMEM, "%s: no memory for a row of %zu bytes", f->req->path,
-                           need);
+            return err_set(&f->op->err, ENOMEM, "%s: no memory for a row of %zu bytes",
+                           f->req->path, need);
         }
     }
     return 0;
@@ -86,12 +87,14 @@ int batch_add(struct file_load *f, const struct record *rec, const struct cell *
         return r;
     struct batch *b = f->batch;
     struct batch_row *row = &b->rows[b->n];
-    *row = (struct batch_row){.cells = b->cells + b->n * n, .line = rec->line, .offset = rec->offset,
+    *row = (struct batch_row){.cells = b->cells + b->n * n,
+                              .line = rec->line,
+                              .offset = rec->offset,
                               .raw_len = rec->raw_len};
     row->raw = keep(b, rec->raw, rec->raw_len);
     for (size_t i = 0; i < n; i++)
-        row->cells[i] = (struct cell){cells[i].kind, keep(b, cells[i].data, cells[i].len),
-                                      cells[i].len};
+        row->cells[i] =
+            (struct cell){cells[i].kind, keep(b, cells[i].data, cells[i].len), cells[i].len};
     b->n++;
     return 0;
 }

@@ -18,7 +18,9 @@ static void explain_format(const struct file_load *f, struct buf *b)
         buf_addf(b, ", delimiter: %s%c, header: %s, columns: %zu",
                  format_delimiter(o, f->format) == '\t' ? "tab" : "",
                  format_delimiter(o, f->format) == '\t' ? ' ' : format_delimiter(o, f->format),
-                 o->header == JOB_HEADER_NO ? "no" : o->header == JOB_HEADER_YES ? "yes" : "match",
+                 o->header == JOB_HEADER_NO    ? "no"
+                 : o->header == JOB_HEADER_YES ? "yes"
+                                               : "match",
                  f->rows.n_columns);
     buf_addf(b, "\nsample: %llu rows looked at\n", (unsigned long long)f->sample.rows);
 }
@@ -143,7 +145,8 @@ size_t transfer_bound(const struct job_op *what)
 
     if (what->direction == JOB_EXPORT)
         return fixed + (16u << 20) + 2 * max_row;
-    /* The ring; the window holds the sample or two rows; a batch holds its bytes or one row and cells. */
+    /* The ring; the window holds the sample or two rows; a batch holds its bytes or one row and
+     * cells. */
     size_t window = 4 * (max_row > FILE_SAMPLE ? max_row : FILE_SAMPLE) / 2;
     return fixed + (size_t)INPUT_BLOCKS * INPUT_BLOCK + window + BATCH_BYTES + 2 * max_row;
 }

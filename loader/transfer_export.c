@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * transfer_export.c: see transfer.h: a table or query into one object. Rows are read in one read-only
- * transaction; the object is published after the last row came and the database said that it was. */
+ * transfer_export.c: see transfer.h: a table or query into one object. Rows are read in one
+ * read-only transaction; the object is published after the last row came and the database said that
+ * it was. */
 #include "loader/transfer.h"
 
 #include "base/cleanup.h"
@@ -21,7 +22,7 @@ struct export_run {
     struct db_csv csv;
     struct db_table columns;
     struct output *out;
-    struct buf text;     /* rows not yet written */
+    struct buf text; /* rows not yet written */
 };
 
 static int resolve(struct export_run *x)
@@ -31,9 +32,10 @@ static int resolve(struct export_run *x)
     x->format = o->type ? o->type : format_of_name(x->req->path);
     x->compress = o->compress ? o->compress : format_compress_of_name(x->req->path);
     if (x->format == JOB_FORMAT_AUTO)
-        return err_set(&x->op->err, EINVAL,
-                       "%s: the name does not tell the format: set type = csv, tsv or jsonl in [format]",
-                       x->req->path);
+        return err_set(
+            &x->op->err, EINVAL,
+            "%s: the name does not tell the format: set type = csv, tsv or jsonl in [format]",
+            x->req->path);
     x->csv = (struct db_csv){.delimiter = format_delimiter(o, x->format),
                              .quote = o->quote,
                              .escape = o->escape ? o->escape : o->quote,
@@ -63,7 +65,8 @@ static void count(struct export_run *x)
     x->res->rows_read++;
     x->res->rows_loaded++;
     if (x->req->progress && x->res->rows_read % 1024 == 0) {
-        atomic_store_explicit(&x->req->progress->rows_read, x->res->rows_read, memory_order_relaxed);
+        atomic_store_explicit(&x->req->progress->rows_read, x->res->rows_read,
+                              memory_order_relaxed);
         atomic_store_explicit(&x->req->progress->rows_loaded, x->res->rows_read,
                               memory_order_relaxed);
     }

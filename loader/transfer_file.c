@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * transfer_file.c: see transfer_file.h: the file side of an import, and what happens to bad rows. */
+ * transfer_file.c: see transfer_file.h: the file side of an import, and what happens to bad rows.
+ */
 #include "loader/transfer_file.h"
 
 #include "base/cleanup.h"
@@ -34,8 +35,12 @@ static int read_header(struct file_load *f)
     int r = reader_header(&f->rows, f->op, &f->names, &f->header, &header);
 
     if (r == -EBADMSG) {
-        struct bad_row bad = {.line = header.error_line, .offset = header.offset, .column = "",
-                              .code = header.code, .sqlstate = "", .message = header.message};
+        struct bad_row bad = {.line = header.error_line,
+                              .offset = header.offset,
+                              .column = "",
+                              .code = header.code,
+                              .sqlstate = "",
+                              .message = header.message};
         f->rejects = rejects_new(f->req->run_dir, f->req->path, "", 0);
         f->res->rows_read = 1;
         r = file_reject(f, &bad, header.raw, header.raw_len);
@@ -191,9 +196,9 @@ int file_reject(struct file_load *f, const struct bad_row *bad, const void *raw,
         return stop(f);
     if (what->max_errors >= 0 && f->res->rows_rejected > (uint64_t)what->max_errors) {
         struct err first = f->res->first_error;
-        (void)err_set(&f->op->err, EBADMSG, "%llu rows are bad, more than max_errors = %lld: first %s",
-                      (unsigned long long)f->res->rows_rejected, (long long)what->max_errors,
-                      first.text);
+        (void)err_set(
+            &f->op->err, EBADMSG, "%llu rows are bad, more than max_errors = %lld: first %s",
+            (unsigned long long)f->res->rows_rejected, (long long)what->max_errors, first.text);
         f->op->err.status = 1;
         return stop(f);
     }
@@ -204,11 +209,15 @@ static const char *code_of(const char *sqlstate, bool type)
 {
     static const struct {
         const char *state, *code;
-    } codes[] = {{"23502", "null"},      {"SQLITE_CONSTRAINT_NOTNULL", "null"},
-                 {"23505", "duplicate"}, {"SQLITE_CONSTRAINT_UNIQUE", "duplicate"},
+    } codes[] = {{"23502", "null"},
+                 {"SQLITE_CONSTRAINT_NOTNULL", "null"},
+                 {"23505", "duplicate"},
+                 {"SQLITE_CONSTRAINT_UNIQUE", "duplicate"},
                  {"SQLITE_CONSTRAINT_PRIMARYKEY", "duplicate"},
-                 {"23503", "foreign_key"}, {"SQLITE_CONSTRAINT_FOREIGNKEY", "foreign_key"},
-                 {"23514", "check"},     {"SQLITE_CONSTRAINT_CHECK", "check"}};
+                 {"23503", "foreign_key"},
+                 {"SQLITE_CONSTRAINT_FOREIGNKEY", "foreign_key"},
+                 {"23514", "check"},
+                 {"SQLITE_CONSTRAINT_CHECK", "check"}};
 
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
         if (strcmp(codes[i].state, sqlstate) == 0)
@@ -222,8 +231,11 @@ int file_refused(struct file_load *f, uint64_t line, uint64_t offset, const stru
 {
     const struct db_bad_row *where = &f->db->bad;
     struct err e = f->op->err;
-    struct bad_row bad = {.line = line, .offset = offset, .column = where->column,
-                          .code = code_of(e.remote, where->type), .sqlstate = e.remote,
+    struct bad_row bad = {.line = line,
+                          .offset = offset,
+                          .column = where->column,
+                          .code = code_of(e.remote, where->type),
+                          .sqlstate = e.remote,
                           .message = e.text};
     char prefix[160];
 
@@ -236,7 +248,8 @@ int file_refused(struct file_load *f, uint64_t line, uint64_t offset, const stru
         if (strcmp(f->plan.targets[i]->name, where->column) != 0)
             continue;
         bad.column_number = f->plan.columns[i].from == PLAN_FIELD && f->format != JOB_FORMAT_JSONL
-                                ? f->plan.columns[i].field + 1 : 0;
+                                ? f->plan.columns[i].field + 1
+                                : 0;
         bad.value = cells[i].kind == CELL_NULL ? NULL : cells[i].data;
         bad.value_len = cells[i].len;
     }
@@ -253,7 +266,8 @@ void file_count(struct file_load *f, uint64_t read, uint64_t loaded)
     if (!f->req->progress)
         return;
     atomic_store_explicit(&f->req->progress->rows_read, f->res->rows_read, memory_order_relaxed);
-    atomic_store_explicit(&f->req->progress->rows_loaded, f->res->rows_loaded, memory_order_relaxed);
+    atomic_store_explicit(&f->req->progress->rows_loaded, f->res->rows_loaded,
+                          memory_order_relaxed);
 }
 
 void file_phase(const struct file_load *f, const char *phase)

@@ -17,8 +17,8 @@
 #include "loader/sample.h"
 #include "loader/transfer.h"
 
-#define FILE_SAMPLE (1u << 20)    /* bytes looked at before the first row is loaded */
-#define FILE_STEP (256u << 10)    /* bytes read at once */
+#define FILE_SAMPLE (1u << 20) /* bytes looked at before the first row is loaded */
+#define FILE_STEP (256u << 10) /* bytes read at once */
 #define BATCH_BYTES (4u << 20)
 #define BATCH_ROWS 5000
 #define BATCH_CELLS 200000
@@ -44,26 +44,27 @@ struct file_load {
     enum job_format format;
     struct reader_rows rows;
     bool reader_ready;
-    struct names names;         /* header, or the keys of the sample */
-    struct buf header;          /* its bytes */
+    struct names names; /* header, or the keys of the sample */
+    struct buf header;  /* its bytes */
     struct sample sample;
     struct db_table table;
     struct plan plan;
-    bool planned, created;      /* created: the table was made in this attempt, from the sample */
+    bool planned, created; /* created: the table was made in this attempt, from the sample */
     struct rejects *rejects;
     struct cell *cells;
     struct batch *batch;
-    bool policy;                /* the error is a decision about bad rows, made; not to be redone */
+    bool policy; /* the error is a decision about bad rows, made; not to be redone */
     bool skip_file;
-    struct err data_error;      /* of policy */
+    struct err data_error; /* of policy */
 };
 
 /* ---- transfer_file.c: the file side ---- */
 /* Opens the object, finds the format, reads header and sample. */
 int file_open(struct file_load *f);
 void file_close(struct file_load *f);
-/* Makes a sample of all rows, in a pass of its own over the object, before file_open (so that only one
- * ring of blocks exists at a time); file_use_sample puts it in the place of the one of file_open. */
+/* Makes a sample of all rows, in a pass of its own over the object, before file_open (so that only
+ * one ring of blocks exists at a time); file_use_sample puts it in the place of the one of
+ * file_open. */
 int file_scan_all(struct file_load *f, struct sample *ret);
 void file_use_sample(struct file_load *f, struct sample *all /* taken */);
 void file_plan_req(const struct file_load *f, struct plan_req *ret);
@@ -81,7 +82,8 @@ void file_phase(const struct file_load *f, const char *phase);
 int file_load_rows(struct file_load *f);
 struct db_load file_load_spec(const struct file_load *f);
 
-/* ---- transfer_batch.c: rows into a database that blames no row: in batches, halved where refused ---- */
+/* ---- transfer_batch.c: rows into a database that blames no row: in batches, halved where refused
+ * ---- */
 int batch_add(struct file_load *f, const struct record *rec, const struct cell *cells);
 int batch_flush(struct file_load *f);
 void batch_free(struct batch *b);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * transfer_import.c: see transfer.h and transfer_file.h: attempts, transactions, the ledger, COMMIT.
+ * transfer_import.c: see transfer.h and transfer_file.h: attempts, transactions, the ledger,
+ * COMMIT.
  *
- * Order within an attempt: the object is opened and looked at before BEGIN (no transaction waits for the
- * network to start); then BEGIN, ledger row, table, rows, ledger counts, rejects to disk, COMMIT, rejects
- * published. Anything that fails before COMMIT rolls back to the state before the attempt. */
+ * Order within an attempt: the object is opened and looked at before BEGIN (no transaction waits
+ * for the network to start); then BEGIN, ledger row, table, rows, ledger counts, rejects to disk,
+ * COMMIT, rejects published. Anything that fails before COMMIT rolls back to the state before the
+ * attempt. */
 #include "loader/transfer_file.h"
 
 #include "base/cleanup.h"
@@ -56,7 +58,8 @@ static int settle_once(const struct transfer_import *q, struct op *op, bool *ret
     return ledger_settle(q->db, op, &claim, ret_done);
 }
 
-/* COMMIT was not answered: which way did it go? Not stopped by a cancelled op: the answer matters. */
+/* COMMIT was not answered: which way did it go? Not stopped by a cancelled op: the answer matters.
+ */
 static int settle(const struct transfer_import *q)
 {
     struct op own;
@@ -82,8 +85,8 @@ static int settle(const struct transfer_import *q)
         q->op->err.status = 2;
         return r;
     }
-    r = err_set(&q->op->err, ECONNRESET, "%s: whether it was committed is not known (%s); %s", q->path,
-                lost.text,
+    r = err_set(&q->op->err, ECONNRESET, "%s: whether it was committed is not known (%s); %s",
+                q->path, lost.text,
                 q->what->ledger ? "the ledger could not be asked"
                                 : "there is no ledger to ask (ledger = no)");
     q->op->err.retry = ERR_RETRY_UNKNOWN;
@@ -378,7 +381,8 @@ int transfer_import(const struct transfer_import *req, struct transfer_result *r
         again = false;
         if (i > 0)
             file_phase(&f, "retrying");
-        r = i < 8 ? attempt(&f, &again) : err_set(&req->op->err, EIO, "%s: redone too often", req->path);
+        r = i < 8 ? attempt(&f, &again)
+                  : err_set(&req->op->err, EIO, "%s: redone too often", req->path);
         file_close(&f);
     }
     if (r < 0) {

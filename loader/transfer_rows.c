@@ -24,8 +24,8 @@ struct db_load file_load_spec(const struct file_load *f)
 struct pass {
     char context[8]; /* the last bytes before the current ones: a cut character, a line's end */
     size_t n;
-    bool cut;        /* the data so far ends within a character */
-    char *joined;    /* context and data together */
+    bool cut;     /* the data so far ends within a character */
+    char *joined; /* context and data together */
 };
 
 /* true: nothing in it that must be looked at closer. The context is kept up to date. */
@@ -203,10 +203,11 @@ static int check_counts(struct file_load *f)
     double pct = f->req->what->max_errors_pct;
 
     if (n->rows_read != n->rows_loaded + n->rows_rejected + n->rows_skipped)
-        return err_set(&f->op->err, EIO,
-                       "%s: %llu rows read are not %llu loaded + %llu rejected (a bug, please report)",
-                       f->req->path, (unsigned long long)n->rows_read,
-                       (unsigned long long)n->rows_loaded, (unsigned long long)n->rows_rejected);
+        return err_set(
+            &f->op->err, EIO,
+            "%s: %llu rows read are not %llu loaded + %llu rejected (a bug, please report)",
+            f->req->path, (unsigned long long)n->rows_read, (unsigned long long)n->rows_loaded,
+            (unsigned long long)n->rows_rejected);
     if (pct >= 0 && n->rows_rejected &&
         100.0 * (double)n->rows_rejected > pct * (double)n->rows_read) {
         struct err first = n->first_error;

@@ -58,8 +58,8 @@ bool text_is_number(const char *p, size_t len)
     return i == len;
 }
 
-/* The significant digits of a number's text (no zeros around them) and the power of ten of the first
- * one: 0.0120 -> "12", -2. Two texts are the same number when both agree (and the signs). */
+/* The significant digits of a number's text (no zeros around them) and the power of ten of the
+ * first one: 0.0120 -> "12", -2. Two texts are the same number when both agree (and the signs). */
 static void normalise(const char *p, size_t len, struct buf *digits, long *ret_exponent)
 {
     long exponent = -1;
@@ -95,7 +95,8 @@ static bool same_number(const struct buf *digits, long exponent, const char *tex
     return exponent == other_exponent && strcmp(buf_str(digits), buf_str(&other)) == 0;
 }
 
-/* Texts of up to 15 digits always survive; longer ones when 16 or 17 digits of the double give them. */
+/* Texts of up to 15 digits always survive; longer ones when 16 or 17 digits of the double give
+ * them. */
 static bool is_exact(const char *p, size_t len, double v)
 {
     CLEANUP_BUF struct buf digits = BUF_INIT;
@@ -239,7 +240,8 @@ enum db_type type_of_text(const char *p, size_t len)
         return DB_TEXT;
     if (text_is_number(p, len))
         return number_type(p, len);
-    if ((len == 4 && strncasecmp(p, "true", 4) == 0) || (len == 5 && strncasecmp(p, "false", 5) == 0))
+    if ((len == 4 && strncasecmp(p, "true", 4) == 0) ||
+        (len == 5 && strncasecmp(p, "false", 5) == 0))
         return DB_BOOLEAN;
     if (len >= 10 && is_date(p))
         return len == 10 ? DB_DATE : time_type(p + 10, len - 10);

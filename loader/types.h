@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * types.h: what type a text can have without losing anything, for tables that the loader creates and
- * for databases that would store whatever they get. Pure. Threads: any.
+ * types.h: what type a text can have without losing anything, for tables that the loader creates
+ * and for databases that would store whatever they get. Pure. Threads: any.
  *
  *     struct type_guess g = {0};
  *     for each value: type_guess_add(&g, &cell, typed);
  *     type = type_guess_result(&g);
  *
- * A guess never changes a value: "007" and "+5" are text (zeros are lost as numbers), an integer beyond
- * 64 bits or a decimal that a double does not hold is NUMERIC, a time finer than microseconds is text,
- * and values of two kinds in one column make it text. */
+ * A guess never changes a value: "007" and "+5" are text (zeros are lost as numbers), an integer
+ * beyond 64 bits or a decimal that a double does not hold is NUMERIC, a time finer than
+ * microseconds is text, and values of two kinds in one column make it text. */
 #ifndef QUAY_LOADER_TYPES_H
 #define QUAY_LOADER_TYPES_H
 

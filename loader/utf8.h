@@ -9,8 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Length of the longest valid prefix; = len when all is valid. A character cut off by the end is not
- * part of it; *ret_cut (may be NULL) tells whether that is what stopped it. NUL counts as valid. */
+/* Length of the longest valid prefix; = len when all is valid. A character cut off by the end is
+ * not part of it; *ret_cut (may be NULL) tells whether that is what stopped it. NUL counts as
+ * valid. */
 size_t utf8_valid_prefix(const void *data, size_t len, bool *ret_cut);
 
 static inline bool utf8_valid(const void *data, size_t len)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * window.h: a moving view on a byte stream: the bytes from the start of the current row up to what was
- * read so far lie contiguous in memory.
+ * window.h: a moving view on a byte stream: the bytes from the start of the current row up to what
+ * was read so far lie contiguous in memory.
  *
  *     struct window w; window_init(&w, feed, 1 << 20);
  *     r = window_more(&w, op);            // 1: more bytes, 0: the end, -errno
@@ -23,8 +23,8 @@ struct window {
     struct feed *feed; /* borrowed; NULL: only what window_init_memory gave */
     char *data;
     size_t start, end, cap;
-    size_t step;       /* bytes asked for at once */
-    uint64_t offset;   /* of data[start] in the stream */
+    size_t step;     /* bytes asked for at once */
+    uint64_t offset; /* of data[start] in the stream */
     bool eof, borrowed;
 };
 
@@ -46,8 +46,8 @@ static inline void window_skip(struct window *w, size_t n)
     w->start += n;
     w->offset += n;
 }
-/* Forgets up to `n` bytes at position `at` of the view: what follows moves down. For rows too long to
- * keep. Gives how many: n, or 0 over borrowed memory. `offset` already counts them. */
+/* Forgets up to `n` bytes at position `at` of the view: what follows moves down. For rows too long
+ * to keep. Gives how many: n, or 0 over borrowed memory. `offset` already counts them. */
 size_t window_cut(struct window *w, size_t at, size_t n);
 
 #endif

@@ -211,9 +211,8 @@ static void keep_foreign(const struct http_headers *all, struct http_headers *to
 static int new_headers(struct op *op, struct copy *c, const struct attr *change)
 {
     bool xattrs = change->known & ATTR_HAS_XATTRS;
-    unsigned known = c->attr.known;
     attr_apply(&c->attr, change);
-    known = c->attr.known;
+    unsigned known = c->attr.known;
     if (!xattrs)
         c->attr.known &= ~(unsigned)ATTR_HAS_XATTRS; /* the headers that hold them are kept */
     int r = s3_meta_to_headers(&c->attr, S3_META_OBJECT, &op->err, &c->fresh);

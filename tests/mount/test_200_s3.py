@@ -4,6 +4,8 @@ import errno
 import os
 import threading
 
+import pytest
+
 from harness.data import pattern
 from harness.tools import fails_with
 
@@ -84,6 +86,7 @@ def test_small_file_is_one_put(mount, bucket):
 
 def test_multipart_above_the_threshold_only(mount, bucket):
     m = mount({"store k": bucket.store()})
+    (m / "k/warm-up").write_bytes(b"x")
     with Counted(bucket.minio) as sent:
         (m / "k/at").write_bytes(bytes(64 * MIB))
     assert (sent["PutObject"], sent["NewMultipartUpload"]) == (1, 0)
@@ -168,10 +171,18 @@ def test_failed_multipart_upload_leaves_no_parts(mount, bucket, proxy):
     assert bucket.uploads() == []
 
 
-def test_virtual_host_style_is_asked_for(mount, bucket, proxy):
-    """bucket.localhost resolves to loopback: the request line then has no bucket in it."""
-    endpoint = f"http://localhost:{proxy.port}"
-    store = bucket.store(endpoint_url=endpoint)
-    m = mount({"store k": {**store, "path_style": "yes"}})
-    os.listdir(m / "k")
-    assert proxy.count(rf"^GET /{bucket.name}") >= 1
+def test_addressing(mount, bucket, proxy):
+    """In path style the bucket is in the request line; in virtual-host style it is in the host's name
+    (bucket.localhost is this machine), and MinIO, which was not told of that, looks for another bucket."""
+    bucket.put("f", b"x")
+    store = bucket.store(endpoint_url=f"http://localhost:{proxy.port}")
+    m = mount({"store k": {**store, "addressing": "path"}})
+    assert (m / "k/f").read_bytes() == b"x"
+    assert proxy.count(rf" /{bucket.name}/") >= 1
+    m.stop()
+    before = len(proxy.requests)
+    m = mount({"store k": {**store, "addressing": "virtual", "retries": "0"}}, name="virtual")
+    with pytest.raises(OSError):
+        (m / "k/f").read_bytes()
+    assert len(proxy.requests) > before
+    assert not [line for line in proxy.requests[before:] if bucket.name in line]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 
 import pytest
 
@@ -73,13 +74,20 @@ def test_environments(mount, folder):
 
 def test_a_slow_store_does_not_hold_up_another(mount, own_minio, make_bucket, folder):
     bucket = make_bucket(own_minio)
-    bucket.put("f", b"x")
+    for number in range(30):
+        bucket.put(f"f{number}", b"x")
     m = mount({"store slow": {**bucket.store(), "retries": "0", "timeout": "8s"},
                "store quick": {"backend": "memory"}})
     os.listdir(m / "slow")
     own_minio.pause()
-    import threading
-    waiting = [threading.Thread(target=lambda: os.path.exists(m / f"slow/missing{n}")) for n in range(30)]
+
+    def read(number: int) -> None:
+        try:
+            (m / f"slow/f{number}").read_bytes()
+        except OSError:
+            pass
+
+    waiting = [threading.Thread(target=read, args=(n,)) for n in range(30)]
     try:
         for thread in waiting:
             thread.start()

@@ -32,11 +32,14 @@ def test_write_back_survives(mount, own_minio, make_bucket):
     """close() returned: the bytes are on the disk with their journal entry and go out after the crash."""
     bucket = make_bucket(own_minio)
     m = mount({"store k": {**bucket.store(), "write": "back", "retries": "0", "timeout": "2s"}})
-    os.listdir(m / "k")
-    own_minio.stop()
     data = pattern(2 * MIB)
-    (m / "k/f").write_bytes(data)
-    (m / "k/g").write_bytes(b"small")
+    with open(m / "k/f", "wb") as one, open(m / "k/g", "wb") as other:
+        one.write(data)
+        other.write(b"small")
+        one.flush()
+        other.flush()
+        own_minio.stop()
+    assert (m / "k/f").stat().st_size == len(data)
     m.crash()
     own_minio.start()
     m.start()

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * loader_t.h: what the tests of the loader's engine share: a memory store, a scratch directory, jobs with
- * default options, databases. Include after t.h. */
+ * loader_t.h: what the tests of the loader's engine share: a memory store, a scratch directory,
+ * jobs with default options, databases. Include after t.h. */
 #ifndef QUAY_TESTS_LOADER_T_H
 #define QUAY_TESTS_LOADER_T_H
 
@@ -107,16 +107,25 @@ static inline struct database *t_database(const char *driver, const char *option
 
 static inline struct job_op t_job_op(const char *table, enum job_mode mode)
 {
-    static char *null_text[1];
-    struct job_op what = {.label = T_STR(""), .direction = JOB_IMPORT, .db = T_STR("db"), .mode = mode,
-                          .overwrite = JOB_OVERWRITE_REPLACE, .on_error = JOB_ABORT,
-                          .max_errors = -1, .max_errors_pct = -1, .ledger = true,
+    static char none[1];
+    static char *null_text[] = {none};
+    struct job_op what = {.label = T_STR(""),
+                          .direction = JOB_IMPORT,
+                          .db = T_STR("db"),
+                          .mode = mode,
+                          .overwrite = JOB_OVERWRITE_REPLACE,
+                          .on_error = JOB_ABORT,
+                          .max_errors = -1,
+                          .max_errors_pct = -1,
+                          .ledger = true,
                           .changed = JOB_CHANGED_FAIL};
 
-    null_text[0] = T_STR("");
     what.table = T_STR(table);
-    what.format = (struct job_format_options){.quote = '"', .escape = '"', .null = {null_text, 1},
-                                              .header = JOB_HEADER_MATCH, .max_row = 1 << 20};
+    what.format = (struct job_format_options){.quote = '"',
+                                              .escape = '"',
+                                              .null = {null_text, 1},
+                                              .header = JOB_HEADER_MATCH,
+                                              .max_row = 1 << 20};
     return what;
 }
 
@@ -168,9 +177,16 @@ static inline int t_import(const struct t_load *l, struct transfer_result *res, 
     CHECK_INT(store_stat(l->store, &t_op, l->key, &a), 0);
     (void)snprintf(run_id, sizeof(run_id), "run%u", l->run);
     (void)snprintf(path, sizeof(path), "mem/%s", l->key);
-    struct transfer_import req = {.op = &t_op, .job = &job, .what = l->what, .db = l->db,
-                                  .store = l->store, .key = l->key, .path = path, .attr = a,
-                                  .run_id = run_id, .run_dir = t_dir,
+    struct transfer_import req = {.op = &t_op,
+                                  .job = &job,
+                                  .what = l->what,
+                                  .db = l->db,
+                                  .store = l->store,
+                                  .key = l->key,
+                                  .path = path,
+                                  .attr = a,
+                                  .run_id = run_id,
+                                  .run_dir = t_dir,
                                   .first_in_table = !l->not_first};
     *e = ERR_INIT;
     int r = transfer_import(&req, res, e);
@@ -185,8 +201,15 @@ static inline int t_export(struct store *s, struct database *db, const struct jo
     char path[256];
 
     (void)snprintf(path, sizeof(path), "mem/%s", key);
-    struct transfer_export req = {.op = &t_op, .job = &job, .what = what, .db = db, .store = s,
-                                  .key = key, .path = path, .run_id = "x", .run_dir = t_dir};
+    struct transfer_export req = {.op = &t_op,
+                                  .job = &job,
+                                  .what = what,
+                                  .db = db,
+                                  .store = s,
+                                  .key = key,
+                                  .path = path,
+                                  .run_id = "x",
+                                  .run_dir = t_dir};
     *e = ERR_INIT;
     return transfer_export(&req, res, e);
 }

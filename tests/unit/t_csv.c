@@ -28,8 +28,8 @@ static int slow_read(struct feed *f, struct op *op, void *buf, size_t cap, size_
     return 0;
 }
 
-static const struct csv_dialect plain = {.delimiter = ',', .quote = '"', .escape = '"',
-                                         .max_row = 1 << 20};
+static const struct csv_dialect plain = {
+    .delimiter = ',', .quote = '"', .escape = '"', .max_row = 1 << 20};
 
 /* The rows as text: LINE@OFFSET[a|b|"c"] or LINE@OFFSET!error:ERROR_LINE */
 static void parse(const struct csv_dialect *d, const char *data, size_t len, size_t step,
@@ -66,7 +66,8 @@ static void parse(const struct csv_dialect *d, const char *data, size_t len, siz
     window_done(&w);
 }
 
-static void check_dialect(const struct csv_dialect *d, const char *text, size_t len, const char *want)
+static void check_dialect(const struct csv_dialect *d, const char *text, size_t len,
+                          const char *want)
 {
     for (size_t step = 1; step <= 16; step++) {
         struct buf out = BUF_INIT;
@@ -138,7 +139,9 @@ static void test_faults(void)
 {
     check("a,b\nc,\"d\ne,f\n", "1@0[a|b] 2@4!1:2:9 ");
     check("a\n\"x\ny\",\"z\n", "1@0[a] 2@2!1:3:9 "); /* opened on line 3 */
-    check("a\nb\xFF" "c\nd\n", "1@0[a] 2@2!4:2:4 3@6[d] ");
+    check("a\nb\xFF"
+          "c\nd\n",
+          "1@0[a] 2@2!4:2:4 3@6[d] ");
     check("a\rb\nc\n", "1@0!5:1:4 2@4[c] ");
     check_dialect(&plain, "a,\0b\nc\n", 7, "1@0!3:1:5 2@5[c] ");
     check("\"x\ny\xC3\"\nz\n", "1@0!4:1:7 3@7[z] ");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * t_input.c: objects as decompressed streams: members, frames, truncation, corruption, replaced objects;
- * and output.h on the way back. */
+ * t_input.c: objects as decompressed streams: members, frames, truncation, corruption, replaced
+ * objects; and output.h on the way back. */
 #include "t.h"
 #include "loader_t.h"
 
@@ -44,7 +44,8 @@ static int read_all(const char *key, enum job_compress compress, size_t cap, str
     size_t n = 0;
 
     CHECK_INT(store_stat(store, &t_op, key, &a), 0);
-    struct input_req req = {.store = store, .key = key, .path = key, .attr = &a, .compress = compress};
+    struct input_req req = {
+        .store = store, .key = key, .path = key, .attr = &a, .compress = compress};
     int r = input_open(&req, &t_op, &in);
     while (r == 0) {
         char *to = buf_reserve(out, cap);
@@ -129,7 +130,10 @@ static void test_zstd(void)
     CLEANUP_BUF struct buf big = BUF_INIT;
 
     zstd(&z, "hello ", 6);
-    buf_add(&z, "\x50\x2A\x4D\x18\x03\x00\x00\x00" "abc", 11); /* a skippable frame */
+    buf_add(&z,
+            "\x50\x2A\x4D\x18\x03\x00\x00\x00"
+            "abc",
+            11); /* a skippable frame */
     zstd(&z, "world", 5);
     check(z.data, z.len, "hello world", 11);
     buf_reset(&z);
@@ -219,12 +223,16 @@ static void write_back(enum job_compress compress, size_t len)
 
     if (len)
         big_text(&text, len);
-    struct output_req req = {.store = store, .key = "out/a", .path = "mem/out/a", .tmp_dir = t_dir,
+    struct output_req req = {.store = store,
+                             .key = "out/a",
+                             .path = "mem/out/a",
+                             .tmp_dir = t_dir,
                              .compress = compress};
     CHECK_INT(output_open(&req, &t_op, &out), 0);
     for (size_t at = 0; at < text.len; at += 100000)
         CHECK_INT(output_write(out, &t_op, text.data + at,
-                               text.len - at < 100000 ? text.len - at : 100000), 0);
+                               text.len - at < 100000 ? text.len - at : 100000),
+                  0);
     struct attr a = ATTR_INIT;
     CHECK_INT(store_stat(store, &t_op, "out/a", &a), -ENOENT); /* nothing is visible */
     CHECK_INT(output_finish(out, &t_op, &bytes), 0);
@@ -240,7 +248,8 @@ static void write_back(enum job_compress compress, size_t len)
 
 static void test_output(void)
 {
-    static const enum job_compress all[] = {JOB_COMPRESS_NONE, JOB_COMPRESS_GZIP, JOB_COMPRESS_ZSTD};
+    static const enum job_compress all[] = {JOB_COMPRESS_NONE, JOB_COMPRESS_GZIP,
+                                            JOB_COMPRESS_ZSTD};
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         write_back(all[i], 0);
@@ -256,7 +265,10 @@ static void test_output_abort(void)
     char *block = xcalloc(1, OUTPUT_PART);
     uint64_t bytes;
 
-    struct output_req req = {.store = store, .key = "out/b", .path = "mem/out/b", .tmp_dir = t_dir,
+    struct output_req req = {.store = store,
+                             .key = "out/b",
+                             .path = "mem/out/b",
+                             .tmp_dir = t_dir,
                              .compress = JOB_COMPRESS_NONE};
     CHECK_INT(output_open(&req, &t_op, &out), 0);
     CHECK_INT(output_write(out, &t_op, block, OUTPUT_PART), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * t_jsonl.c: JSON lines: exact numbers, strings, faults, and agreement with jansson on what is JSON. */
+ * t_jsonl.c: JSON lines: exact numbers, strings, faults, and agreement with jansson on what is
+ * JSON. */
 #include "t.h"
 
 #include "base/buf.h"
@@ -63,7 +64,8 @@ static void test_values(void)
 
 static void test_strings(void)
 {
-    check("{\"a\":\"l\\n\\t\\\"\\\\\\/\\u00e9\\ud83d\\ude00\"}\n", "1@0 a=2:l\n\t\"\\/\xC3\xA9\xF0\x9F\x98\x80;");
+    check("{\"a\":\"l\\n\\t\\\"\\\\\\/\\u00e9\\ud83d\\ude00\"}\n",
+          "1@0 a=2:l\n\t\"\\/\xC3\xA9\xF0\x9F\x98\x80;");
     check("{\"\\u0061b\":\"\"}\n", "1@0 ab=2:;");
     check("{\"a\":\"\\u0000\"}\n", "1@0!3:12;");
     check("{\"a\":\"\\ud800\"}\n", "1@0!1:12;");
@@ -99,7 +101,8 @@ static void test_too_long(void)
 /* Mutated lines: we and jansson must agree on good or bad. */
 static void test_differential(void)
 {
-    static const char seed[] = "{\"a\":[1,2.5e-3,\"x\\u00e9\\n\"],\"b\":{\"c\":null,\"d\":true},\"e\":-0}";
+    static const char seed[] =
+        "{\"a\":[1,2.5e-3,\"x\\u00e9\\n\"],\"b\":{\"c\":null,\"d\":true},\"e\":-0}";
     static const char alphabet[] = "{}[]\",:\\u019eE+-. truefalsn";
     unsigned state = 12345;
     int agreed_good = 0;
@@ -109,7 +112,8 @@ static void test_differential(void)
         memcpy(text, seed, sizeof(seed));
         for (unsigned k = 0; k < 1 + (state >> 20) % 3; k++) {
             state = state * 1103515245 + 12345;
-            text[(state >> 8) % (sizeof(seed) - 1)] = alphabet[(state >> 16) % (sizeof(alphabet) - 1)];
+            text[(state >> 8) % (sizeof(seed) - 1)] =
+                alphabet[(state >> 16) % (sizeof(alphabet) - 1)];
         }
         struct window w;
         struct jsonl j;
@@ -133,13 +137,18 @@ static void test_write(void)
 {
     struct db_table t = DB_TABLE_INIT;
     struct buf out = BUF_INIT;
-    struct cell cells[] = {{CELL_TEXT, "a\"\\\n\x01\xC3\xA9", 7}, {CELL_NUMBER, "1.50", 4},
-                           {CELL_BOOL, "true", 4}, {CELL_NULL, "", 0}, {CELL_JSON, "[1]", 3}};
+    struct cell cells[] = {{CELL_TEXT, "a\"\\\n\x01\xC3\xA9", 7},
+                           {CELL_NUMBER, "1.50", 4},
+                           {CELL_BOOL, "true", 4},
+                           {CELL_NULL, "", 0},
+                           {CELL_JSON, "[1]", 3}};
 
     for (int i = 0; i < 5; i++)
         (void)db_table_add(&t, i ? "n" : "q\"", DB_TEXT);
     json_write_row(&out, &t, cells);
-    CHECK_STR(out.data, "{\"q\\\"\":\"a\\\"\\\\\\n\\u0001\xC3\xA9\",\"n\":1.50,\"n\":true,\"n\":null,\"n\":[1]}\n");
+    CHECK_STR(
+        out.data,
+        "{\"q\\\"\":\"a\\\"\\\\\\n\\u0001\xC3\xA9\",\"n\":1.50,\"n\":true,\"n\":null,\"n\":[1]}\n");
     db_table_done(&t);
     buf_done(&out);
 }

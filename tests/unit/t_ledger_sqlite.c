@@ -57,8 +57,8 @@ static void test_describe(void)
 
 static struct ledger_claim claim_for(struct db_table *t, const char *version, const char *run)
 {
-    return (struct ledger_claim){.table = t, .path = "k/a.csv", .version = version, .run = run,
-                                 .job = "j", .size = 5};
+    return (struct ledger_claim){
+        .table = t, .path = "k/a.csv", .version = version, .run = run, .job = "j", .size = 5};
 }
 
 static enum ledger_found claim(const struct ledger_claim *c, char **before)
@@ -84,8 +84,10 @@ static void test_ledger(void)
     CHECK_INT(claim(&a, &before), LEDGER_NEW);
     CHECK_INT(ledger_finish(db, &t_op, &a, &n), 0);
     CHECK_INT(database_commit(db, &t_op), 0);
-    CHECK_VALUE(db, "SELECT target||path||version||run||rows_read||rows_loaded||rows_rejected FROM _quay_loads",
-                "main.tk/a.csvv1r1321");
+    CHECK_VALUE(
+        db,
+        "SELECT target||path||version||run||rows_read||rows_loaded||rows_rejected FROM _quay_loads",
+        "main.tk/a.csvv1r1321");
     CHECK_INT(ledger_settle(db, &t_op, &a, &done), 0);
     CHECK(done);
     CHECK_INT(ledger_settle(db, &t_op, &b, &done), 0);
@@ -124,8 +126,11 @@ static void test_cancel(void)
     struct op op;
 
     op_init(&op, "q", 300);
-    CHECK_INT(database_exec(db, &op, "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x)"
-                                     " SELECT max(n) FROM x", NULL, 0, NULL), -ETIMEDOUT);
+    CHECK_INT(database_exec(db, &op,
+                            "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x)"
+                            " SELECT max(n) FROM x",
+                            NULL, 0, NULL),
+              -ETIMEDOUT);
 }
 
 static void test_errors(void)

@@ -3,6 +3,7 @@
 #include "base/name.h"
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/strmap.h"
 #include "tests/unit/t.h"
@@ -164,6 +165,12 @@ static void test_decode_anything(void)
     }
 }
 
+static char *replaced(char *old, char *new)
+{
+    free(old);
+    return new;
+}
+
 static void test_paths(void)
 {
     CHECK(path_is_inside("") && path_is_inside("a") && path_is_inside("a/b.c/..d"));
@@ -182,7 +189,66 @@ static void test_paths(void)
     CHECK_STR(path_base("c", &n), "c");
     CHECK_INT(n, 0);
     CHECK_STR(path_base("/c", &n), "c");
-    CHECK_INT(n, 0);
+    CHECK_INT(n, 1);
+}
+
+static void check_tree(const char *dir, const char *segment, const char *want, const char *prefix)
+{
+    size_t n;
+    CLEANUP_FREE char *path = path_child(dir, segment);
+    CHECK_STR(path, want);
+    CHECK_STR(path_base(path, &n), segment);
+    CHECK_INT(n, strlen(dir));
+    CLEANUP_FREE char *parent = path_parent(path);
+    CHECK_STR(parent, dir);
+    CHECK(path_below(path, dir) && !path_below(dir, path) && !path_below(path, path));
+    CHECK_STR(path_rest(path, dir), segment);
+    CLEANUP_FREE char *as_prefix = path_dir_prefix(path);
+    CHECK_STR(as_prefix, prefix);
+    CLEANUP_FREE char *back = path_of_prefix(as_prefix);
+    CHECK_STR(back, path);
+    CHECK(path_is_unnamed(path) == !*segment);
+}
+
+static void test_trees(void)
+{
+    check_tree("", "a", "a", "a/");
+    check_tree("a", "b", "a/b", "a/b/");
+    check_tree("", "", "/", "/");
+    check_tree("/", "", "//", "//");
+    check_tree("/", "x", "/x", "/x/");
+    check_tree("//", "x", "//x", "//x/");
+    check_tree("a", "", "a/", "a//");
+    check_tree("a/", "", "a//", "a///");
+    check_tree("a/", "b", "a//b", "a//b/");
+    check_tree("/x", "", "/x/", "/x//");
+    check_tree("", "..", "..", "../");
+    CHECK(!path_below("ab", "a") && !path_below("a", "/") && !path_below("a", "a/"));
+    CHECK(path_below("a//b", "a") && path_below("//x", "/") && path_below("//", "") && !path_below("", ""));
+    CHECK(path_is_slashes("") && path_is_slashes("//") && !path_is_slashes("/a") && !path_is_slashes("a/"));
+}
+
+/* Every path of few segments, from every directory above it to every other directory. */
+static void test_moves(void)
+{
+    static const char *const names[] = {"", "a"};
+    for (unsigned bits = 0; bits < 1u << 8; bits++) {
+        char *from = xstrdup(""), *to = xstrdup(""), *path, *want;
+        unsigned b = bits;
+        for (unsigned i = b & 1; i < 3; i++, b >>= 1)
+            from = replaced(from, path_child(from, names[b >> 1 & 1]));
+        for (unsigned i = b & 1; i < 3; i++, b >>= 1)
+            to = replaced(to, path_child(to, names[b >> 1 & 1]));
+        path = xstrdup(from), want = xstrdup(to);
+        for (unsigned i = 0; i < 2; i++, b >>= 1) {
+            path = replaced(path, path_child(path, names[b & 1]));
+            want = replaced(want, path_child(want, names[b & 1]));
+        }
+        CHECK(path_below(path, from));
+        CLEANUP_FREE char *moved = path_child(to, path_rest(path, from));
+        CHECK_STR(moved, want);
+        free(from), free(to), free(path), free(want);
+    }
 }
 
 static void test_globs(void)
@@ -211,6 +277,8 @@ int main(void)
     RUN(test_reversible);
     RUN(test_decode_anything);
     RUN(test_paths);
+    RUN(test_trees);
+    RUN(test_moves);
     RUN(test_globs);
     return t_done();
 }

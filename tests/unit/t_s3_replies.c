@@ -349,12 +349,13 @@ static void test_list_entries(void)
     buf_done(&b);
 }
 
+#define TRUNCATED "<ListBucketResult><IsTruncated>true</IsTruncated>"
+
 static void test_list_bad(void)
 {
     static const char *const bad[] = {
-        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t1"
-        "</NextContinuationToken></ListBucketResult>",
-        "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        TRUNCATED "<NextContinuationToken>t1</NextContinuationToken></ListBucketResult>",
+        TRUNCATED "</ListBucketResult>",
         "<ListBucketResult><Contents><Key>elsewhere</Key></Contents></ListBucketResult>",
         "<html>proxy</html>",
         "{}",

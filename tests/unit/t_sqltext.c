@@ -15,8 +15,8 @@ static void test_quoting(void)
 {
     struct buf b = BUF_INIT;
 
-    sql_addf(&b, &dollar, "%I %I %L %L %P %T %T %%", "a\"; DROP TABLE x --", "", "it's", "b\\'", 3, "s", "t",
-             NULL, "u");
+    sql_addf(&b, &dollar, "%I %I %L %L %P %T %T %%", "a\"; DROP TABLE x --", "", "it's", "b\\'", 3,
+             "s", "t", NULL, "u");
     CHECK_STR(b.data, "\"a\"\"; DROP TABLE x --\" \"\" 'it''s' E'b\\\\''' $3 \"s\".\"t\" \"u\" %");
     buf_reset(&b);
     sql_addf(&b, &question, "%L %P", "b\\'", 3);
@@ -41,7 +41,8 @@ static void check_split(const char *text, const char *schema, const char *name)
 
 static void test_split(void)
 {
-    static const char *const bad[] = {"", ".", "a.", ".a", "a.b.c", "\"a", "a\"b", "\"\"", "\"a\"b"};
+    static const char *const bad[] = {"",    ".",    "a.",   ".a",    "a.b.c",
+                                      "\"a", "a\"b", "\"\"", "\"a\"b"};
     char *s = NULL, *n = NULL;
 
     check_split("t", NULL, "t");
@@ -70,8 +71,10 @@ static void test_statements(void)
     struct db_load load = {.table = &t, .columns = columns, .n_columns = 2, .key = key, .n_key = 1};
     buf_reset(&b);
     sql_insert(&b, d, &load);
-    CHECK_STR(b.data, "INSERT INTO \"s\".\"t\" (\"k\", \"v\") VALUES (?1, ?2) ON CONFLICT (\"k\") DO UPDATE "
-                      "SET \"v\" = excluded.\"v\"");
+    CHECK_STR(
+        b.data,
+        "INSERT INTO \"s\".\"t\" (\"k\", \"v\") VALUES (?1, ?2) ON CONFLICT (\"k\") DO UPDATE "
+        "SET \"v\" = excluded.\"v\"");
     load.n_key = 2;
     buf_reset(&b);
     sql_on_conflict(&b, d, &load);
@@ -80,8 +83,9 @@ static void test_statements(void)
     load.csv = &csv;
     buf_reset(&b);
     sql_copy_in(&b, &dollar, "s", "t", &load);
-    CHECK_STR(b.data, "COPY \"s\".\"t\" (\"k\", \"v\") FROM STDIN (FORMAT csv, DELIMITER '\t', QUOTE '''', "
-                      "ESCAPE E'\\\\', NULL E'\\\\N')");
+    CHECK_STR(b.data,
+              "COPY \"s\".\"t\" (\"k\", \"v\") FROM STDIN (FORMAT csv, DELIMITER '\t', QUOTE '''', "
+              "ESCAPE E'\\\\', NULL E'\\\\N')");
     buf_done(&b);
     db_table_done(&t);
 }

@@ -254,6 +254,24 @@ static void test_disk_full(void)
     vx_done(&x);
 }
 
+/* While the store is away, a writer does not wait for the attempts in the background. */
+static void test_writer_cancels_upload(void)
+{
+    struct vx x = vx_new();
+    x.policy.write = VOLUME_BACK;
+    vx_open(&x, "backend = memory\nretries = 0\nfault = op=put,latency=20s");
+    vx_write(&x, "f", "one");
+    clock_sleep_ms(100); /* the upload hangs now */
+    uint64_t begin = clock_now_ns();
+    struct vfile *f = vx_fopen(&x, "f", RW, 0);
+    vx_pwrite(&x, f, "two", 3, 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    CHECK(clock_now_ns() - begin < 5 * NS_PER_S);
+    CHECK_STR(vx_read(&x, "f"), "two");
+    CHECK_INT(vx_close_ms(&x, 100), 1);
+    vx_done(&x);
+}
+
 static void test_metadata_survives(void)
 {
     struct vx x = vx_new();
@@ -311,6 +329,7 @@ int main(void)
     RUN(test_conflict_at_recovery);
     RUN(test_unlinked_is_gone);
     RUN(test_disk_full);
+    RUN(test_writer_cancels_upload);
     RUN(test_metadata_survives);
     RUN(test_bad_journal);
     return t_done();

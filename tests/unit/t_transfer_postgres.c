@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * t_transfer_postgres.c: the engine against a real PostgreSQL: QUAY_PG_DSN=postgresql://user@host/db
- * (host and port in the DSN; works in a schema of its own and drops it). Fails when it is not set. */
+ * t_transfer_postgres.c: the engine against a real PostgreSQL:
+ * QUAY_PG_DSN=postgresql://user@host/db (host and port in the DSN; works in a schema of its own and
+ * drops it). Fails when it is not set. */
 #include "t.h"
 #include "loader_t.h"
 
@@ -64,7 +65,8 @@ static struct transfer_result good(const struct job_op *what, const char *key, c
     return res;
 }
 
-static struct err bad(const struct job_op *what, const char *key, const char *text, const char *part)
+static struct err bad(const struct job_op *what, const char *key, const char *text,
+                      const char *part)
 {
     struct transfer_result res;
     struct err e;
@@ -92,7 +94,8 @@ static void test_pass(void)
     what.format.null = (struct job_list){(char *[]){T_STR("NA")}, 1};
     res = good(&what, "p2.tsv", "ID\tNAME\n4\tNA\n5\t\"N\tA\"\n6\t\n");
     CHECK_STR(res.method, "copy");
-    CHECK_VALUE(db, "SELECT string_agg(coalesce(name, '<null>'), ';' ORDER BY id) FROM p WHERE id > 3",
+    CHECK_VALUE(db,
+                "SELECT string_agg(coalesce(name, '<null>'), ';' ORDER BY id) FROM p WHERE id > 3",
                 "<null>;N\tA;");
 }
 
@@ -127,7 +130,8 @@ static void test_exact_line(void)
 
     t_sql(db, "CREATE TABLE ex (id int UNIQUE, name text CHECK (name <> 'no'))");
     many(&text, 20000, 12345, "12x,bad\n");
-    struct err e = bad(&what, "ex1.csv", text.data, "mem/ex1.csv:24690: column id: invalid input syntax");
+    struct err e =
+        bad(&what, "ex1.csv", text.data, "mem/ex1.csv:24690: column id: invalid input syntax");
     CHECK_STR(e.remote, "22P02");
     CHECK_INT(e.status, 1);
     CHECK_INT(e.retry, ERR_RETRY_NEVER);
@@ -135,7 +139,8 @@ static void test_exact_line(void)
     CHECK_STR(rejects, "id,name\n12x,bad\n");
     CLEANUP_FREE char *errors = t_file("errors.tsv");
     CHECK(strstr(errors, "mem/ex1.csv\t24690\t"));
-    CHECK(strstr(errors, "\t1\tid\tvalue\t22P02\tinvalid input syntax for type integer: \"12x\"\t12x\n"));
+    CHECK(strstr(errors,
+                 "\t1\tid\tvalue\t22P02\tinvalid input syntax for type integer: \"12x\"\t12x\n"));
     buf_reset(&text);
     many(&text, 20000, 19999, "5,dup\n");
     e = bad(&what, "ex2.csv", text.data, "mem/ex2.csv:39998: duplicate key");
@@ -162,7 +167,8 @@ static void test_skip_rows(void)
 
     t_sql(db, "CREATE TABLE parent (id int PRIMARY KEY)");
     t_sql(db, "INSERT INTO parent SELECT generate_series(1, 1000)");
-    t_sql(db, "CREATE TABLE sk (id int PRIMARY KEY, p int NOT NULL REFERENCES parent, v varchar(5))");
+    t_sql(db,
+          "CREATE TABLE sk (id int PRIMARY KEY, p int NOT NULL REFERENCES parent, v varchar(5))");
     buf_adds(&text, "id,p,v\n");
     for (int i = 1; i <= 12000; i++) {
         if (i % 1000 == 10)
@@ -194,7 +200,8 @@ static void test_skip_rows(void)
     CHECK(strstr(reasons, "\n21\tnull\t") && strstr(reasons, "\n31\tvalue\t"));
     CHECK(strstr(reasons, "\n41\tduplicate\t") && strstr(reasons, "\n51\tcolumns\t"));
     CLEANUP_FREE char *rejects = t_file("rejects/sk.csv.bad");
-    CHECK(strncmp(rejects, "id,p,v\n10,2000,fk\n20,,null\n30,1,toolong\n5,1,dup\n50\n60,1x,\n1010,", 63) == 0);
+    CHECK(strncmp(rejects, "id,p,v\n10,2000,fk\n20,,null\n30,1,toolong\n5,1,dup\n50\n60,1x,\n1010,",
+                  63) == 0);
 }
 
 static void test_create(void)
@@ -203,13 +210,16 @@ static void test_create(void)
     CLEANUP_BUF struct buf text = BUF_INIT;
     struct transfer_result res;
 
-    res = good(&what, "cr.csv", "i,d,n,b,day,ts,tz,t\n1,0.5,12345678901234567890,true,2024-02-29,"
-                                "2024-01-01 10:00:00,2024-01-01T10:00:00Z,x\n");
+    res = good(&what, "cr.csv",
+               "i,d,n,b,day,ts,tz,t\n1,0.5,12345678901234567890,true,2024-02-29,"
+               "2024-01-01 10:00:00,2024-01-01T10:00:00Z,x\n");
     CHECK(res.table_created);
-    CHECK_VALUE(db, "SELECT string_agg(format_type(atttypid, atttypmod), ',' ORDER BY attnum) FROM pg_attribute"
-                    " WHERE attrelid = 'cr'::regclass AND attnum > 0",
-                "bigint,double precision,numeric,boolean,date,timestamp without time zone,"
-                "timestamp with time zone,text");
+    CHECK_VALUE(
+        db,
+        "SELECT string_agg(format_type(atttypid, atttypmod), ',' ORDER BY attnum) FROM pg_attribute"
+        " WHERE attrelid = 'cr'::regclass AND attnum > 0",
+        "bigint,double precision,numeric,boolean,date,timestamp without time zone,"
+        "timestamp with time zone,text");
     buf_adds(&text, "a,b\n");
     while (text.len < 2u << 20)
         buf_addf(&text, "%d,filler filler filler\n", (int)text.len);
@@ -219,8 +229,11 @@ static void test_create(void)
     CHECK_STR(res.method, "copy");
     CHECK_VALUE(db, "SELECT a FROM cr2 WHERE b = 'x'", "n/a");
     what.table = T_STR("cr3");
-    res = good(&what, "cr3.jsonl", "{\"a\":1,\"b\":{\"z\":[1.10]},\"c\":0.1}\n{\"a\":2,\"c\":12345678901234567890.5}\n");
-    CHECK_VALUE(db, "SELECT string_agg(a || '/' || coalesce(b::text, '-') || '/' || c, ' ') FROM cr3",
+    res =
+        good(&what, "cr3.jsonl",
+             "{\"a\":1,\"b\":{\"z\":[1.10]},\"c\":0.1}\n{\"a\":2,\"c\":12345678901234567890.5}\n");
+    CHECK_VALUE(db,
+                "SELECT string_agg(a || '/' || coalesce(b::text, '-') || '/' || c, ' ') FROM cr3",
                 "1/{\"z\":[1.10]}/0.1 2/-/12345678901234567890.5");
 }
 
@@ -231,7 +244,10 @@ static void test_replace(void)
     (void)good(&what, "re.csv", "a,b\n1,x\n");
     t_sql(db, "CREATE INDEX re_a ON re (a)");
     (void)good(&what, "re.csv", "a,b\n2,y\n3,z\n");
-    CHECK_VALUE(db, "SELECT count(*) || '' || (SELECT count(*) FROM pg_indexes WHERE indexname = 're_a') FROM re", "21");
+    CHECK_VALUE(db,
+                "SELECT count(*) || '' || (SELECT count(*) FROM pg_indexes WHERE indexname = "
+                "'re_a') FROM re",
+                "21");
     bad(&what, "re.csv", "a,b\n2,y\n3,z\n1x,a\n", "mem/re.csv:4: column a:");
     CHECK_VALUE(db, "SELECT count(*) FROM re", "2");
     (void)good(&what, "re.csv", "c\nq\n");
@@ -255,12 +271,17 @@ static void test_upsert(void)
     what.key = (struct job_list){(char *[]){T_STR("k"), T_STR("g")}, 2};
     res = good(&what, "up.csv", "k,g,v\n1,1,a\n2,1,b\n1,1,c\n,1,n1\n,1,n2\n");
     CHECK_STR(res.method, "copy");
-    CHECK_VALUE(db, "SELECT string_agg(coalesce(k::text, '-') || v || w, ',' ORDER BY k, v) FROM up",
+    CHECK_VALUE(db,
+                "SELECT string_agg(coalesce(k::text, '-') || v || w, ',' ORDER BY k, v) FROM up",
                 "1cd,2bd,-n1d,-n2d");
-    res = good(&what, "up.jsonl", "{\"k\":2,\"g\":1,\"v\":\"B\",\"w\":\"W\"}\n{\"k\":3,\"g\":1,\"v\":\"C\",\"w\":null}\n");
+    res = good(
+        &what, "up.jsonl",
+        "{\"k\":2,\"g\":1,\"v\":\"B\",\"w\":\"W\"}\n{\"k\":3,\"g\":1,\"v\":\"C\",\"w\":null}\n");
     CHECK_STR(res.method, "copy+parse");
-    CHECK_VALUE(db, "SELECT string_agg(k || v || coalesce(w, '-'), ',' ORDER BY k) FROM up WHERE k IS NOT NULL",
-                "1cd,2BW,3C-");
+    CHECK_VALUE(
+        db,
+        "SELECT string_agg(k || v || coalesce(w, '-'), ',' ORDER BY k) FROM up WHERE k IS NOT NULL",
+        "1cd,2BW,3C-");
     what.on_error = JOB_SKIP_ROW;
     res = good(&what, "up2.csv", "k,g,v\n5,1,x\n6y,1,x\n7,1,x\n");
     CHECK_INT(res.rows_rejected, 1);
@@ -310,9 +331,17 @@ static void *race(void *arg)
     op_init(&op, "race", 0);
     CHECK_INT(store_stat(store, &op, "ra.csv", &a), 0);
     (void)snprintf(run, sizeof(run), "race%u", me->run);
-    struct transfer_import req = {.op = &op, .job = &job, .what = &what, .db = mine, .store = store,
-                                  .key = "ra.csv", .path = "mem/ra.csv", .attr = a, .run_id = run,
-                                  .run_dir = t_dir, .first_in_table = true};
+    struct transfer_import req = {.op = &op,
+                                  .job = &job,
+                                  .what = &what,
+                                  .db = mine,
+                                  .store = store,
+                                  .key = "ra.csv",
+                                  .path = "mem/ra.csv",
+                                  .attr = a,
+                                  .run_id = run,
+                                  .run_dir = t_dir,
+                                  .first_in_table = true};
     int r = transfer_import(&req, &res, &e);
     if (r < 0)
         fprintf(stderr, "race: %s\n", e.text);
@@ -354,7 +383,8 @@ static void test_export(void)
     struct job_op what = t_job_op("xp", JOB_APPEND);
     struct transfer_result res;
     struct err e;
-    static const char csv[] = "i,d,b,t\n1,0.1,t,\"a,\"\"b\"\"\nc\"\n2,1e+100,f,\n,,,\"\"\n3,NaN,,\\x\n";
+    static const char csv[] =
+        "i,d,b,t\n1,0.1,t,\"a,\"\"b\"\"\nc\"\n2,1e+100,f,\n,,,\"\"\n3,NaN,,\\x\n";
 
     t_sql(db, "CREATE TABLE xp (i bigint, d float8, b boolean, t text)");
     (void)good(&what, "xp.csv", csv);
@@ -367,13 +397,15 @@ static void test_export(void)
     CHECK_INT(t_export(store, db, &what, "out/xp.jsonl", &res, &e), 0);
     CLEANUP_FREE char *lines = t_get(store, "out/xp.jsonl");
     CHECK_STR(lines, "{\"i\":1,\"d\":0.1,\"b\":true,\"t\":\"a,\\\"b\\\"\\nc\"}\n"
-                     "{\"i\":2,\"d\":1e+100,\"b\":false,\"t\":null}\n{\"i\":null,\"d\":null,\"b\":null,\"t\":\"\"}\n"
+                     "{\"i\":2,\"d\":1e+100,\"b\":false,\"t\":null}\n{\"i\":null,\"d\":null,\"b\":"
+                     "null,\"t\":\"\"}\n"
                      "{\"i\":3,\"d\":\"NaN\",\"b\":null,\"t\":\"\\\\x\"}\n");
     what.table = NULL;
     what.query = T_STR("SELECT '{\"a\":\n1}'::json AS j, 5 AS n -- comment\n;\n");
     CHECK_INT(t_export(store, db, &what, "out/q.jsonl.zst", &res, &e), 0);
     struct job_op in = t_job_op("xq", JOB_CREATE);
-    struct t_load l = {.store = store, .db = db, .what = &in, .key = "out/q.jsonl.zst", .run = ++runs};
+    struct t_load l = {
+        .store = store, .db = db, .what = &in, .key = "out/q.jsonl.zst", .run = ++runs};
     CHECK_INT(t_import(&l, &res, &e), 0);
     CHECK_VALUE(db, "SELECT j::text || n FROM xq", "{\"a\": 1}5");
     what.query = T_STR("DELETE FROM xp RETURNING *");
@@ -437,7 +469,10 @@ static void test_cancel(void)
     CHECK_INT(pthread_join(thread, NULL), 0);
     database_abort(db);
     CHECK_INT(database_connect(db, &t_op), 0);
-    CHECK_VALUE(db, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'", "0");
+    CHECK_VALUE(db,
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND "
+                "state = 'active'",
+                "0");
 }
 
 static void *cancel_server(void *arg)
@@ -476,7 +511,8 @@ static void test_errors(void)
     CHECK_INT(pthread_create(&thread, NULL, cancel_server, db), 0);
     CHECK_INT(database_exec(db, &t_op, "SELECT pg_sleep(20)", NULL, 0, NULL), -ECANCELED);
     CHECK_INT(pthread_join(thread, NULL), 0);
-    int r = database_exec(db, &t_op, "SELECT pg_terminate_backend(pg_backend_pid())", NULL, 0, NULL);
+    int r =
+        database_exec(db, &t_op, "SELECT pg_terminate_backend(pg_backend_pid())", NULL, 0, NULL);
     CHECK(r == -ECONNRESET || r == -EAGAIN);
     CHECK_INT(t_op.err.retry, ERR_RETRY_SAFE);
     CHECK_INT(t_op.err.status, 2);
@@ -492,9 +528,9 @@ struct proxy {
     struct sockaddr_storage server;
     socklen_t server_len;
     bool forward; /* COMMIT reaches the server, its answer is lost; else neither */
-    int lost;     /* how many COMMITs were lost; only the first is */
-    bool stop;
-    bool refuse;  /* after that nobody can connect any more */
+    atomic_int lost; /* how many COMMITs were lost; only the first is */
+    atomic_bool stop;
+    bool refuse; /* after that nobody can connect any more */
 };
 
 /* Passes bytes until a COMMIT comes by or one side ends. */
@@ -574,7 +610,8 @@ static int load_through(struct proxy *p, const struct job_op *what, const char *
 
     proxy_start(p);
     CHECK(url_parse(dsn, &u));
-    char *where = xasprintf("postgresql://%s@127.0.0.1:%d%s?sslmode=disable", u.user, p->port, u.path);
+    char *where =
+        xasprintf("postgresql://%s@127.0.0.1:%d%s?sslmode=disable", u.user, p->port, u.path);
     url_done(&u);
     struct database *d = connect_to(where, &conf);
     struct attr a = t_put(store, key, "a\n1\n2\n", 6);
@@ -594,7 +631,8 @@ static int load_through(struct proxy *p, const struct job_op *what, const char *
 static void test_lost_commit(void)
 {
     struct job_op what = t_job_op("lc", JOB_APPEND);
-    struct proxy done = {.forward = true}, not_done = {.forward = false}, unknown = {.refuse = true};
+    struct proxy done = {.forward = true}, not_done = {.forward = false},
+                 unknown = {.refuse = true};
     struct err e;
 
     t_sql(db, "CREATE TABLE lc (a int)");
@@ -620,8 +658,15 @@ static void test_explain(void)
     struct err e = ERR_INIT;
     CLEANUP_BUF struct buf report = BUF_INIT;
     struct attr a = t_put(store, "x.csv", "name,id\nx,1\n", 12);
-    struct transfer_import req = {.op = &t_op, .job = &job, .what = &what, .db = db, .store = store,
-                                  .key = "x.csv", .path = "mem/x.csv", .attr = a, .run_id = "x",
+    struct transfer_import req = {.op = &t_op,
+                                  .job = &job,
+                                  .what = &what,
+                                  .db = db,
+                                  .store = store,
+                                  .key = "x.csv",
+                                  .path = "mem/x.csv",
+                                  .attr = a,
+                                  .run_id = "x",
                                   .run_dir = t_dir};
 
     CHECK_INT(transfer_explain(&req, &report, &e), 0);
@@ -643,7 +688,8 @@ int main(void)
     store = t_store(&conf);
     (void)snprintf(schema, sizeof(schema), "quay_t_%d", (int)getpid());
     db = connect_to(dsn, &db_conf);
-    char *make = xasprintf("CREATE SCHEMA %s", schema), *drop = xasprintf("DROP SCHEMA %s CASCADE", schema);
+    char *make = xasprintf("CREATE SCHEMA %s", schema),
+         *drop = xasprintf("DROP SCHEMA %s CASCADE", schema);
     t_sql(db, make);
     RUN(test_pass);
     RUN(test_dot);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * t_transfer_sqlite.c: files of a memory store into SQLite and back: modes, names, bad rows, rejects,
- * the ledger, exports. */
+ * t_transfer_sqlite.c: files of a memory store into SQLite and back: modes, names, bad rows,
+ * rejects, the ledger, exports. */
 #include "t.h"
 #include "loader_t.h"
 
@@ -57,7 +57,8 @@ static void test_append(void)
 {
     struct job_op what = t_job_op("a", JOB_APPEND);
 
-    bad(&what, "a.csv", "id,name\n1,x\n", "table a does not exist in database db; use mode = create");
+    bad(&what, "a.csv", "id,name\n1,x\n",
+        "table a does not exist in database db; use mode = create");
     t_sql(db, "CREATE TABLE a (id INTEGER NOT NULL, name TEXT, \"Big\" REAL)");
     good(&what, "a1.csv", "name,id\nAda,1\n\"Bob, the \"\"x\"\"\",2\n,3\n\"\",4\n");
     CHECK_VALUE(db, "SELECT group_concat(id || coalesce(name, '-') || typeof(id), ';') FROM a",
@@ -125,14 +126,19 @@ static void test_create(void)
 {
     struct job_op what = t_job_op("c", JOB_CREATE);
 
-    good(&what, "c.csv", "i,d,b,day,ts,zip,t,n,e\n1,1.5,true,2024-01-31,2024-01-31 10:00:00,007,x,12345678901234567890,\n"
-                         "-2,2,FALSE,2024-02-29,2024-01-31T10:00:00.5,1,,1,\n");
+    good(&what, "c.csv",
+         "i,d,b,day,ts,zip,t,n,e\n1,1.5,true,2024-01-31,2024-01-31 "
+         "10:00:00,007,x,12345678901234567890,\n"
+         "-2,2,FALSE,2024-02-29,2024-01-31T10:00:00.5,1,,1,\n");
     CHECK_VALUE(db, "SELECT sql FROM sqlite_schema WHERE name = 'c'",
-                "CREATE TABLE \"c\" (\"i\" INTEGER, \"d\" REAL, \"b\" BOOLEAN, \"day\" DATE, \"ts\" TIMESTAMP,"
+                "CREATE TABLE \"c\" (\"i\" INTEGER, \"d\" REAL, \"b\" BOOLEAN, \"day\" DATE, "
+                "\"ts\" TIMESTAMP,"
                 " \"zip\" TEXT, \"t\" TEXT, \"n\" TEXT, \"e\" TEXT)");
-    CHECK_VALUE(db, "SELECT group_concat(i||'|'||d||'|'||b||'|'||day||'|'||zip||'|'||n, ';') FROM c",
+    CHECK_VALUE(db,
+                "SELECT group_concat(i||'|'||d||'|'||b||'|'||day||'|'||zip||'|'||n, ';') FROM c",
                 "1|1.5|1|2024-01-31|007|12345678901234567890;-2|2.0|0|2024-02-29|1|1");
-    bad(&what, "c2.csv", "i,d\n5,x\n", "mem/c2.csv:2: column d: 'x' is not a number"); /* exists now */
+    bad(&what, "c2.csv", "i,d\n5,x\n",
+        "mem/c2.csv:2: column d: 'x' is not a number"); /* exists now */
     what.table = T_STR("c_no");
     what.format.header = JOB_HEADER_NO;
     good(&what, "c3.csv", "1,a\n2,b\n");
@@ -219,15 +225,17 @@ static void test_bad_rows(void)
     struct job_op what = t_job_op("b", JOB_APPEND);
     struct transfer_result res;
     struct err e;
-    static const char text[] = "id,name,x\r\n1,ok,1.5\r\n12abc,bad,2\r\n3,\"two\nlines\",3\r\n4,short\r\n"
-                               "1,dup,4\r\n5,a\xFFz,5\r\n6,fine,6\r\n";
+    static const char text[] =
+        "id,name,x\r\n1,ok,1.5\r\n12abc,bad,2\r\n3,\"two\nlines\",3\r\n4,short\r\n"
+        "1,dup,4\r\n5,a\xFFz,5\r\n6,fine,6\r\n";
 
     t_sql(db, "CREATE TABLE b (id INTEGER UNIQUE, name TEXT NOT NULL, x REAL)");
     bad(&what, "in/b.csv", text, "mem/in/b.csv:3: column id: '12abc' is not an integer");
     CHECK_INT(t_op.err.status, 1);
     check_rejects("b.csv.bad", "id,name,x\r\n12abc,bad,2\r\n",
-                  ERRORS_HEAD "mem/in/b.csv\t3\t21\t1\tid\tvalue\tSQLITE_MISMATCH\t'12abc' is not an "
-                              "integer (INTEGER)\t12abc\n");
+                  ERRORS_HEAD
+                  "mem/in/b.csv\t3\t21\t1\tid\tvalue\tSQLITE_MISMATCH\t'12abc' is not an "
+                  "integer (INTEGER)\t12abc\n");
     CHECK_VALUE(db, "SELECT count(*) FROM b", "0");
     what.on_error = JOB_SKIP_ROW;
     CHECK_INT(load_res(&what, "in/b.csv", text, &res, &e), 0);
@@ -242,8 +250,10 @@ static void test_bad_rows(void)
     CHECK_STR(reasons, "# mem/in/b.csv\n3\tvalue\t'12abc' is not an integer (INTEGER)\n"
                        "6\tcolumns\tthe row has 2 columns, not 3\n"
                        "7\tduplicate\tUNIQUE constraint failed: b.id\n8\tutf8\tinvalid UTF-8\n");
-    CHECK_VALUE(db, "SELECT rows_read || ',' || rows_loaded || ',' || rows_rejected FROM _quay_loads"
-                    " WHERE target = 'main.b'", "7,3,4");
+    CHECK_VALUE(db,
+                "SELECT rows_read || ',' || rows_loaded || ',' || rows_rejected FROM _quay_loads"
+                " WHERE target = 'main.b'",
+                "7,3,4");
 }
 
 static void test_limits(void)
@@ -258,9 +268,11 @@ static void test_limits(void)
     CHECK_INT(load_res(&what, "lim1.csv", "a\nx\n1\ny\n2\n", &res, &e), -EBADMSG);
     CHECK(strstr(e.text, "2 rows are bad, more than max_errors = 1: first mem/lim1.csv:2:"));
     CHECK_INT(res.rows_loaded, 0);
-    check_rejects("lim1.csv.bad", "a\nx\ny\n",
-                  ERRORS_HEAD "mem/lim1.csv\t2\t2\t1\ta\tvalue\tSQLITE_MISMATCH\t'x' is not an integer (INTEGER)\tx\n"
-                              "mem/lim1.csv\t4\t6\t1\ta\tvalue\tSQLITE_MISMATCH\t'y' is not an integer (INTEGER)\ty\n");
+    check_rejects(
+        "lim1.csv.bad", "a\nx\ny\n",
+        ERRORS_HEAD
+        "mem/lim1.csv\t2\t2\t1\ta\tvalue\tSQLITE_MISMATCH\t'x' is not an integer (INTEGER)\tx\n"
+        "mem/lim1.csv\t4\t6\t1\ta\tvalue\tSQLITE_MISMATCH\t'y' is not an integer (INTEGER)\ty\n");
     what.max_errors = 2;
     CHECK_INT(load_res(&what, "lim1.csv", "a\nx\n1\ny\n2\n", &res, &e), 0);
     what.max_errors = -1;
@@ -273,8 +285,8 @@ static void test_limits(void)
     what = t_job_op("lim", JOB_APPEND);
     what.on_error = JOB_SKIP_FILE;
     CHECK_INT(load_res(&what, "lim3.csv", "a\n7\nx\n8\n", &res, &e), 0);
-    CHECK(res.file_skipped && res.rows_loaded == 0 && res.rows_read == 2 && res.rows_rejected == 1 &&
-          res.rows_skipped == 1);
+    CHECK(res.file_skipped && res.rows_loaded == 0 && res.rows_read == 2 &&
+          res.rows_rejected == 1 && res.rows_skipped == 1);
     CHECK_VALUE(db, "SELECT count(*) FROM lim", "5");
 }
 
@@ -283,9 +295,11 @@ static void test_faults(void)
     struct job_op what = t_job_op("f", JOB_APPEND);
 
     t_sql(db, "CREATE TABLE f (a TEXT, b TEXT)");
-    bad(&what, "f1.csv", "a,b\n1,2\n3,\"x\n4,5\n", "mem/f1.csv:3: a quote is opened here and never closed");
+    bad(&what, "f1.csv", "a,b\n1,2\n3,\"x\n4,5\n",
+        "mem/f1.csv:3: a quote is opened here and never closed");
     check_rejects("f1.csv.bad", "a,b\n3,\"x\n4,5\n",
-                  ERRORS_HEAD "mem/f1.csv\t3\t8\t0\t\tquote\t\ta quote is opened here and never closed\t\n");
+                  ERRORS_HEAD
+                  "mem/f1.csv\t3\t8\t0\t\tquote\t\ta quote is opened here and never closed\t\n");
     bad(&what, "f2.csv", "a,\"b\n1,2\n", "mem/f2.csv:1: a quote is opened here");
     what.format.max_row = 1000;
     CLEANUP_BUF struct buf text = BUF_INIT;
@@ -320,7 +334,8 @@ static void test_formats(void)
     what.format.trim = true;
     what.format.header_skip = 1;
     good(&what, "o.csv", "junk line\na;b\n# c;d\n 'x;y' ; 5\nNA;-\n'NA';6\n");
-    CHECK_VALUE(db, "SELECT group_concat(coalesce(a, '<null>') || coalesce(b, '<null>'), '|') FROM o",
+    CHECK_VALUE(db,
+                "SELECT group_concat(coalesce(a, '<null>') || coalesce(b, '<null>'), '|') FROM o",
                 "x;y5|<null><null>|NA6");
     what = t_job_op("o", JOB_APPEND);
     struct job_column columns[] = {{T_STR("a"), T_STR("second")},
@@ -332,9 +347,11 @@ static void test_formats(void)
     what.n_columns = 5;
     t_sql(db, "DELETE FROM o");
     good(&what, "o2.csv", "first,second,third\n1,x,ignored\n2,y,\n");
-    CHECK_VALUE(db, "SELECT group_concat(a || b || f || l || k, '|') FROM o", "x1mem/o2.csv2const|y2mem/o2.csv3const");
+    CHECK_VALUE(db, "SELECT group_concat(a || b || f || l || k, '|') FROM o",
+                "x1mem/o2.csv2const|y2mem/o2.csv3const");
     what.columns_rest = true;
-    bad(&what, "o3.csv", "first,second,third\n1,x,y\n", "column 'third' of the file is not in table o");
+    bad(&what, "o3.csv", "first,second,third\n1,x,y\n",
+        "column 'third' of the file is not in table o");
     what = t_job_op("o", JOB_APPEND);
     what.format.header = JOB_HEADER_YES;
     bad(&what, "o4.csv", "b,a,f,l,k\n1,x,,,\n", "names are in another order");
@@ -348,15 +365,24 @@ static void test_jsonl(void)
 {
     struct job_op what = t_job_op("j", JOB_APPEND);
 
-    t_sql(db, "CREATE TABLE j (id INTEGER PRIMARY KEY, n NUMERIC, t TEXT, b BOOLEAN, x TEXT DEFAULT 'def')");
-    good(&what, "j.jsonl", "{\"t\":\"a\\u00e9\",\"n\":9007199254740993,\"b\":true}\n\n"
-                           "{\"N\":1.25,\"t\":{\"k\":[1, 2]},\"b\":null}\n{\"t\":0.10000000000000000001}\n");
-    CHECK_VALUE(db, "SELECT group_concat(id||':'||coalesce(n,'-')||':'||t||':'||coalesce(b,'-')||':'||x, ' ') FROM j",
-                "1:9007199254740993:a\xC3\xA9:1:def 2:1.25:{\"k\":[1, 2]}:-:def 3:-:0.10000000000000000001:-:def");
-    bad(&what, "j2.jsonl", "{\"t\":1,\"zz\":2}\n", "mem/j2.jsonl:1: key 'zz' is not a column of table j");
-    bad(&what, "j3.jsonl", "{\"t\":1}\n{\"t\":1,\"T\":2}\n", "mem/j3.jsonl:2: key 't' is there twice");
+    t_sql(db, "CREATE TABLE j (id INTEGER PRIMARY KEY, n NUMERIC, t TEXT, b BOOLEAN, x TEXT "
+              "DEFAULT 'def')");
+    good(&what, "j.jsonl",
+         "{\"t\":\"a\\u00e9\",\"n\":9007199254740993,\"b\":true}\n\n"
+         "{\"N\":1.25,\"t\":{\"k\":[1, 2]},\"b\":null}\n{\"t\":0.10000000000000000001}\n");
+    CHECK_VALUE(
+        db,
+        "SELECT group_concat(id||':'||coalesce(n,'-')||':'||t||':'||coalesce(b,'-')||':'||x, ' ') "
+        "FROM j",
+        "1:9007199254740993:a\xC3\xA9:1:def 2:1.25:{\"k\":[1, 2]}:-:def "
+        "3:-:0.10000000000000000001:-:def");
+    bad(&what, "j2.jsonl", "{\"t\":1,\"zz\":2}\n",
+        "mem/j2.jsonl:1: key 'zz' is not a column of table j");
+    bad(&what, "j3.jsonl", "{\"t\":1}\n{\"t\":1,\"T\":2}\n",
+        "mem/j3.jsonl:2: key 't' is there twice");
     bad(&what, "j4.jsonl", "{\"t\":1}\n{\"t\":\n", "mem/j4.jsonl:2:");
-    bad(&what, "j5.jsonl", "{\"n\":0.1000000000000000000000001}\n", "has more digits than SQLite keeps");
+    bad(&what, "j5.jsonl", "{\"n\":0.1000000000000000000000001}\n",
+        "has more digits than SQLite keeps");
     /* A key for a column with a default that the sample did not have. */
     CLEANUP_BUF struct buf text = BUF_INIT;
     while (text.len < 2u << 20)
@@ -369,17 +395,22 @@ static void test_jsonl(void)
 static void test_values(void)
 {
     struct job_op what = t_job_op("v", JOB_APPEND);
-    static const char *const refused[] = {"i\n12.5\n", "i\n9223372036854775808\n", "i\n0x10\n", "r\nabc\n",
-                                          "r\n1e999\n", "r\nnan\n", "n\n1.23456789012345678901\n", "b\nmaybe\n",
-                                          "d\n007\n", "x\n\\x1\n"};
+    static const char *const refused[] = {
+        "i\n12.5\n", "i\n9223372036854775808\n",    "i\n0x10\n",  "r\nabc\n", "r\n1e999\n",
+        "r\nnan\n",  "n\n1.23456789012345678901\n", "b\nmaybe\n", "d\n007\n", "x\n\\x1\n"};
 
     t_sql(db, "CREATE TABLE v (i INTEGER, r REAL, n NUMERIC, b BOOLEAN, d DATE, x BLOB, t TEXT)");
     for (size_t k = 0; k < ARRAY_LEN(refused); k++)
         bad(&what, "v.csv", refused[k], "mem/v.csv:2: column ");
-    good(&what, "v.csv", "i,r,n,b,d,x,t\n 12 ,1,0.1,t,2024-01-01,\\x00ff,007\n12.0,1e3,5,0,,raw, 12\n");
-    CHECK_VALUE(db, "SELECT group_concat(typeof(i)||i||typeof(r)||r||typeof(n)||n||typeof(b)||b||coalesce(d,'-')"
-                    "||typeof(x)||length(x)||t, ' ') FROM v",
-                "integer12real1.0real0.1integer12024-01-01blob2007 integer12real1000.0integer5integer0-text3 12");
+    good(&what, "v.csv",
+         "i,r,n,b,d,x,t\n 12 ,1,0.1,t,2024-01-01,\\x00ff,007\n12.0,1e3,5,0,,raw, 12\n");
+    CHECK_VALUE(
+        db,
+        "SELECT "
+        "group_concat(typeof(i)||i||typeof(r)||r||typeof(n)||n||typeof(b)||b||coalesce(d,'-')"
+        "||typeof(x)||length(x)||t, ' ') FROM v",
+        "integer12real1.0real0.1integer12024-01-01blob2007 "
+        "integer12real1000.0integer5integer0-text3 12");
 }
 
 static void test_export(void)
@@ -398,7 +429,8 @@ static void test_export(void)
     CHECK_INT(t_export(store, db, &what, "out/e.jsonl", &res, &e), 0);
     CLEANUP_FREE char *lines = t_get(store, "out/e.jsonl");
     CHECK_STR(lines, "{\"i\":1,\"d\":0.1,\"b\":true,\"t\":\"a,\\\"b\\\"\\nc\"}\n"
-                     "{\"i\":2,\"d\":1e+100,\"b\":false,\"t\":null}\n{\"i\":null,\"d\":null,\"b\":null,\"t\":\"\"}\n");
+                     "{\"i\":2,\"d\":1e+100,\"b\":false,\"t\":null}\n{\"i\":null,\"d\":null,\"b\":"
+                     "null,\"t\":\"\"}\n");
     what.table = NULL;
     what.query = T_STR("SELECT i, x'00ff' AS x FROM e WHERE i > 1; ");
     CHECK_INT(t_export(store, db, &what, "out/q.tsv.gz", &res, &e), 0);
@@ -434,8 +466,14 @@ static void test_in_transaction(void)
     static const char *const texts[] = {"a\n1\n", "a\n2\nx\n", "a\n3\n"};
     struct transfer_result res;
     struct err e = ERR_INIT;
-    struct transfer_import req = {.op = &t_op, .job = &job, .what = &what, .db = db, .store = store,
-                                  .run_id = "tx", .run_dir = t_dir, .in_transaction = true};
+    struct transfer_import req = {.op = &t_op,
+                                  .job = &job,
+                                  .what = &what,
+                                  .db = db,
+                                  .store = store,
+                                  .run_id = "tx",
+                                  .run_dir = t_dir,
+                                  .in_transaction = true};
 
     t_sql(db, "CREATE TABLE m (a INTEGER)");
     what.on_error = JOB_SKIP_FILE;
@@ -450,7 +488,8 @@ static void test_in_transaction(void)
     }
     CHECK_INT(transfer_commit(&req, &e), 0);
     CHECK_VALUE(db, "SELECT group_concat(a) FROM m", "1,3");
-    CHECK_VALUE(db, "SELECT group_concat(path) FROM _quay_loads WHERE target = 'main.m'", "m1.csv,m3.csv");
+    CHECK_VALUE(db, "SELECT group_concat(path) FROM _quay_loads WHERE target = 'main.m'",
+                "m1.csv,m3.csv");
 }
 
 static void test_explain(void)
@@ -460,13 +499,21 @@ static void test_explain(void)
     struct err e = ERR_INIT;
     CLEANUP_BUF struct buf report = BUF_INIT;
     struct attr a = t_put(store, "x.csv", "a,b\n1,x\n", 8);
-    struct transfer_import req = {.op = &t_op, .job = &job, .what = &what, .db = db, .store = store,
-                                  .key = "x.csv", .path = "mem/x.csv", .attr = a, .run_id = "x",
+    struct transfer_import req = {.op = &t_op,
+                                  .job = &job,
+                                  .what = &what,
+                                  .db = db,
+                                  .store = store,
+                                  .key = "x.csv",
+                                  .path = "mem/x.csv",
+                                  .attr = a,
+                                  .run_id = "x",
                                   .run_dir = t_dir};
 
     CHECK_INT(transfer_explain(&req, &report, &e), 0);
     CHECK(strstr(report.data, "format: csv, compression: none"));
-    CHECK(strstr(report.data, "would create: CREATE TABLE \"main\".\"x\" (\"a\" INTEGER, \"b\" TEXT);"));
+    CHECK(strstr(report.data,
+                 "would create: CREATE TABLE \"main\".\"x\" (\"a\" INTEGER, \"b\" TEXT);"));
     CHECK(strstr(report.data, "method: insert"));
     CHECK_VALUE(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'x'", "0");
     what.mode = JOB_APPEND;
@@ -482,8 +529,15 @@ static void test_cancel(void)
     struct err e = ERR_INIT;
     struct op op;
     struct attr a = t_put(store, "cc.csv", "a\n1\n", 4);
-    struct transfer_import req = {.op = &op, .job = &job, .what = &what, .db = db, .store = store,
-                                  .key = "cc.csv", .path = "mem/cc.csv", .attr = a, .run_id = "x",
+    struct transfer_import req = {.op = &op,
+                                  .job = &job,
+                                  .what = &what,
+                                  .db = db,
+                                  .store = store,
+                                  .key = "cc.csv",
+                                  .path = "mem/cc.csv",
+                                  .attr = a,
+                                  .run_id = "x",
                                   .run_dir = t_dir};
 
     op_init(&op, "load", 0);

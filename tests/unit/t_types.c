@@ -19,10 +19,31 @@ static void check(const char *text, enum db_type want)
 
 static void test_texts(void)
 {
-    static const char *const texts[] = {"", "007", "+5", "-0", "1.", ".5", "00", "0x10", "1e", "nan", "inf",
-                                        "1,5", "12abc", " 1", "t", "yes", "2024-13-01", "2023-02-29",
-                                        "2024-01-01x", "2024-01-01T25:00", "2024-1-1", "1e400",
-                                        "2024-01-01 10:00:00.1234567", "01.5", "0000-01-01"};
+    static const char *const texts[] = {"",
+                                        "007",
+                                        "+5",
+                                        "-0",
+                                        "1.",
+                                        ".5",
+                                        "00",
+                                        "0x10",
+                                        "1e",
+                                        "nan",
+                                        "inf",
+                                        "1,5",
+                                        "12abc",
+                                        " 1",
+                                        "t",
+                                        "yes",
+                                        "2024-13-01",
+                                        "2023-02-29",
+                                        "2024-01-01x",
+                                        "2024-01-01T25:00",
+                                        "2024-1-1",
+                                        "1e400",
+                                        "2024-01-01 10:00:00.1234567",
+                                        "01.5",
+                                        "0000-01-01"};
 
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         check(texts[i], DB_TEXT);
@@ -60,11 +81,13 @@ static enum db_type guess(const char *a, const char *b, const char *c)
 static void test_guesses(void)
 {
     struct type_guess g = {0};
-    struct cell null = {CELL_NULL, "", 0}, text = {CELL_TEXT, "12", 2}, number = {CELL_NUMBER, "-0", 2};
+    struct cell null = {CELL_NULL, "", 0}, text = {CELL_TEXT, "12", 2},
+                number = {CELL_NUMBER, "-0", 2};
 
     CHECK_INT(guess("1", "2", "3"), DB_INTEGER);
     CHECK_INT(guess("1", "2.5", NULL), DB_DOUBLE);
-    CHECK_INT(guess("9007199254740993", "2.5", NULL), DB_NUMERIC); /* a double would round the first */
+    CHECK_INT(guess("9007199254740993", "2.5", NULL),
+              DB_NUMERIC); /* a double would round the first */
     CHECK_INT(guess("1", "12345678901234567890", NULL), DB_NUMERIC);
     CHECK_INT(guess("1", "x", "2"), DB_TEXT);
     CHECK_INT(guess("true", "1", NULL), DB_TEXT);
@@ -88,7 +111,8 @@ static void test_numbers(void)
     CHECK(!text_to_int64("-9223372036854775809", 20, &i));
     CHECK(!text_to_int64("", 0, &i) && !text_to_int64("-", 1, &i) && !text_to_int64("1 ", 2, &i));
     CHECK(text_to_double("1e22", 4, &d, &exact) && exact && d == 1e22);
-    CHECK(text_to_double("0.12345678901234567", 19, &d, &exact) && !(exact && d != 0.12345678901234567));
+    CHECK(text_to_double("0.12345678901234567", 19, &d, &exact) &&
+          !(exact && d != 0.12345678901234567));
     CHECK(text_to_double("123456789012345678901", 21, &d, &exact) && !exact);
     CHECK(text_to_double("100000000000000000000000", 24, &d, &exact) && exact);
     CHECK(!text_to_double("1e999", 5, &d, &exact));

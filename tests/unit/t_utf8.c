@@ -23,10 +23,22 @@ static void test_all_code_points(void)
 
 static void test_invalid(void)
 {
-    static const char *const bad[] = {"\x80",             "\xBF",         "\xC0\x80",     "\xC1\xBF",
-                                      "\xE0\x80\x80",     "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF",
-                                      "\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
-                                      "\xF5\x80\x80\x80", "\xFE", "\xFF", "\xC3(", "\xE2\x82("};
+    static const char *const bad[] = {"\x80",
+                                      "\xBF",
+                                      "\xC0\x80",
+                                      "\xC1\xBF",
+                                      "\xE0\x80\x80",
+                                      "\xE0\x9F\xBF",
+                                      "\xED\xA0\x80",
+                                      "\xED\xBF\xBF",
+                                      "\xF0\x80\x80\x80",
+                                      "\xF0\x8F\xBF\xBF",
+                                      "\xF4\x90\x80\x80",
+                                      "\xF5\x80\x80\x80",
+                                      "\xFE",
+                                      "\xFF",
+                                      "\xC3(",
+                                      "\xE2\x82("};
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char text[40];

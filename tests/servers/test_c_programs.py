@@ -1,0 +1,25 @@
+"""The C test programs that need a server: the conformance suite over S3, the transfer engine over
+PostgreSQL. ctest leaves them out (labels contract_s3 and loader_pg)."""
+
+import os
+import subprocess
+
+
+def run_program(path, **environment):
+    done = subprocess.run([str(path)], env={**os.environ, **environment}, text=True, timeout=600,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "passed, 0 failed" in done.stdout
+
+
+def test_conformance_over_s3(build_dir, bucket):
+    run_program(build_dir / "tests/contract/contract_s3", QUAY_S3_ENDPOINT=bucket.minio.endpoint,
+                QUAY_S3_ACCESS_KEY=bucket.minio.user, QUAY_S3_SECRET_KEY=bucket.minio.password,
+                QUAY_S3_BUCKET=bucket.name)
+
+
+def test_transfer_over_postgres(build_dir, postgres):
+    server = postgres.server
+    uri = f"postgresql://{server.user}@127.0.0.1:{server.port}/{postgres.name}"
+    run_program(build_dir / "tests/unit/t_transfer_postgres", QUAY_PG_DSN=uri,
+                PGPASSWORD=server.password)

@@ -3,7 +3,7 @@
  *
  * What it does for all classes and wrappers alike:
  *  - asserts that the thread holds no struct lock, clears op->err, ends cancelled and late requests
- *  - refuses keys that cannot be (leading '/', too long), and files where only a directory can be
+ *  - refuses keys that cannot be (too long), and files where only a directory can be
  *  - refuses what the store cannot do (caps, NULL slots): -EROFS before -ENOTSUP
  *  - fills op->err where a class gave only an errno; a positive return is a bug and aborts. */
 #include "backends/store.h"
@@ -11,12 +11,14 @@
 #include "base/cleanup.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/name.h"
 
 #include <assert.h>
 
 enum key_kind {
     KEY_ANY = 1, /* object or directory, the root too */
     KEY_OBJECT,  /* an object: not "", not with a trailing '/' */
+    KEY_FILE,    /* the same, but where CAP_UNNAMED says so with a trailing '/' */
     KEY_BELOW    /* anything but the root */
 };
 
@@ -60,12 +62,12 @@ static int check_key(struct store *s, struct op *op, const char *key, enum key_k
 {
     assert(key);
     size_t len = strlen(key);
-    if (key[0] == '/')
-        return err_set(&op->err, EINVAL, "%s: a key does not begin with '/'", key);
     if (s->limits.key_max && len > s->limits.key_max)
         return err_set(&op->err, ENAMETOOLONG, "%.64s...: key of %zu bytes, %s stores up to %zu",
                        key, len, s->cls->name, s->limits.key_max);
-    if (kind == KEY_OBJECT && (len == 0 || key[len - 1] == '/'))
+    bool unnamed = kind == KEY_FILE && (s->caps & CAP_UNNAMED) && strcmp(key, "/") != 0;
+    if ((kind == KEY_OBJECT || kind == KEY_FILE) &&
+        (len == 0 || (path_is_unnamed(key) && !unnamed)))
         return err_set(&op->err, EISDIR, "'%s' is a directory", key);
     if (kind == KEY_BELOW && len == 0)
         return err_set(&op->err, EBUSY, "the root directory of a store stays as it is");
@@ -168,7 +170,7 @@ int store_read(struct store *s, struct op *op, const struct read_req *req, struc
 {
     int r = gate_enter(s, op);
     if (r == 0)
-        r = check_key(s, op, req->key, KEY_OBJECT);
+        r = check_key(s, op, req->key, KEY_FILE);
     if (r == 0 && (req->offset > INT64_MAX || req->iov.iov_len > INT64_MAX - req->offset))
         r = err_set(&op->err, EINVAL, "read %s: offset out of range", req->key);
     if (r == 0 && req->iov.iov_len == 0)
@@ -212,7 +214,7 @@ int store_sign(struct store *s, struct op *op, const struct sign_req *req, struc
 {
     int r = gate_enter(s, op);
     if (r == 0)
-        r = check_key(s, op, req->key, KEY_OBJECT);
+        r = check_key(s, op, req->key, req->write ? KEY_OBJECT : KEY_FILE);
     if (r == 0 && (!s->cls->sign || !(s->caps & CAP_SIGN)))
         r = err_set(&op->err, ENOTSUP, "Signed URL generation not supported by this backend");
     if (r == 0 && req->write && !(s->caps & CAP_WRITE))
@@ -278,7 +280,7 @@ int store_remove(struct store *s, struct op *op, const char *key, const char *if
 {
     int r = gate_enter(s, op);
     if (r == 0)
-        r = check_key(s, op, key, KEY_OBJECT);
+        r = check_key(s, op, key, KEY_FILE);
     if (r == 0)
         r = check_write(s, op, 0, s->cls->remove != NULL, "remove");
     if (r == 0)
@@ -323,7 +325,7 @@ int store_remove_many(struct store *s, struct op *op, const char *const *keys, s
     int r = gate_enter(s, op);
     for (size_t i = 0; i < n && r == 0; i++) {
         results[i].code = 0;
-        r = check_key(s, op, keys[i], KEY_OBJECT);
+        r = check_key(s, op, keys[i], KEY_FILE);
     }
     if (r == 0)
         r = check_write(s, op, 0, s->cls->remove || s->cls->remove_many, "remove");
@@ -339,9 +341,9 @@ int store_copy(struct store *s, struct op *op, const char *from, const char *fro
     static const struct precond none = {0};
     int r = gate_enter(s, op);
     if (r == 0)
-        r = check_key(s, op, from, KEY_OBJECT);
+        r = check_key(s, op, from, KEY_FILE);
     if (r == 0)
-        r = check_key(s, op, to, KEY_OBJECT);
+        r = check_key(s, op, to, KEY_FILE);
     if (r == 0)
         r = check_write(s, op, CAP_COPY, s->cls->copy != NULL, "copy");
     if (r == 0)

@@ -7,9 +7,13 @@
  * place that calls a slot.
  *
  * Contract
- *  1. Keys are relative byte strings: no leading '/', no NUL; "" is the root directory. They are object
- *     keys, not file names: "a//b" and ".." may occur, and a class that maps keys to real paths refuses
- *     what path_is_inside() refuses with -EACCES. A directory is named without a trailing slash.
+ *  1. Keys are byte strings without NUL; "" is the root directory. They are object keys, not file names:
+ *     "a//b", "/a" and ".." may occur, and a class that maps keys to real paths refuses what
+ *     path_is_inside() refuses with -EACCES. A directory is named by its listing prefix without one
+ *     trailing slash, but one of slashes only as it is (path_dir_prefix in base/name.h): of "/a" it is "/",
+ *     of "d//a" it is "d/". An object "d/" that is not empty is no directory's marker but a file in "d" with
+ *     an empty name (CAP_UNNAMED, path_is_unnamed; in a directory of slashes only its key has one '/' more
+ *     than the object's name): it is listed, read, copied and removed, but not put (-EISDIR).
  *  2. Return: 0 or -errno; never -1. On failure `ret` is untouched and op->err holds the text, the remote
  *     status and code, and the retry class. -ENOENT only for a definite "not there". Others used:
  *     -EACCES refused by the store, -ETIMEDOUT deadline, -EHOSTUNREACH no endpoint answers,
@@ -27,7 +31,7 @@
  *     refused with -ENOTSUP, never ignored (caps CAP_IF_MATCH). When the outcome is unknown, the error's
  *     class is ERR_RETRY_UNKNOWN and the caller stats before it repeats.
  *     Success means durable: the server acknowledged it, a local file was fsynced.
- *  6. list is paged, in byte order of the full key (a directory sorts as its name plus '/'), resumable by
+ *  6. list is paged, in byte order of the full key (a directory sorts as its prefix), resumable by
  *     cursor. An object "a" and a prefix "a/" are two entries. A page may be empty and have a cursor. A
  *     recursive listing has the explicit directories (real ones, markers) too, as ATTR_DIR. A prefix
  *     below which nothing is gives an empty page, not -ENOENT.
@@ -65,7 +69,8 @@ enum store_caps {
     CAP_SIGN = 1 << 11,
     CAP_SYMLINK = 1 << 12,
     CAP_PRIVATE = 1 << 13,      /* lives in this process (memory): no other process sees it */
-    CAP_LOCAL_FD = 1 << 14      /* reads cost no more than the cache: do not cache blocks */
+    CAP_LOCAL_FD = 1 << 14,     /* reads cost no more than the cache: do not cache blocks */
+    CAP_UNNAMED = 1 << 15       /* files whose key ends in '/' (contract 1) */
 };
 
 struct store_limits {
@@ -117,7 +122,7 @@ struct list_query {
 };
 
 struct list_entry {
-    char *key;           /* full key, without the trailing '/' of directories */
+    char *key;           /* full key; of a directory path_of_prefix() of its prefix */
     struct attr attr;
 };
 

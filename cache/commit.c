@@ -21,6 +21,7 @@
 
 #define CHUNK (1024 * 1024)
 #define ABORT_MS 10000
+#define ADOPT_WAIT_MS 100
 
 /* ---- filling in ---- */
 
@@ -323,6 +324,20 @@ static void new_attr(struct vnode *n, const struct attr *a, struct attr *ret)
     volume_complete(n->v, ret);
 }
 
+/* The cache may punch holes into a file that it has adopted: reads that have the stage file must end
+ * first, new ones wait. false: they take too long, the file is not worth it. */
+static bool reads_are_over(struct vnode *n)
+{
+    uint64_t deadline = clock_now_ns() + ADOPT_WAIT_MS * NS_PER_MS;
+    LOCK_SCOPE(&n->lock);
+    n->adopting = true;
+    while (atomic_load(&n->file->refs) > 1)
+        if (!cond_wait_until(&n->cond, &n->lock, deadline))
+            break;
+    n->adopting = atomic_load(&n->file->refs) == 1;
+    return n->adopting;
+}
+
 static void set_clean(struct vnode *n, struct attr *a)
 {
     struct base *b = n->conflict ? NULL : base_new(n->v, n->path, a->version, a->size, true);
@@ -351,11 +366,14 @@ void commit_done(struct vnode *n, const struct attr *a)
         n->journaled = false; /* first the row, then the file */
         lock_release(&n->lock);
     }
-    if (adopt)
+    if (adopt && reads_are_over(n))
         cache_adopt(v->cache, v->key, n->path, next.version, next.size, n->file->path, n->file->fd);
     if (v->keep_blocks)
         cache_forget_other_versions(v->cache, v->key, n->path, next.version);
     set_clean(n, &next);
+    lock_acquire(&n->lock);
+    n->adopting = false; /* what was parked goes on when the commit has ended */
+    lock_release(&n->lock);
     if (n->conflict) {
         LOCK_SCOPE(&v->s.lock);
         vnode_detach_locked(n);

@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/date.h"
 #include "base/log.h"
-#include "base/name.h"
 #include "cache/stage.h"
 
 #include <limits.h>

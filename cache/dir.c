@@ -47,7 +47,7 @@ struct volume_dir {
 static bool pick_child_locked(const struct vnode *n, const void *arg)
 {
     const char *dir = arg;
-    return n->dirty && path_below(n->path, dir) && !strchr(n->path + strlen(dir) + (*dir != 0), '/');
+    return n->dirty && path_below(n->path, dir) && !strchr(path_rest(n->path, dir), '/');
 }
 
 static int by_name(const void *a, const void *b)
@@ -65,7 +65,7 @@ static void collect_local(struct volume_dir *d)
         struct vnode *n = nodes[i];
         lock_acquire(&d->v->s.lock);
         if (path_below(n->path, d->path)) /* not renamed meanwhile */
-            d->local[d->n_local].name = xstrdup(n->path + strlen(d->prefix));
+            d->local[d->n_local].name = xstrdup(path_rest(n->path, d->path));
         lock_release(&d->v->s.lock);
         if (d->local[d->n_local].name)
             vnode_attr(n, &d->local[d->n_local++].attr);
@@ -149,13 +149,12 @@ static void merge(struct volume_dir *d)
 
 static void take_page(struct volume_dir *d, const struct list_page *page)
 {
-    size_t len = strlen(d->prefix);
     for (size_t i = 0; i < page->count; i++) {
         struct list_entry *e = &page->entries[i];
-        if (strncmp(e->key, d->prefix, len) != 0)
+        if (!path_below(e->key, d->path) || strchr(path_rest(e->key, d->path), '/'))
             continue; /* not ours: a class that breaks its contract */
         meta_fill(d->v->meta, e->key, &e->attr);
-        listing_add(d->list, e->key + len, &e->attr);
+        listing_add(d->list, path_rest(e->key, d->path), &e->attr);
     }
     d->keep = d->keep && d->list->n <= LISTING_KEPT_MAX;
 }
@@ -233,7 +232,7 @@ int volume_opendir(struct volume *v, struct op *op, const char *path, struct vol
     struct volume_dir *d = xcalloc(1, sizeof(*d));
     d->v = v;
     d->path = xstrdup(path);
-    d->prefix = xasprintf("%s%s", path, path[0] ? "/" : "");
+    d->prefix = path_dir_prefix(path);
     collect_local(d);
     d->list = v->policy.ttl_ms ? meta_listing(v->meta, path, v->policy.ttl_ms) : NULL;
     d->cached = d->whole = d->list != NULL;

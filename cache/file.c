@@ -241,7 +241,11 @@ static int open_file(struct volume *v, struct op *op, const char *path,
                      struct vfile **ret)
 {
     struct opening o = {.v = v, .op = op, .path = path, .how = how, .internal = internal};
-    int r = how->flags & (VFILE_WRITE | VFILE_CREATE | VFILE_TRUNC) ? volume_check_write(v, op) : 0;
+    bool changes = how->flags & (VFILE_WRITE | VFILE_CREATE | VFILE_TRUNC);
+    int r = changes ? volume_check_write(v, op) : 0;
+    if (r == 0 && changes && path_is_unnamed(path)) /* while it is empty it is a directory's marker */
+        r = err_set(&op->err, EPERM, "%s: %s: a file of this name can be read, moved, removed; not "
+                                     "written", v->key, path);
     if (r == 0)
         r = open_path(&o);
     if (r < 0)
@@ -278,7 +282,7 @@ int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change)
 {
     int r = volume_check_write(f->v, op);
     if (r == 0)
-        r = vnode_begin(f->n, op);
+        r = vnode_begin_change(f->n, op);
     if (r < 0)
         return r;
     r = vnode_set_meta(f->n, op, change);

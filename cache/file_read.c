@@ -287,6 +287,12 @@ static void begin(struct read_state *rs)
     uint64_t first = 0, last = 0;
     rs->sub = (struct read_call){0};
     lock_acquire(&n->lock);
+    if (n->adopting) {
+        rs->next = n->parked;
+        n->parked = rs;
+        lock_release(&n->lock);
+        return;
+    }
     rs->off = rs->user->offset;
     rs->end = n->attr.size;
     if (rs->end > rs->off && rs->end - rs->off > rs->user->length)

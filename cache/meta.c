@@ -172,13 +172,6 @@ static void listing_drop_locked(struct meta *m, const char *dir)
     listing_put(l); /* memory only */
 }
 
-static char *parent_of(const char *path)
-{
-    size_t len = 0;
-    (void)path_base(path, &len);
-    return xstrndup(path, len);
-}
-
 static uint64_t *seq_of(struct meta *m, const char *path)
 {
     return &m->seqs[hash_bytes(path, strlen(path)) % SEQS];
@@ -194,8 +187,7 @@ static uint64_t age_ms(uint64_t at_ns, uint64_t now)
 static void take_row(void *arg, const char *path, struct attr *a, time_t listed)
 {
     struct meta *m = arg;
-    size_t len = strlen(path);
-    CLEANUP_FREE char *name = xstrndup(path, len && path[len - 1] == '/' ? len - 1 : len);
+    CLEANUP_FREE char *name = path_is_unnamed(path) ? path_of_prefix(path) : xstrdup(path);
     LOCK_SCOPE(&m->lock);
     struct entry *e = strmap_get(&m->maps[0], name);
     if (e || m->n >= META_ENTRIES) {
@@ -258,7 +250,7 @@ static enum meta_answer ask_listing_locked(struct meta *m, const char *path, boo
 {
     if (path[0] == '\0')
         return META_MISS;
-    CLEANUP_FREE char *parent = parent_of(path);
+    CLEANUP_FREE char *parent = path_parent(path);
     const struct listing *l = strmap_get(&m->listings, parent);
     if (!l)
         return META_MISS;
@@ -355,9 +347,9 @@ static bool set_locked(struct meta *m, const char *path, bool dir, const struct 
 
 static void persist(struct meta *m, const char *path, const struct attr *a, time_t listed)
 {
-    if (!m->index)
+    if (!m->index || (a->kind != ATTR_DIR && path_is_unnamed(path)))
         return;
-    CLEANUP_FREE char *row = xasprintf("%s%s", path, a->kind == ATTR_DIR ? "/" : "");
+    CLEANUP_FREE char *row = a->kind == ATTR_DIR ? path_dir_prefix(path) : xstrdup(path);
     meta_db_put(m->index, m->key, row, a, listed);
 }
 
@@ -385,7 +377,7 @@ static void listing_void_locked(struct meta *m, const char *parent, const char *
 
 static void changed_locked(struct meta *m, const char *path)
 {
-    CLEANUP_FREE char *parent = parent_of(path);
+    CLEANUP_FREE char *parent = path_parent(path);
     ++*seq_of(m, path);
     if (path[0] != '\0') {
         ++*seq_of(m, parent);
@@ -424,8 +416,7 @@ void meta_forget(struct meta *m, const char *path)
 
 static bool is_below(const char *path, const char *dir)
 {
-    size_t len = strlen(dir);
-    return len == 0 || (strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0'));
+    return strcmp(path, dir) == 0 || path_below(path, dir);
 }
 
 static void forget_listings_locked(struct meta *m, const char *dir)
@@ -558,9 +549,9 @@ enum meta_answer meta_get_offline(struct meta *m, const char *path, bool dir, st
     lock_release(&m->lock);
     if (answer != META_MISS || !m->index)
         return answer;
-    if (!dir && meta_db_get(m->index, m->key, path, ret) == 0)
+    if (!dir && !path_is_unnamed(path) && meta_db_get(m->index, m->key, path, ret) == 0)
         return META_THERE;
-    CLEANUP_FREE char *row = xasprintf("%s/", path);
+    CLEANUP_FREE char *row = path_dir_prefix(path);
     return meta_db_get(m->index, m->key, row, ret) == 0 ? META_THERE : META_MISS;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * meta_db.c: see meta_db.h.
  * Invariants: (1) an attr column holds what attr_to_json gave, with version and size in it; (2) the path
- * of a directory's row ends with '/', that of no other does; (3) parent is the directory that holds the
+ * of a directory's row is its listing prefix (base/name.h) and ends with '/', that of no other does: files
+ * with the empty segment have none, and listings with one are not kept; (3) parent is the directory that holds the
  * name, NULL for the root, which is in none; (4) a row of meta_list says that the rows with that parent
  * are a whole listing. */
 #include "cache/meta_db.h"
@@ -41,16 +42,10 @@ static const char *const schema =
     " checked INTEGER NOT NULL, PRIMARY KEY(key, path)) WITHOUT ROWID;";
 
 /* NULL for the root. */
-static char *parent_of(const char *path)
+static char *parent_of(const char *row)
 {
-    size_t len = strlen(path);
-    if (len && path[len - 1] == '/')
-        len--;
-    if (len == 0)
-        return NULL;
-    while (len && path[len - 1] != '/')
-        len--;
-    return xstrndup(path, len ? len - 1 : 0);
+    CLEANUP_FREE char *path = path_is_unnamed(row) ? path_of_prefix(row) : xstrdup(row);
+    return *path ? path_parent(path) : NULL;
 }
 
 static int prepare_put(struct sqldb *db, struct err *err, struct sqlstmt **ret)
@@ -114,11 +109,13 @@ static int run_sql(struct sqldb *db, const char *sql, const char *a, const char 
     return r;
 }
 
-/* Everything that begins with DIR + '/': from there to DIR + '0', the next character. */
+/* Everything that begins with the listing prefix, which ends with '/': to the one that ends with '0',
+ * the next character. */
 static int remove_tree(struct sqldb *db, const char *table, const char *key, const char *dir,
                        struct err *err)
 {
-    CLEANUP_FREE char *from = xasprintf("%s/", dir), *to = xasprintf("%s0", dir);
+    CLEANUP_FREE char *from = path_dir_prefix(dir), *to = xstrdup(from);
+    to[strlen(to) - 1] = '/' + 1;
     CLEANUP_FREE char *sql = xasprintf("DELETE FROM %s WHERE key = ? AND path >= ? AND path < ?",
                                        table);
     struct sqlstmt *st = NULL;
@@ -142,7 +139,7 @@ static int remove_run(struct sqldb *db, void *arg, struct err *err)
         if (r == 0)
             r = run_sql(db, "DELETE FROM meta_list WHERE key = ?", j->key, NULL, err);
     } else {
-        CLEANUP_FREE char *dir = xasprintf("%s/", j->path);
+        CLEANUP_FREE char *dir = path_dir_prefix(j->path);
         r = run_sql(db, "DELETE FROM meta_attr WHERE key = ? AND path = ?", j->key, j->path, err);
         if (r == 0)
             r = run_sql(db, "DELETE FROM meta_attr WHERE key = ? AND path = ?", j->key, dir, err);
@@ -151,7 +148,7 @@ static int remove_run(struct sqldb *db, void *arg, struct err *err)
         if (r == 0 && j->tree)
             r = remove_tree(db, "meta_list", j->key, j->path, err);
     }
-    CLEANUP_FREE char *parent = parent_of(j->path);
+    CLEANUP_FREE char *parent = j->path[0] ? path_parent(j->path) : NULL;
     if (r == 0 && parent) /* its listing is no longer whole */
         r = run_sql(db, "DELETE FROM meta_list WHERE key = ? AND path = ?", j->key, parent, err);
     free(j->key);
@@ -173,10 +170,10 @@ static int put_entries(struct sqldb *db, const struct listing_job *j, struct err
     int r = prepare_put(db, err, &st);
     for (size_t i = 0; i < j->l->n && r == 0; i++) {
         const struct meta_entry *e = &j->l->v[i];
-        const char *between = j->dir[0] ? "/" : "", *end = e->attr.kind == ATTR_DIR ? "/" : "";
-        CLEANUP_FREE char *path = xasprintf("%s%s%s%s", j->dir, between, e->name, end);
+        CLEANUP_FREE char *path = path_child(j->dir, e->name);
+        CLEANUP_FREE char *row = e->attr.kind == ATTR_DIR ? path_dir_prefix(path) : xstrdup(path);
         CLEANUP_FREE char *json = attr_to_json(&e->attr);
-        r = put_row(st, j->key, path, json, e->attr.version, 0, err);
+        r = put_row(st, j->key, row, json, e->attr.version, 0, err);
     }
     sqldb_finalize(st);
     return r;
@@ -201,6 +198,8 @@ static int listing_run(struct sqldb *db, void *arg, struct err *err)
 void meta_db_put_listing(struct cache_index *idx, const char *key, const char *dir,
                          struct listing *l)
 {
+    if (l->n && !l->v[0].name[0] && l->v[0].attr.kind != ATTR_DIR)
+        return;
     struct listing_job *j = xcalloc(1, sizeof(*j));
     *j = (struct listing_job){.key = xstrdup(key), .dir = xstrdup(dir), .l = listing_ref(l)};
     index_post(idx, listing_run, j);
@@ -315,10 +314,9 @@ static int list_run(struct sqldb *db, void *arg, struct err *err)
     sqldb_bind_text(st, 2, c->path);
     while ((r = sqldb_step(st, err)) == 1) {
         CLEANUP_ATTR struct attr a = ATTR_INIT;
-        CLEANUP_FREE char *path = xstrdup(sqldb_text(st, 0));
-        size_t len = strlen(path), up = 0;
-        if (len && path[len - 1] == '/')
-            path[len - 1] = '\0';
+        const char *row = sqldb_text(st, 0);
+        CLEANUP_FREE char *path = path_is_unnamed(row) ? path_of_prefix(row) : xstrdup(row);
+        size_t up = 0;
         if (attr_from_json(sqldb_text(st, 1), &a))
             listing_add(c->list, path_base(path, &up), &a);
     }

@@ -156,6 +156,17 @@ static bool is_only_here(const struct vnode *n)
     return n->dirty && !n->base && n->last.retry != ERR_RETRY_UNKNOWN;
 }
 
+int volume_remove_object(struct volume *v, struct op *op, const char *path, const char *if_match)
+{
+    if (!path_is_unnamed(path))
+        return store_remove(v->store, op, path, if_match);
+    CLEANUP_FREE char *dir = path_parent(path);
+    int r = store_make_dir(v->store, op, dir, NULL);
+    if (r == 0)
+        volume_parent_has_marker(v, dir);
+    return r;
+}
+
 static int remove_stored(struct volume *v, struct op *op, const char *path, struct vnode *n)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
@@ -164,17 +175,17 @@ static int remove_stored(struct volume *v, struct op *op, const char *path, stru
         r = err_set(&op->err, EISDIR, "%s: %s: is a directory", v->key, path);
     if (r == 0 && n)
         r = vnode_keep_content(n, op);
-    if (r == 0)
+    if (r == 0 && !path_is_unnamed(path))
         r = volume_keep_parent(v, op, path);
     if (r == 0)
-        r = store_remove(v->store, op, path, NULL);
+        r = volume_remove_object(v, op, path, NULL);
     return r == -ENOENT && n && n->dirty ? 0 : r;
 }
 
 static int unlink_path(struct volume *v, struct op *op, const char *path)
 {
     struct vnode *n = NULL;
-    int r = vnode_begin_at(v, op, path, &n);
+    int r = vnode_begin_at(v, op, path, true, &n);
     if (r < 0)
         return r;
     if (!n || !is_only_here(n))
@@ -353,6 +364,8 @@ int volume_symlink(struct volume *v, struct op *op, const char *target, const ch
     new_attr(v, ATTR_SYMLINK, 0777, uid, gid, &a);
     a.size = strlen(target);
     int r = volume_check_write(v, op);
+    if (r == 0 && path_is_unnamed(path))
+        r = err_set(&op->err, EPERM, "%s: %s: a file of this name cannot be made", v->key, path);
     if (r == 0 && !(v->store->caps & CAP_SYMLINK))
         r = err_set(&op->err, EOPNOTSUPP, "%s: the store has no symbolic links", v->key);
     if (r == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * policy.c: the options that a [store] section has for the cache, and what attributes look like where
- * the store keeps none. */
+ * policy.c: what the options of a [store] section mean for the cache (base/settings.h lists them), and
+ * what attributes look like where the store keeps none. */
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"

@@ -83,10 +83,10 @@ static int begin_both(struct renaming *rn)
 {
     bool in_order = strcmp(rn->from, rn->to) < 0;
     struct vnode **first = in_order ? &rn->src : &rn->dst, **second = in_order ? &rn->dst : &rn->src;
-    int r = vnode_begin_at(rn->v, rn->op, in_order ? rn->from : rn->to, first);
+    int r = vnode_begin_at(rn->v, rn->op, in_order ? rn->from : rn->to, false, first);
     if (r < 0)
         return r;
-    return vnode_begin_at(rn->v, rn->op, in_order ? rn->to : rn->from, second);
+    return vnode_begin_at(rn->v, rn->op, in_order ? rn->to : rn->from, false, second);
 }
 
 /* ---- files ---- */
@@ -106,6 +106,9 @@ static int look(struct renaming *rn)
         return r;
     rn->replaces = r == 0;
     bool there = rn->replaces || (rn->dst && rn->dst->dirty);
+    if (path_is_unnamed(rn->to))
+        return err_set(&rn->op->err, EPERM, "%s: %s: a file of this name cannot be made", v->key,
+                       rn->to);
     if (r == 0 && b.kind == ATTR_DIR)
         return err_set(&rn->op->err, EISDIR, "%s: %s: is a directory", v->key, rn->to);
     if (there && rn->no_replace)
@@ -133,14 +136,14 @@ static int copy_and_remove(struct renaming *rn, struct attr *ret)
 {
     struct volume *v = rn->v;
     int r = volume_copy_object(v, rn->op, rn->from, &rn->a, rn->to, rn->no_replace, ret);
-    if (r == 0)
+    if (r == 0 && !path_is_unnamed(rn->from))
         r = volume_keep_parent(v, rn->op, rn->from);
     if (r < 0)
         return r;
     const char *match = v->store->caps & CAP_IF_MATCH ? rn->a.version : NULL;
-    r = store_remove(v->store, rn->op, rn->from, match);
+    r = volume_remove_object(v, rn->op, rn->from, match);
     if (r == -ENOTSUP && match)
-        r = store_remove(v->store, rn->op, rn->from, NULL);
+        r = volume_remove_object(v, rn->op, rn->from, NULL);
     if (r < 0) {
         struct err keep = rn->op->err;
         r = undo_copy(rn, r, ret);
@@ -255,13 +258,14 @@ static int check_paths(struct volume *v, struct op *op, const char *from, const 
     return 0;
 }
 
-int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace)
+int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags)
 {
     struct name_lock l;
     CLEANUP_ATTR struct attr a = ATTR_INIT;
+    bool no_replace = flags & VOLUME_RENAME_NO_REPLACE;
     int r = volume_check_write(v, op);
     if (r == 0)
-        r = volume_stat(v, op, from, 0, &a);
+        r = volume_stat(v, op, from, flags & VOLUME_RENAME_DIR ? VOLUME_STAT_DIR : 0, &a);
     if (r == 0 && strcmp(from, to) == 0)
         return no_replace ? err_set(&op->err, EEXIST, "%s: %s: exists already", v->key, to) : 0;
     if (r == 0)

@@ -76,7 +76,7 @@ static int hold_nodes(struct moving *m, size_t *ret_held)
 /* Their objects are elsewhere now. */
 static int move_node(struct moving *m, struct vnode *n)
 {
-    CLEANUP_FREE char *path = xasprintf("%s%s", m->to, n->path + strlen(m->from));
+    CLEANUP_FREE char *path = path_child(m->to, path_rest(n->path, m->from));
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     if (!n->attached || !n->base)
         return 0;
@@ -98,13 +98,13 @@ static void add_entry(struct moving *m, struct list_entry *e)
     }
     struct entry *x = &m->entries[m->n++];
     *x = (struct entry){.from = take_ptr(&e->key)};
-    x->to = xasprintf("%s%s", m->to, x->from + strlen(m->from));
+    x->to = path_child(m->to, path_rest(x->from, m->from));
     attr_move(&x->attr, &e->attr);
 }
 
 static int list_all(struct moving *m)
 {
-    CLEANUP_FREE char *prefix = xasprintf("%s/", m->from);
+    CLEANUP_FREE char *prefix = path_dir_prefix(m->from);
     CLEANUP_FREE char *cursor = NULL;
     do {
         struct list_query q = {.prefix = prefix, .recursive = true, .cursor = cursor};

@@ -7,7 +7,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/name.h"
 #include "base/sys.h"
 #include "cache/stage.h"
 
@@ -17,23 +16,6 @@
 #define SEEN_MAX 65536
 #define PATIENCE 2    /* slices that a writer waits for an upload in the background */
 #define CANCELS_MAX 3 /* then it may take its time */
-
-/* ---- paths ---- */
-
-bool path_below(const char *path, const char *dir)
-{
-    size_t len = strlen(dir);
-    if (len == 0)
-        return path[0] != '\0';
-    return strncmp(path, dir, len) == 0 && path[len] == '/';
-}
-
-char *path_parent(const char *path)
-{
-    size_t len = 0;
-    (void)path_base(path, &len);
-    return xstrndup(path, len);
-}
 
 /* ---- name locks ---- */
 
@@ -265,11 +247,12 @@ void vnode_set_background(struct vnode *n, struct op *op)
         n->cancels = 0;
 }
 
-int vnode_begin_at(struct volume *v, struct op *op, const char *path, struct vnode **ret)
+int vnode_begin_at(struct volume *v, struct op *op, const char *path, bool change,
+                   struct vnode **ret)
 {
     for (;;) {
         struct vnode *n = vnode_find(v, path);
-        int r = n ? vnode_begin(n, op) : 0;
+        int r = n ? begin(n, op, change) : 0;
         if (!n || r < 0) {
             vnode_put(n);
             *ret = NULL;

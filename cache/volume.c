@@ -237,7 +237,7 @@ static int from_answer(struct volume *v, struct op *op, const char *path, enum m
 int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_t want,
                          size_t *ret_count, bool *ret_marker)
 {
-    CLEANUP_FREE char *prefix = xasprintf("%s%s", dir, dir[0] ? "/" : "");
+    CLEANUP_FREE char *prefix = path_dir_prefix(dir);
     CLEANUP_FREE char *cursor = NULL;
     size_t count = 0;
     bool marker = false;
@@ -248,6 +248,9 @@ int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_
         int r = store_list(v->store, op, &q, &page);
         if (r < 0)
             return r;
+        if (!cursor && page.count && path_is_unnamed(page.entries[0].key) &&
+            page.entries[0].attr.kind != ATTR_DIR)
+            marker = true; /* with content: a file, too */
         marker = marker || page.dir_exists;
         count += page.count;
         free(cursor);
@@ -358,12 +361,34 @@ static int known_attr(struct volume *v, const char *path, unsigned flags, struct
     }
 }
 
+/* A listing told that it is a directory. Unless it has a marker, whose attributes count, one request is
+ * enough. 1: it is to be asked for in full. */
+static int ask_listed_dir(struct volume *v, struct op *op, const char *path, unsigned flags,
+                          struct attr *ret)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    if (flags || (v->store->caps & CAP_REAL_DIRS) ||
+        meta_get(v->meta, path, false, v->policy.ttl_ms, false, &a, NULL) != META_THERE ||
+        a.kind != ATTR_DIR)
+        return 1;
+    size_t count = 0;
+    bool marker = false;
+    uint64_t seq = meta_seq(v->meta, path);
+    if (volume_count_entries(v, op, path, 1, &count, &marker) < 0 || marker || count == 0)
+        return 1;
+    *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+    meta_put(v->meta, path, false, ret, seq);
+    return 0;
+}
+
 int volume_stat(struct volume *v, struct op *op, const char *path, unsigned flags, struct attr *ret)
 {
     int r = known_attr(v, path, flags, ret);
     if (r == -ENOENT)
         return from_answer(v, op, path, META_ABSENT);
     if (r == -EAGAIN)
+        r = ask_listed_dir(v, op, path, flags, ret);
+    if (r == 1)
         r = ask_store(v, op, path, flags & VOLUME_STAT_DIR, ret);
     if (r == 0)
         volume_complete(v, ret);

@@ -6,10 +6,17 @@
  * fs/ (base/name.h). All calls but vfile_read and volume_peek block (network): call them from
  * workers. They return 0 or -errno; op->err has the text for the one log line.
  *
- * Coherence (close-to-open): volume_open asks the store for the current version unless the attributes
- * are younger than `ttl` and were confirmed by this process's own write... see open flags below. Within
- * one mount all handles of a path share one struct vfile state: a write is seen by every reader at once,
- * sizes and times included, and stat/list show local state over remote state.
+ * Coherence (close-to-open): an open asks the store for the current version (a stat of the same path
+ * within ticket_ms serves one open; revalidate = ttl trusts what is younger than the ttl). Attributes and
+ * listings of others' changes are as old as ttl_ms at most. Within one mount all handles of a path share
+ * one state: a write is seen by every reader at once, sizes and times included, and stat and listings show
+ * local state over that of the store.
+ *
+ * Lost updates: what was opened is overwritten only if it is still there. When another client was first,
+ * flush gives -ESTALE (O_EXCL: -EEXIST), theirs keeps the name, ours is kept beside it as
+ * PATH.conflict-HOST-TIME, and the handles are stale.
+ * Failed uploads: flush gives the error; the bytes stay in CACHE_DIR/stage with a journal row, are tried
+ * again in the background and by the next process, and are listed by volume_staged.
  *
  * Attributes given out are complete: kind, size, mode, uid, gid, times have defaults filled in from the
  * policy (umask, uid, gid) where the store keeps none. */
@@ -89,7 +96,9 @@ int volume_rmdir(struct volume *v, struct op *op, const char *path);
 int volume_unlink(struct volume *v, struct op *op, const char *path);
 /* Files and directories, atomic where the store can, else copy then delete (directories: object by
  * object; the source is deleted only after all copies succeeded). Open files move along. */
-int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace);
+enum { VOLUME_RENAME_NO_REPLACE = 1,
+       VOLUME_RENAME_DIR = 2 /* the directory of that name (a shadowed one) */ };
+int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags);
 int volume_symlink(struct volume *v, struct op *op, const char *target, const char *path, uid_t uid,
                    gid_t gid, struct attr *ret);
 int volume_readlink(struct volume *v, struct op *op, const char *path, struct buf *ret);
@@ -124,8 +133,7 @@ struct vfile_open {
     uid_t uid;
     gid_t gid;
 };
-/* Opens with close-to-open semantics: asks the store (HEAD) unless a listing, stat or own write younger
- * than ttl says what the version is. *ret_keep: the content is what the kernel's page cache holds from
+/* Opens with close-to-open semantics (see Coherence). *ret_keep: the content is what the kernel's page cache holds from
  * the open before (same version, no foreign change): FOPEN_KEEP_CACHE is safe. When the version has
  * changed, handles of the older version answer -ESTALE from now on. */
 int volume_open_file(struct volume *v, struct op *op, const char *path, const struct vfile_open *how,

@@ -13,6 +13,7 @@
 #define QUAY_CACHE_VOLUME_INT_H
 
 #include "base/lock.h"
+#include "base/name.h"
 #include "base/strmap.h"
 #include "cache/ranges.h"
 #include "cache/meta.h"
@@ -96,6 +97,7 @@ struct vnode {
     struct cond cond;
     bool busy;            /* the token */
     bool committing;      /* the token's holder uploads or changes the version at the store */
+    bool adopting;        /* its stage file is becoming a file of the cache: new reads are parked */
     unsigned reads;       /* reader calls in flight or parked */
     struct read_state *parked; /* reads to be begun again when `committing` ends */
     struct op *background; /* of the job that has the token, if it is a job; to be cancelled */
@@ -166,8 +168,10 @@ int vnode_begin(struct vnode *n, struct op *op); /* -EINTR, -ETIMEDOUT */
  * be none while the store is away), but cancels it; a few times, so that it succeeds one day. */
 int vnode_begin_change(struct vnode *n, struct op *op);
 bool vnode_try_begin(struct vnode *n);
-/* Finds it and takes its token: *ret is NULL when nothing of the path is here. */
-int vnode_begin_at(struct volume *v, struct op *op, const char *path, struct vnode **ret);
+/* Finds it and takes its token: *ret is NULL when nothing of the path is here. `change`: as
+ * vnode_begin_change. */
+int vnode_begin_at(struct volume *v, struct op *op, const char *path, bool change,
+                   struct vnode **ret);
 void vnode_set_background(struct vnode *n, struct op *op); /* with the token; NULL at the end */
 void vnode_end_put(struct vnode *n); /* NULL ok */
 void vnode_end(struct vnode *n);
@@ -187,8 +191,6 @@ bool vnode_pick_below_locked(const struct vnode *n, const void *arg); /* arg: di
 /* True when a file with staged content is below the directory (it exists here only, perhaps). */
 bool vnode_any_dirty_below(struct volume *v, const char *dir);
 
-bool path_below(const char *path, const char *dir); /* strictly; everything is below "" */
-char *path_parent(const char *path); /* malloc'd; "" for the root and its children */
 void seen_set(struct volume *v, const char *path, const char *version); /* NULL: forget */
 /* A change of ours: the kernel's pages, if it has any of this vnode, are of `version` now. */
 void vnode_seen(struct vnode *n, const char *version);
@@ -216,6 +218,8 @@ void volume_parents_free(struct volume *v);
 void volume_parents_forget(struct volume *v, const char *dir); /* and all below */
 /* An open file loses its name: keeps the content readable, then detaches. With the token. */
 int vnode_keep_content(struct vnode *n, struct op *op);
+/* As store_remove. A file with the empty segment leaves its object as its directory's marker. */
+int volume_remove_object(struct volume *v, struct op *op, const char *path, const char *if_match);
 void vnode_set_unlinked(struct vnode *n);
 
 /* ---- file.c, file_write.c ---- */

@@ -50,7 +50,7 @@ int volume_change_meta(struct volume *v, struct op *op, const char *path, const 
                        struct attr *ret)
 {
     struct vnode *n = NULL;
-    int r = vnode_begin_at(v, op, path, &n);
+    int r = vnode_begin_at(v, op, path, true, &n);
     if (r < 0)
         return r;
     if (!n || atomic_load(&n->stale)) {

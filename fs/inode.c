@@ -262,16 +262,22 @@ uint64_t inode_guess(struct inode_table *t, struct inode *parent, const char *na
     return i ? i->ino : stable_number(parent, name);
 }
 
+/* The segments joined by '/'; when all are empty as many slashes (path_child in base/name.h). */
 static char *path_locked(struct inode *i, const char *child)
 {
-    size_t len = child ? strlen(child) + 1 : 0;
+    size_t len = child ? strlen(child) + 1 : 0, n_segments = child ? 1 : 0;
     for (struct inode *p = i; p->kind == INODE_OBJECT; p = p->parent) {
         if (p->unlinked)
             return NULL;
         len += strlen(p->segment) + 1;
+        n_segments++;
     }
-    if (len == 0)
-        return xstrdup("");
+    if (len == n_segments) {
+        char *slashes = xmalloc(len + 1);
+        memset(slashes, '/', len);
+        slashes[len] = '\0';
+        return slashes;
+    }
     char *path = xmalloc(len);
     char *end = path + len - 1;
     *end = '\0';

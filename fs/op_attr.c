@@ -106,6 +106,8 @@ static int apply_change(struct request *r)
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     if (!path)
         return -ENOENT;
+    if (r->inode->shadow) /* the path means the object beside it */
+        return -EPERM;
     return volume_set_attr(request_volume(r), &r->op, path, &r->change, &a);
 }
 

@@ -62,7 +62,7 @@ static bool add_entry(struct filler *f, const struct volume_entry *v, off_t next
 {
     char shown[NAME_MAX_BYTES + 1];
     name_encode(v->name, strlen(v->name), v->shadow, shown);
-    if (f->r->plus && (v->attr.known & ATTR_META || v->attr.kind == ATTR_DIR))
+    if (f->r->plus && (v->attr.known & ATTR_META))
         return add_looked_up(f, shown, v, next);
     mode_t type = v->attr.kind == ATTR_DIR ? S_IFDIR
                   : !(v->attr.known & ATTR_META) ? 0

@@ -102,8 +102,10 @@ static void do_rename(struct request *r)
     int rc = request_child(r, r->inode, r->name, &from, NULL, &from_shadow);
     if (rc == 0)
         rc = request_child(r, r->inode2, r->name2, &to, &segment, &to_shadow);
+    unsigned flags = (r->number & RENAME_NOREPLACE ? VOLUME_RENAME_NO_REPLACE : 0) |
+                     (from_shadow ? VOLUME_RENAME_DIR : 0);
     if (rc == 0)
-        rc = volume_rename(request_volume(r), &r->op, from, to, r->number & RENAME_NOREPLACE);
+        rc = volume_rename(request_volume(r), &r->op, from, to, flags);
     if (rc == 0)
         inode_renamed(r->fs->inodes, r->inode, r->name, r->inode2, r->name2, segment, to_shadow);
     request_reply_err(r, rc);

@@ -32,6 +32,10 @@ static struct request *xattr_request(fuse_req_t req, const char *op, fuse_ino_t 
         request_reply_err(r, name ? -ENODATA : -EOPNOTSUPP);
         return NULL;
     }
+    if (r->inode->shadow) { /* the path means the object beside it */
+        request_reply_err(r, -EOPNOTSUPP);
+        return NULL;
+    }
     if (name)
         r->name2 = xstrdup(name);
     return r;

@@ -147,7 +147,8 @@ static void log_failure(struct request *r, int error)
 {
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
     const char *key = r->inode->key ? r->inode->key->name : "";
-    CLEANUP_FREE char *full = path_join(path ? path : "(deleted)", r->name ? r->name : "");
+    const char *dir = path ? path : "(deleted)";
+    CLEANUP_FREE char *full = r->name ? path_child(dir, r->name) : xstrdup(dir);
     fs_log_failure(r->fs, r->op.name, key, full, error, &r->op.err);
 }
 

@@ -72,39 +72,37 @@ static void end_span(struct csv *c, struct scan *s, size_t end)
     s->span = (struct csv_span){.start = end + 1};
 }
 
+/* Position of the next quote or escape character, or len. */
+static size_t find_quote(const struct csv_dialect *d, const char *base, size_t pos, size_t len)
+{
+    if (d->escape == d->quote) {
+        const char *p = memchr(base + pos, d->quote, len - pos);
+        return p ? (size_t)(p - base) : len;
+    }
+    while (pos < len && base[pos] != d->quote && base[pos] != d->escape)
+        pos++;
+    return pos;
+}
+
 /* Moves through a quoted stretch; false when the data ended first. `pos` then stands on what must
  * be looked at again with more data. */
 static bool scan_quoted(const struct csv *c, struct scan *s, const char *base, size_t len)
 {
     const char quote = c->dialect.quote, escape = c->dialect.escape;
 
-    while (s->pos < len) {
-        if (escape == quote) {
-            const char *p = memchr(base + s->pos, quote, len - s->pos);
-            s->pos = p ? (size_t)(p - base) : len;
-        } else {
-            while (s->pos < len && base[s->pos] != quote && base[s->pos] != escape)
-                s->pos++;
-        }
-        if (s->pos >= len)
+    while ((s->pos = find_quote(&c->dialect, base, s->pos, len)) < len) {
+        bool last = s->pos + 1 >= len;
+        char next = last ? '\0' : base[s->pos + 1];
+        if (base[s->pos] == escape && last && !c->window->eof)
             return false;
-        if (base[s->pos] == escape) {
-            if (s->pos + 1 >= len && !c->window->eof)
-                return false;
-            if (s->pos + 1 < len && (base[s->pos + 1] == quote || base[s->pos + 1] == escape)) {
-                s->span.inner = true;
-                s->pos += 2;
-                continue;
-            }
-            if (escape != quote) {
-                s->pos++;
-                continue;
-            }
+        if (base[s->pos] == escape && !last && (next == quote || next == escape)) {
+            s->span.inner = true;
+            s->pos += 2;
+        } else if (base[s->pos++] == quote) {
+            s->span.quotes++;
+            s->in_quote = false;
+            return true;
         }
-        s->pos++;
-        s->span.quotes++;
-        s->in_quote = false;
-        return true;
     }
     return false;
 }

@@ -95,8 +95,9 @@ int database_open(struct conf_section *section, struct err *err, struct database
     struct database *db = NULL;
     int r = database_check(section, err, &cls);
 
-    if (r == 0)
-        r = cls->open(section, err, &db);
+    if (r < 0)
+        return r;
+    r = cls->open(section, err, &db);
     if (r < 0)
         return r;
     assert(cls->abi == DATABASE_ABI);

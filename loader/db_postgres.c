@@ -454,6 +454,8 @@ static int pg_describe(struct database *db, struct op *op, const char *table, st
                 params, 1, &rows);
     if (r < 0)
         return r;
+    if (rows.n != 1)
+        return err_set(&op->err, EPROTO, "the server's answer about table %s is not one row", table);
     char **row = rows.v[0];
     if (!row[0] && !schema && !row[3])
         return err_set(&op->err, EINVAL, "table %s: no schema of the search_path exists", table);
@@ -475,7 +477,7 @@ static int pg_probe(struct database *db, struct op *op, char **ret_text)
     int r = pg_exec(db, op, "SELECT version()", NULL, 0, &rows);
 
     if (r == 0)
-        *ret_text = xstrdup(rows.v[0][0]);
+        *ret_text = xstrdup(rows.n ? rows.v[0][0] : "PostgreSQL");
     return r;
 }
 

@@ -10,7 +10,7 @@
 
 #include <libpq-fe.h>
 
-#define PG_SLICE (256 * 1024) /* bytes of one CopyData message */
+#define PG_SLICE (256u * 1024) /* bytes of one CopyData message */
 
 struct pg_cancel; /* a PGcancel shared with the thread that cancels */
 

@@ -12,7 +12,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#define SQUEEZE (256 * 1024) /* compressed bytes made at once */
+#define SQUEEZE (256u * 1024) /* compressed bytes made at once */
 
 struct output {
     struct store *store;

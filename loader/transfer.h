@@ -14,6 +14,20 @@
  * while err->retry == ERR_RETRY_SAFE; what it left in run_dir is replaced, not doubled.
  * on_error = skip_file: returns 0 with file_skipped set and first_error filled; nothing was loaded.
  *
+ * -ESTALE: the object was replaced while it was read; stat it again and repeat.
+ *
+ * Modes (act at the first file of a table, the others are appended; all in the file's transaction):
+ *     append    the table must exist
+ *     create    made when it is not there, with types that hold every value of the file; else append
+ *     truncate  the table must exist; its rows are replaced
+ *     replace   its rows are replaced; it is made anew when it is missing or when the columns of the file
+ *               do not fit it by name (then indexes and grants go with it)
+ *     upsert    the table must exist and be unique by `key`; of equal keys the last row wins
+ * Ledger: append, create, upsert: the same version again is already_loaded. Another version of the same
+ * path: by `changed` (upsert: always loaded). truncate and replace always load, and forget what was
+ * loaded into the table before. `force` loads in any case.
+ * Blank lines are not rows (but in a file of one column they are). header = yes goes by position.
+ *
  * atomic = job, all files in one transaction:
  *     database_connect(db), transfer_prepare(...) for each table, database_begin(db, DB_BEGIN_WRITE);
  *     transfer_import(...) for each file, in_transaction = true;   // a failed file leaves no rows, but

@@ -22,7 +22,9 @@ static void explain_format(const struct file_load *f, struct buf *b)
                  : o->header == JOB_HEADER_YES ? "yes"
                                                : "match",
                  f->rows.n_columns);
-    buf_addf(b, "\nsample: %llu rows looked at\n", (unsigned long long)f->sample.rows);
+    buf_addc(b, '\n');
+    if (f->sample.rows)
+        buf_addf(b, "sample: %llu rows looked at\n", (unsigned long long)f->sample.rows);
 }
 
 static void explain_column(const struct plan_column *c, const struct file_load *f, struct buf *b)

@@ -60,6 +60,15 @@ static void take_names(struct file_load *f)
         names_add(&f->names, f->sample.names.v[i], strlen(f->sample.names.v[i]));
 }
 
+/* A table may have to be made, or the columns are not known otherwise. */
+static bool wants_sample(const struct file_load *f)
+{
+    enum job_mode mode = f->req->what->mode;
+
+    return f->format == JOB_FORMAT_JSONL || f->names.n == 0 || mode == JOB_CREATE ||
+           mode == JOB_REPLACE;
+}
+
 static void take_sample(struct file_load *f)
 {
     sample_scan(&f->sample, f->format, &f->req->what->format, &f->names, window_at(&f->window),
@@ -87,7 +96,7 @@ int file_open(struct file_load *f)
     reader_init(&f->rows, f->format, o, &f->window);
     f->reader_ready = true;
     r = read_header(f);
-    if (r == 0)
+    if (r == 0 && wants_sample(f))
         take_sample(f);
     if (!f->rejects)
         f->rejects = rejects_new(f->req->run_dir, f->req->path, f->header.data, f->header.len);

@@ -181,10 +181,39 @@ static bool is_date(const char *p)
     return !(m == 2 && d == 29 && !leap);
 }
 
+/* What follows the time: nothing, Z, +HH, +HHMM, +HH:MM. */
+static enum db_type zone_type(const char *p, size_t len)
+{
+    size_t i = 3;
+    int v;
+
+    if (len == 0)
+        return DB_TIMESTAMP;
+    if (len == 1 && *p == 'Z')
+        return DB_TIMESTAMPTZ;
+    if ((*p != '+' && *p != '-') || len < 3 || !digits_within(p + 1, 2, 0, 14, &v))
+        return DB_TEXT;
+    i += i < len && p[i] == ':';
+    bool good = len == 3 || (i + 2 == len && digits_within(p + i, 2, 0, 59, &v));
+    return good ? DB_TIMESTAMPTZ : DB_TEXT;
+}
+
+/* Length of ".ffffff" at p, 0 when there is none; -1: finer than microseconds, or no digit. */
+static int fraction_length(const char *p, size_t len)
+{
+    size_t i = 1;
+
+    if (len == 0 || *p != '.')
+        return 0;
+    while (i < len && is_digit(p[i]))
+        i++;
+    return i == 1 || i > 7 ? -1 : (int)i;
+}
+
 /* What follows the date: [T ]HH:MM[:SS[.ffffff]] and a zone or not. */
 static enum db_type time_type(const char *p, size_t len)
 {
-    int v;
+    int v, fraction;
     size_t i = 6;
 
     if (len < 6 || (p[0] != 'T' && p[0] != ' ') || !digits_within(p + 1, 2, 0, 23, &v) ||
@@ -194,25 +223,12 @@ static enum db_type time_type(const char *p, size_t len)
         if (!digits_within(p + 7, 2, 0, 59, &v))
             return DB_TEXT;
         i = 9;
-        if (i < len && p[i] == '.') {
-            size_t at = ++i;
-            while (i < len && is_digit(p[i]))
-                i++;
-            if (i == at || i - at > 6)
-                return DB_TEXT;
-        }
+        fraction = fraction_length(p + i, len - i);
+        if (fraction < 0)
+            return DB_TEXT;
+        i += (size_t)fraction;
     }
-    if (i == len)
-        return DB_TIMESTAMP;
-    if (p[i] == 'Z' && i + 1 == len)
-        return DB_TIMESTAMPTZ;
-    if ((p[i] == '+' || p[i] == '-') && len >= i + 3 && digits_within(p + i + 1, 2, 0, 14, &v)) {
-        i += 3;
-        i += i < len && p[i] == ':';
-        if (i == len || (i + 2 == len && digits_within(p + i, 2, 0, 59, &v)))
-            return DB_TIMESTAMPTZ;
-    }
-    return DB_TEXT;
+    return zone_type(p + i, len - i);
 }
 
 static enum db_type number_type(const char *p, size_t len)

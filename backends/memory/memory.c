@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/name.h"
 
 #define PAGE_SIZE_DEFAULT 1000
 #define MIB (1024ULL * 1024)
@@ -22,10 +23,15 @@ void memory_next_version_locked(struct memory *m, struct attr *a)
              (unsigned long long)++m->sync.last_version);
 }
 
-/* The first node whose key begins with key + '/', the directory's own entry among them. */
+struct node *memory_object_locked(struct memory *m, const char *key)
+{
+    return path_is_unnamed(key) ? NULL : tree_find(&m->sync.tree, key);
+}
+
+/* The first node whose key begins with the directory's prefix, its own entry among them. */
 static struct node *below_locked(struct memory *m, const char *key)
 {
-    CLEANUP_FREE char *dir = xasprintf("%s/", key);
+    CLEANUP_FREE char *dir = path_dir_prefix(key);
     struct node *n = tree_from(&m->sync.tree, dir);
     return n && strncmp(n->key, dir, strlen(dir)) == 0 ? n : NULL;
 }
@@ -38,7 +44,7 @@ bool memory_dir_exists_locked(struct memory *m, const char *key)
 int memory_find_locked(struct memory *m, struct op *op, const char *key, struct mem_object **ret)
 {
     lock_assert_held(&m->sync.lock);
-    struct node *n = tree_find(&m->sync.tree, key);
+    struct node *n = memory_object_locked(m, key);
     if (n) {
         *ret = n->object;
         return 0;
@@ -94,14 +100,14 @@ static int memory_stat(struct store *s, struct op *op, const char *key, struct a
 {
     struct memory *m = memory_of(s);
     LOCK_SCOPE(&m->sync.lock);
-    struct node *n = tree_find(&m->sync.tree, key);
+    struct node *n = memory_object_locked(m, key);
     if (n) {
         attr_copy(ret, &n->object->attr);
         return 0;
     }
     if (!memory_dir_exists_locked(m, key))
         return err_set(&op->err, ENOENT, "'%s' is not there", key);
-    CLEANUP_FREE char *dir = xasprintf("%s/", key);
+    CLEANUP_FREE char *dir = path_dir_prefix(key);
     n = tree_find(&m->sync.tree, dir);
     if (n)
         attr_copy(ret, &n->object->attr);
@@ -159,18 +165,13 @@ static void add_entry(struct list_page *page, const char *key, const struct attr
         e->attr = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
 }
 
-static bool ends_with_slash(const char *key)
-{
-    size_t n = strlen(key);
-    return n > 0 && key[n - 1] == '/';
-}
-
 /* Adds the directory whose key with '/' is the first `len` bytes of n's. `own` is its own node or
  * NULL. */
 static void add_dir(struct list_page *page, const struct node *n, size_t len,
                     const struct node *own)
 {
-    CLEANUP_FREE char *dir = xstrndup(n->key, len - 1);
+    CLEANUP_FREE char *prefix = xstrndup(n->key, len);
+    CLEANUP_FREE char *dir = path_of_prefix(prefix);
     add_entry(page, dir, own ? &own->object->attr : NULL);
 }
 
@@ -182,7 +183,7 @@ static struct node *add_next_locked(struct memory *m, const struct list_query *q
     size_t len = strlen(n->key);
     const char *slash = strchr(n->key + strlen(q->prefix), '/');
     if (q->recursive || !slash) {
-        if (ends_with_slash(n->key))
+        if (path_is_unnamed(n->key))
             add_dir(page, n, len, n);
         else
             add_entry(page, n->key, &n->object->attr);
@@ -204,7 +205,7 @@ static struct node *start_locked(struct memory *m, const struct list_query *q)
     const char *behind = q->cursor ? q->cursor : q->after;
     if (!behind || strcmp(behind, q->prefix) < 0)
         return tree_from(&m->sync.tree, q->prefix);
-    if (!q->recursive && ends_with_slash(behind)) {
+    if (!q->recursive && path_is_unnamed(behind)) {
         CLEANUP_FREE char *next = xstrdup(behind);
         next[strlen(next) - 1] = '/' + 1;
         return tree_from(&m->sync.tree, next);
@@ -220,7 +221,7 @@ static int memory_list(struct store *s, struct op *op, const struct list_query *
     struct memory *m = memory_of(s);
     size_t prefix_len = strlen(q->prefix), max = q->max ? q->max : PAGE_SIZE_DEFAULT;
     LOCK_SCOPE(&m->sync.lock);
-    struct node *own = ends_with_slash(q->prefix) ? tree_find(&m->sync.tree, q->prefix) : NULL;
+    struct node *own = path_is_unnamed(q->prefix) ? tree_find(&m->sync.tree, q->prefix) : NULL;
     if (!q->cursor && !q->after)
         ret->dir_exists = prefix_len == 0 || own;
 

@@ -6,7 +6,7 @@
  * copies its bytes without the lock.
  *
  * Keys in the tree are those of an object store: an object is stored under its key, an explicit
- * directory under its key plus '/'. Directories above objects need no entry. */
+ * directory under its listing prefix. Directories above objects need no entry. */
 #ifndef QUAY_BACKENDS_MEMORY_MEMORY_INT_H
 #define QUAY_BACKENDS_MEMORY_MEMORY_INT_H
 
@@ -87,6 +87,8 @@ struct mem_object *object_ref(struct mem_object *o);
 void object_unref(struct mem_object *o); /* NULL ok */
 
 /* ---- memory.c: all with the lock held ---- */
+/* The object's node; never that of a directory. */
+struct node *memory_object_locked(struct memory *m, const char *key);
 /* The object under key, borrowed; -ENOENT, -EISDIR with text. */
 int memory_find_locked(struct memory *m, struct op *op, const char *key, struct mem_object **ret);
 bool memory_dir_exists_locked(struct memory *m, const char *key); /* explicit or by what is below */

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/name.h"
 
 /* The attributes of a new object: those asked for, and a time. */
 static void new_attr(struct attr *to, const struct attr *from, enum attr_kind kind)
@@ -179,7 +180,7 @@ static int meta_key_locked(struct memory *m, struct op *op, const char *key, cha
     if (key[0] == '\0')
         return err_set(&op->err, ENOTSUP, "the root directory has no metadata here");
     err_clear(&op->err);
-    *ret_key = xasprintf("%s/", key);
+    *ret_key = path_dir_prefix(key);
     struct node *n = tree_find(&m->sync.tree, *ret_key);
     *ret = n ? n->object : NULL;
     return 0;
@@ -217,14 +218,14 @@ int memory_set_meta(struct store *s, struct op *op, const char *key, const char 
 int memory_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr)
 {
     struct memory *m = memory_of(s);
-    CLEANUP_FREE char *dir = xasprintf("%s/", key);
+    CLEANUP_FREE char *dir = path_dir_prefix(key);
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     new_attr(&a, attr, ATTR_DIR);
     struct mem_object *o = mem_object_new(&a, NULL), *old = o;
     int r = 0;
     {
         LOCK_SCOPE(&m->sync.lock);
-        if (tree_find(&m->sync.tree, dir) || tree_find(&m->sync.tree, key))
+        if (tree_find(&m->sync.tree, dir) || memory_object_locked(m, key))
             r = err_set(&op->err, EEXIST, "'%s' exists already", key);
         else
             r = memory_commit_locked(m, op, dir, o, false, NULL, &old);
@@ -236,7 +237,7 @@ int memory_make_dir(struct store *s, struct op *op, const char *key, const struc
 int memory_remove_dir(struct store *s, struct op *op, const char *key)
 {
     struct memory *m = memory_of(s);
-    CLEANUP_FREE char *dir = xasprintf("%s/", key);
+    CLEANUP_FREE char *dir = path_dir_prefix(key);
     struct mem_object *o = NULL;
     {
         LOCK_SCOPE(&m->sync.lock);
@@ -244,7 +245,7 @@ int memory_remove_dir(struct store *s, struct op *op, const char *key)
         struct node *child = own ? own->next[0] : tree_from(&m->sync.tree, dir);
         if (child && strncmp(child->key, dir, strlen(dir)) == 0)
             return err_set(&op->err, ENOTEMPTY, "'%s' is not empty", key);
-        if (!own && tree_find(&m->sync.tree, key))
+        if (!own && memory_object_locked(m, key))
             return err_set(&op->err, ENOTDIR, "'%s' is not a directory", key);
         if (!own)
             return err_set(&op->err, ENOENT, "'%s' is not there", key);

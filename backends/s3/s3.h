@@ -119,8 +119,8 @@ void s3_req_param(struct s3_req *r, const char *name, const char *value); /* bor
 void s3_req_done(struct s3_req *r);
 /* Sends it. 0 with a 2xx reply in *ret; else -errno, op->err filled. */
 int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *ret);
-char *s3_object(const struct s3_store *s, const char *key);     /* malloc'd */
-char *s3_dir_object(const struct s3_store *s, const char *key); /* with '/'; "" root: the prefix */
+char *s3_object(const struct s3_store *s, const char *key);     /* a file's, malloc'd */
+char *s3_dir_object(const struct s3_store *s, const char *key); /* a directory's, malloc'd */
 /* host[:port] and the path of an object (NULL: the bucket), for the region given. */
 void s3_host(const struct s3_store *s, const char *region, struct buf *ret);
 void s3_path(const struct s3_store *s, const char *object, struct buf *ret);
@@ -244,6 +244,9 @@ int s3_upload_abort(struct store *s, struct op *op, const char *key, const char 
  * the reply's headers as well, or NULL. */
 int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *object,
             const char *if_match, struct attr *ret, struct http_headers *ret_all);
+/* The same of a file by its key: -ENOENT for the marker "d/" of a directory, and for "/". */
+int s3_head_file(struct s3_store *s, struct op *op, const char *opname, const char *key,
+                 const char *if_match, struct attr *ret, struct http_headers *ret_all);
 /* First entries (at most `max`) below a full prefix, flat, with metadata where the server can. */
 int s3_list_raw(struct s3_store *s, struct op *op, const char *opname, const char *prefix,
                 const struct list_query *q, unsigned max, struct s3_list_result *ret);

@@ -242,15 +242,14 @@ int s3_set_meta(struct store *store, struct op *op, const char *key, const char 
                 const struct attr *change, struct attr *ret)
 {
     struct s3_store *s = s3_of(store);
-    size_t n = strlen(key);
     if (!s->posix)
         return err_set(&op->err, ENOTSUP, "posix = no: no metadata is kept");
-    if (n == 0 || key[n - 1] == '/' || change->kind == ATTR_DIR)
+    if (!*key || change->kind == ATTR_DIR)
         return set_dir_meta(s, op, key, change, ret);
     CLEANUP_FREE char *object = s3_object(s, key);
     struct copy c = {
         .op = "set_meta", .from = object, .to_key = key, .to = object, .replace = true};
-    int r = s3_head(s, op, "set_meta", object, if_match, &c.attr, &c.all);
+    int r = s3_head_file(s, op, "set_meta", key, if_match, &c.attr, &c.all);
     if (r == -ENOENT) {
         err_clear(&op->err);
         return set_dir_meta(s, op, key, change, ret);

@@ -6,6 +6,7 @@
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
+#include "base/name.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -170,6 +171,9 @@ int s3_error_set(const struct s3_store *s, struct op *op, const struct s3_req *r
     CLEANUP_BUF struct buf text = BUF_INIT;
     const struct rule *known = e->code[0] ? rule_of_code(e->code) : NULL;
     struct rule rule = known ? *known : rule_of_status(res->status, e->code[0] != '\0', r->object);
+    /* MinIO's answer to ".." in a HEAD, which it cannot hold. */
+    if (res->status == 400 && !e->code[0] && r->object && !path_is_inside(r->object))
+        rule.err = EINVAL;
     add_text(&text, s, r, res, e, &rule);
     int code = err_set(&op->err, rule.err, "%s", buf_str(&text));
     op->err.retry = rule.retry;

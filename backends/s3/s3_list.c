@@ -6,12 +6,14 @@
  * (metadata names become element names there).
  *
  * What becomes an entry: object "d/f" -> key "d/f"; common prefix or marker "d/e/" -> directory
- * "d/e" (one '/' is cut: "d//" -> "d/"); the listed prefix itself -> dir_exists. Names that begin
- * with '/' below base_path have no key in the contract and are left out. */
+ * "d/e" (path_of_prefix: "d//" -> "d/", "//" -> "//"); the listed prefix itself -> dir_exists. A
+ * marker with content is no marker but a file: "d/" -> key "d/" (and in a directory of slashes only
+ * "/" -> key "//"). */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/name.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +31,7 @@ static int list_once(struct s3_store *s, struct op *op, const char *opname, cons
                      struct s3_list_result *ret)
 {
     char count[16];
-    CLEANUP_FREE char *after = q && q->after ? s3_object(s, q->after) : NULL;
+    CLEANUP_FREE char *after = q && q->after ? xasprintf("%s%s", s->prefix, q->after) : NULL;
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = opname, .method = "GET"};
     (void)snprintf(count, sizeof(count), "%u", max);
@@ -104,13 +106,20 @@ static int compare_items(const void *a, const void *b)
     return strcmp(x->object, y->object);
 }
 
-static void add_entry(const struct s3_store *s, const struct s3_list_item *i, const char *key,
+/* 0 bytes under a name that ends in '/', or what a common prefix stands for. */
+static bool is_dir(const struct s3_list_item *i)
+{
+    return path_is_unnamed(i->object) && (i->is_prefix || i->size == 0);
+}
+
+/* `name`: the object's, below base_path. */
+static void add_entry(const struct s3_store *s, const struct s3_list_item *i, const char *name,
                       struct list_page *page)
 {
-    size_t n = strlen(key);
-    bool dir = key[n - 1] == '/';
-    CLEANUP_FREE char *name = xstrndup(key, dir ? n - 1 : n);
-    struct list_entry *e = list_page_add(page, name);
+    bool dir = is_dir(i);
+    CLEANUP_FREE char *key = dir ? path_of_prefix(name)
+                                 : xasprintf("%s%s", name, path_is_slashes(name) ? "/" : "");
+    struct list_entry *e = list_page_add(page, key);
     e->attr.kind = dir ? ATTR_DIR : ATTR_FILE;
     e->attr.mtime = i->mtime;
     if (!dir) {
@@ -133,14 +142,12 @@ static int fill_page(const struct s3_store *s, struct op *op, const char *prefix
             return err_set(&op->err, EIO,
                            "list s3://%s/%s: the server listed '%s', which is elsewhere", s->bucket,
                            prefix, it->object);
-        const char *key = it->object + base;
+        const char *name = it->object + base;
         bool itself = it->object[n] == '\0' && (n == 0 || prefix[n - 1] == '/');
-        if (itself)
+        if (itself && (is_dir(it) || !*name))
             page->dir_exists = true;
-        else if (*key == '/')
-            log_debug("s3", "list: '%s' begins with '/' and is left out", it->object);
-        else if (!q->after || strcmp(key, q->after) > 0)
-            add_entry(s, it, key, page);
+        else if (!q->after || strcmp(name, q->after) > 0)
+            add_entry(s, it, name, page);
     }
     page->dir_exists = page->dir_exists || !*q->prefix;
     page->cursor = take_ptr(&l->token);
@@ -150,7 +157,7 @@ static int fill_page(const struct s3_store *s, struct op *op, const char *prefix
 int s3_list(struct store *store, struct op *op, const struct list_query *q, struct list_page *ret)
 {
     struct s3_store *s = s3_of(store);
-    CLEANUP_FREE char *prefix = s3_object(s, q->prefix);
+    CLEANUP_FREE char *prefix = xasprintf("%s%s", s->prefix, q->prefix);
     struct s3_list_result l = {0};
     struct list_page page = LIST_PAGE_INIT;
     unsigned max = q->max && q->max < S3_PAGE_MAX ? q->max : S3_PAGE_MAX;

@@ -2,23 +2,17 @@
  * s3_object.c: stat, read, put, remove, and directories.
  *
  * A directory is there when any object lies below it. The object "key/" (0 bytes) is its marker: it
- * keeps an empty directory alive and carries mode, owner and times. A key that itself ends in '/'
- * (the directory "a/" of an object "a//b") can only be a directory: the object of that name is the
- * marker of "a". */
+ * keeps an empty directory alive and carries mode, owner and times. With content the object "key/" is
+ * no marker but a file of that key, beside the directory "key/" of an object "key//b". */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
+#include "base/name.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool ends_in_slash(const char *s)
-{
-    size_t n = strlen(s);
-    return n > 0 && s[n - 1] == '/';
-}
 
 static void add_if_match(struct s3_req *r, const char *header, const char *version)
 {
@@ -70,6 +64,26 @@ int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *o
     return 0;
 }
 
+int s3_head_file(struct s3_store *s, struct op *op, const char *opname, const char *key,
+                 const char *if_match, struct attr *ret, struct http_headers *ret_all)
+{
+    CLEANUP_FREE char *object = s3_object(s, key);
+    struct attr a = ATTR_INIT;
+    if (strcmp(key, "/") == 0)
+        return err_set(&op->err, ENOENT, "%s: no object has this key", key);
+    int r = s3_head(s, op, opname, object, if_match, &a, ret_all);
+    if (r < 0)
+        return r;
+    if (!path_is_unnamed(key) || a.size > 0) {
+        *ret = a;
+        return 0;
+    }
+    attr_done(&a);
+    if (ret_all)
+        http_headers_done(ret_all);
+    return err_set(&op->err, ENOENT, "%s s3://%s/%s: a directory's marker", opname, s->bucket, object);
+}
+
 /* A marker's attributes as those of its directory. */
 static void make_dir_attr(struct attr *a)
 {
@@ -106,7 +120,7 @@ int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr 
     int r = s3_list_raw(s, op, "stat", prefix, NULL, 1, &l);
     if (r < 0)
         return r;
-    bool marker = l.n > 0 && *prefix && strcmp(l.v[0].object, prefix) == 0;
+    bool marker = l.n > 0 && *prefix && strcmp(l.v[0].object, prefix) == 0 && l.v[0].size == 0;
     if (marker)
         r = marker_attr(s, op, &l.v[0], ret);
     else if (l.n > 0 || !*key)
@@ -122,11 +136,13 @@ int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr 
 int s3_stat(struct store *store, struct op *op, const char *key, struct attr *ret)
 {
     struct s3_store *s = s3_of(store);
-    if (*key && !ends_in_slash(key)) {
+    if (*key) {
         CLEANUP_FREE char *object = s3_object(s, key);
-        int r = s3_head(s, op, "stat", object, NULL, ret, NULL);
+        int r = s3_head_file(s, op, "stat", key, NULL, ret, NULL);
         /* MinIO on a name that it cannot store ("a//b", ".."): nothing can be there. */
-        if (r == -EINVAL && strncmp(op->err.remote, "XMinioInvalid", 13) == 0)
+        bool refused = op->err.remote[0] ? strncmp(op->err.remote, "XMinioInvalid", 13) == 0
+                                         : !path_is_inside(object);
+        if (r == -EINVAL && refused)
             return err_set(&op->err, ENOENT, "stat s3://%s/%s: the server cannot hold this name",
                            s->bucket, object);
         if (r != -ENOENT)
@@ -335,12 +351,18 @@ int s3_remove(struct store *store, struct op *op, const char *key, const char *i
     return delete_object(s, op, object, aws ? if_match : NULL);
 }
 
+/* The others go one by one. */
+static bool in_batch(const char *key)
+{
+    return s3_xml_can_hold(key) && !path_is_slashes(key);
+}
+
 static void add_delete_body(const struct s3_store *s, const char *const *keys, size_t n,
                             struct buf *b)
 {
     buf_adds(b, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
     for (size_t i = 0; i < n; i++) {
-        if (!s3_xml_can_hold(keys[i]))
+        if (!in_batch(keys[i]))
             continue;
         buf_adds(b, "<Object><Key>");
         s3_xml_escape(b, s->prefix);
@@ -417,7 +439,7 @@ int s3_remove_many(struct store *store, struct op *op, const char *const *keys, 
             return r;
     }
     for (size_t i = 0; i < n; i++) {
-        if (s3_xml_can_hold(keys[i]))
+        if (in_batch(keys[i]))
             continue;
         int r = s3_remove(store, op, keys[i], NULL);
         results[i].code = r == -ENOENT ? 0 : -r;
@@ -444,7 +466,7 @@ int s3_remove_dir(struct store *store, struct op *op, const char *key)
     int r = s3_list_raw(s, op, "remove_dir", object, NULL, 2, &l);
     if (r < 0)
         return r;
-    bool marker = l.n > 0 && strcmp(l.v[0].object, object) == 0;
+    bool marker = l.n > 0 && strcmp(l.v[0].object, object) == 0 && l.v[0].size == 0;
     bool empty = l.n == 0 || (l.n == 1 && marker && !l.truncated);
     s3_list_result_done(&l);
     if (!empty)

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/date.h"
+#include "base/name.h"
 #include "base/url.h"
 
 #include <errno.h>
@@ -34,12 +35,13 @@ void s3_req_done(struct s3_req *r)
 
 char *s3_object(const struct s3_store *s, const char *key)
 {
-    return xasprintf("%s%s", s->prefix, key);
+    return xasprintf("%s%s", s->prefix, key + (*key && path_is_slashes(key)));
 }
 
 char *s3_dir_object(const struct s3_store *s, const char *key)
 {
-    return xasprintf("%s%s%s", s->prefix, key, *key ? "/" : "");
+    CLEANUP_FREE char *prefix = path_dir_prefix(key);
+    return xasprintf("%s%s", s->prefix, prefix);
 }
 
 /* ---- where to ---- */

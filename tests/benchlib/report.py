@@ -92,6 +92,8 @@ def table(results: list[Result], peaks: dict[str, int]) -> str:
         ours = peaks.get("quayfs", 0)
         judged = f"want <= 128: {'PASS' if ours <= 128 << 20 else 'FALLS SHORT'}" if ours else ""
         lines.append("| peak memory of the daemon, MiB | " + " | ".join(cells) + f" | - | {judged} |")
+    if peaks.get("quayload"):
+        lines.append(f"| peak memory of quayload, MiB | {peaks['quayload'] / 1048576:.0f} | - | - | - | |")
     lines.append("")
     lines.append("In brackets: CPU seconds of the client. Figures are medians.")
     return "\n".join(lines)

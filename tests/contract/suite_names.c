@@ -71,6 +71,39 @@ static void hostile(struct suite *s)
     }
 }
 
+/* A key that begins with '/': its directory is "/"; real paths refuse it. */
+static void leading_slash(struct suite *s)
+{
+    static const char *const want[][3] = {{"", "/", "dir"}, {"/", "/lead-quay", "file"}};
+    struct source_mem src = source_mem("x", 1);
+    struct put_req put = {.key = "/lead-quay", .src = &src.base};
+    struct attr a = ATTR_INIT;
+    int r = store_put(s->store, &s->op, &put, &a);
+    attr_done(&a);
+    if (r < 0) {
+        CHECK(is_refusal(r) && !has(s, CAP_PRIVATE));
+        CHECK(store_stat(s->store, &s->op, put.key, &a) < 0);
+        attr_done(&a);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        struct list_page all = LIST_PAGE_INIT;
+        list_all(s, want[i][0], false, 0, &all);
+        const struct list_entry *e = find_entry(&all, want[i][1]);
+        CHECK(e && (e->attr.kind == ATTR_DIR) == (want[i][2][0] == 'd'));
+        list_page_done(&all);
+        OK(store_stat(s->store, &s->op, want[i][1], &a));
+        CHECK((a.kind == ATTR_DIR) == (want[i][2][0] == 'd'));
+        attr_done(&a);
+    }
+    OK(store_make_dir(s->store, &s->op, "//", NULL));
+    FAILS(store_remove_dir(s->store, &s->op, "/"), ENOTEMPTY);
+    OK(store_remove_dir(s->store, &s->op, "//"));
+    OK(store_remove(s->store, &s->op, put.key, NULL));
+    r = store_remove_dir(s->store, &s->op, "/");
+    CHECK(r == -ENOENT || r == 0);
+}
+
 static void odd_but_legal(struct suite *s)
 {
     static const char *const names[] = {
@@ -141,6 +174,7 @@ void suite_names(struct suite *s)
 {
     suite_begin(s, "names");
     hostile(s);
+    leading_slash(s);
     odd_but_legal(s);
     not_utf8(s);
     long_names(s);

@@ -1,5 +1,6 @@
 """Object names that are no file names: they never escape, crash, hide others or merge."""
 
+import errno
 import os
 
 import pytest
@@ -16,7 +17,13 @@ HOSTILE = {
     b"d//twice": b"6",
     b"/leading": b"7",
     b"//both": b"8",
+    b"/": b"9",
+    b"///": b"10",
     b"trailing//": b"",
+    b"content/": b"in a marker",
+    b"content/beside": b"beside it",
+    b"content//": b"in a marker below",
+    b"marked/": b"",
     b"a": b"object a",
     b"a/b": b"object a/b",
     b"a/b/c": b"object a/b/c",
@@ -63,7 +70,7 @@ def walk(top: bytes) -> dict[bytes, bytes]:
 def test_all_are_visible_and_none_is_merged(mount, fake):
     m = mount({"store k": fake.store()})
     found = walk(os.fsencode(m / "k"))
-    wanted = sorted(data for key, data in HOSTILE.items() if not key.endswith(b"/"))
+    wanted = sorted(data for data in HOSTILE.values() if data)
     assert sorted(found.values()) == wanted
     for path in found:
         assert os.path.realpath(path).startswith(os.fsencode(os.path.realpath(m / "k")))
@@ -79,6 +86,14 @@ def test_documented_forms(mount, fake):
     assert (m / "k/d/%2E%2E/up").read_bytes() == b"4"
     assert (m / "k/100%").read_bytes() == b"percent"
     assert (m / "k/plain").read_bytes() == b"plain"
+    assert (m / "k/%2F/%2F").is_file() and (m / "k/%2F/%2F").read_bytes() == b"9"
+    assert sorted(os.listdir(m / "k/%2F")) == ["%2F", "%2F%2F", "leading"]
+    assert (m / "k/%2F/%2F%2F/both").read_bytes() == b"8"
+    assert (m / "k/content/%2F").read_bytes() == b"in a marker"
+    assert (m / "k/content/%2F").stat().st_size == len(b"in a marker")
+    assert (m / "k/content/%2F%2F/%2F").read_bytes() == b"in a marker below"
+    assert (m / "k/%2F/%2F%2F/%2F/%2F").read_bytes() == b"10"
+    assert os.listdir(m / "k/trailing/%2F") == [] and os.listdir(m / "k/marked") == []
 
 
 def test_they_can_be_written_and_removed(mount, fake):
@@ -97,6 +112,75 @@ def test_they_can_be_written_and_removed(mount, fake):
     assert b"n" * 300 not in fake.objects
 
 
+def test_directories_of_such_names(mount, fake):
+    m = mount({"store k": fake.store()})
+    (m / "k/new").mkdir()
+    (m / "k/new/%2F").mkdir()
+    (m / "k/new/%2F/%2E%2E").mkdir()
+    (m / "k/new/%2F/%2E%2E/file").write_bytes(b"deep")
+    assert fake.objects[b"new//../file"].data == b"deep"
+    m.remount()
+    assert (m / "k/new/%2F/%2E%2E/file").read_bytes() == b"deep"
+    os.rename(m / "k/new", m / "k/%2F/moved")
+    assert fake.objects[b"/moved//../file"].data == b"deep"
+    assert not [key for key in fake.objects if key.startswith(b"new/")]
+    os.rename(m / "k/%2F/moved/%2F", m / "k/up")
+    assert fake.objects[b"up/../file"].data == b"deep"
+    os.rename(m / "k/up/%2E%2E/file", m / "k/%2F/%2F%2F/x")
+    assert fake.objects[b"//x"].data == b"deep"
+    for name in ("up/%2E%2E", "up", "%2F/moved"):
+        (m / "k" / name).rmdir()
+    assert not [key for key in fake.objects if key.startswith((b"up", b"/moved"))]
+
+
+def test_the_directory_of_slashes_moves(mount, fake):
+    m = mount({"store k": fake.store()})
+    os.rename(m / "k/%2F", m / "k/slashes")
+    assert {key: o.data for key, o in fake.objects.items() if key.startswith((b"slashes", b"/"))} == {
+        b"slashes/": b"9", b"slashes/leading": b"7", b"slashes//both": b"8", b"slashes//" + b"/": b"10"}
+    assert not [key for key in fake.objects if key.startswith(b"/")]
+
+
+def test_a_shadow_moves_without_its_object(mount, fake):
+    m = mount({"store k": fake.store()})
+    os.rename(m / "k/a%2F", m / "k/other")
+    assert fake.objects[b"a"].data == b"object a"
+    assert fake.objects[b"other/b"].data == b"object a/b" and b"a/b" not in fake.objects
+
+
+def test_content_of_a_marker(mount, fake):
+    m = mount({"store k": fake.store()})
+    with pytest.raises(PermissionError):
+        (m / "k/content/%2F").write_bytes(b"other")
+    with pytest.raises(PermissionError):
+        (m / "k/marked/%2F").write_bytes(b"new")
+    os.rename(m / "k/content/%2F", m / "k/content/named")
+    assert fake.objects[b"content/named"].data == b"in a marker"
+    assert sorted(os.listdir(m / "k/content")) == ["%2F", "beside", "named"]
+    (m / "k/content/%2F/%2F").unlink()
+    (m / "k/content/%2F").rmdir()
+    m.remount()
+    assert sorted(os.listdir(m / "k/content")) == ["beside", "named"]
+
+
+def test_all_can_be_removed(mount, fake):
+    m = mount({"store k": fake.store()})
+    found = run("find", m / "k", "-type", "f", "-printf", "x").count("x")
+    assert found == sum(1 for data in HOSTILE.values() if data)
+    run("sh", "-c", 'cd "$1" && rm -r -- * ', "sh", m / "k")
+    assert not fake.objects
+
+
+def test_a_tree_with_markers_can_be_archived(mount, fake, tmp_path):
+    """tar finds that a directory changed when its listing and its stat tell different times."""
+    m = mount({"store k": fake.store()})
+    (m / "k/mode").mkdir(mode=0o700)
+    (m / "k/mode/file").write_bytes(b"x")
+    m.remount()
+    assert {entry.name: entry.stat().st_mode & 0o777 for entry in os.scandir(m / "k")}["mode"] == 0o700
+    run("tar", "-C", m / "k", "-cf", tmp_path / "t.tar", "mode", "marked")
+
+
 def test_paths_do_not_leave_the_mount(mount, fake, tmp_path):
     m = mount({"store k": fake.store()})
     (tmp_path / "out").mkdir()
@@ -108,13 +192,27 @@ def test_paths_do_not_leave_the_mount(mount, fake, tmp_path):
 def test_listings_in_small_pages(mount, fake):
     fake.page = 3
     m = mount({"store k": fake.store()})
-    assert len(walk(os.fsencode(m / "k"))) == sum(1 for key in HOSTILE if not key.endswith(b"/"))
+    assert len(walk(os.fsencode(m / "k"))) == sum(1 for data in HOSTILE.values() if data)
 
 
 def test_logs_stay_one_line_each(mount, fake):
     m = mount({"quayfs": {"log_level": "debug"}, "store k": fake.store()})
     walk(os.fsencode(m / "k"))
     assert "\x01" not in m.log()
+
+
+def test_the_server_may_refuse(mount, bucket):
+    """MinIO has no such keys; asking for them is no failure of the store."""
+    m = mount({"store k": bucket.store()})
+    for name in ("%2E%2E", "%2E", "%2F", "%2F/x", "a/%2F/b"):
+        assert not (m / "k" / name).exists(), name
+    with pytest.raises(OSError) as caught:
+        (m / "k/%2E%2E").write_bytes(b"x")
+    assert caught.value.errno == errno.EINVAL
+    with pytest.raises(OSError) as caught:
+        (m / "k/%2F").mkdir()
+    assert caught.value.errno == errno.EINVAL
+    assert " error " not in m.log()
 
 
 def test_names_through_the_mount_reach_any_backend(mount, lasting_key):

@@ -143,8 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(206, part, {**headers, "Content-Length": str(len(part))})
 
     def list(self) -> None:
-        ask = {name: urllib.parse.unquote_to_bytes(value) if "%" in value else value.encode()
-               for name, value in self.query.items()}
+        ask = {name: value.encode("latin-1") for name, value in urllib.parse.parse_qsl(
+            self.path.partition("?")[2], keep_blank_values=True, encoding="latin-1")}
+        if "continuation-token" in ask:
+            ask["continuation-token"] = urllib.parse.unquote_to_bytes(ask["continuation-token"])
         prefix, delimiter = ask.get("prefix", b""), ask.get("delimiter", b"")
         after = ask.get("continuation-token") or ask.get("start-after") or b""
         most = min(int(self.query.get("max-keys", "1000")), self.fake.page)

@@ -52,10 +52,15 @@ class MinIO(Server):
         return f"http://127.0.0.1:{self.port}"
 
     def ready(self) -> bool:
+        """Also behind its health check: for a moment that says yes while requests are still refused."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
-            with urllib.request.urlopen(self.endpoint + "/minio/health/ready", timeout=2) as reply:
-                return reply.status == 200
-        except (urllib.error.URLError, OSError):
+            with urllib.request.urlopen(self.endpoint + "/minio/health/ready", timeout=2):
+                pass
+            self.client().list_buckets()
+            return True
+        except (urllib.error.URLError, OSError, BotoCoreError, ClientError):
             return False
 
     def client(self, **more: object):
@@ -68,7 +73,7 @@ class MinIO(Server):
             region_name=self.region,
             aws_access_key_id=self.user,
             aws_secret_access_key=self.password,
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 4, "mode": "standard"}),
         )
         settings.update(more)
         return boto3.client("s3", **settings)

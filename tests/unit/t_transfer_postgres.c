@@ -527,7 +527,7 @@ struct proxy {
     int listener, port;
     struct sockaddr_storage server;
     socklen_t server_len;
-    bool forward; /* COMMIT reaches the server, its answer is lost; else neither */
+    bool forward;    /* COMMIT reaches the server, its answer is lost; else neither */
     atomic_int lost; /* how many COMMITs were lost; only the first is */
     atomic_bool stop;
     bool refuse; /* after that nobody can connect any more */

@@ -147,6 +147,14 @@ struct vx_read {
     size_t total;
 };
 
+/* A staged file that is cut at this moment gives less: that is zeros. */
+static inline void vx_read_fd(const struct read_piece *p, unsigned char *out)
+{
+    ssize_t n = sys_pread(p->fd, out, p->length, p->fd_offset);
+    CHECK(n >= 0);
+    memset(out + n, 0, p->length - (size_t)n);
+}
+
 static inline void vx_read_done(struct read_call *call)
 {
     struct vx_read *r = (struct vx_read *)call;
@@ -156,7 +164,7 @@ static inline void vx_read_done(struct read_call *call)
         if (p->mem)
             memcpy(r->buf + at, p->mem, p->length);
         else
-            CHECK_INT(sys_pread(p->fd, r->buf + at, p->length, p->fd_offset), p->length);
+            vx_read_fd(p, r->buf + at);
         at += p->length;
     }
     CHECK(call->error || at == call->total);

@@ -370,11 +370,33 @@ static int with_place(struct s3_store *s, struct op *op, const struct s3_req *r,
     return rc;
 }
 
+/* MinIO drops slashes that an object's name begins with: "/a" would be "a", another object. Where the
+ * server is not known yet, a listing tells. */
+static int check_leading_slash(struct s3_store *s, struct op *op, const struct s3_req *r)
+{
+    struct s3_list_result l = {0};
+    if (!r->object || r->object[0] != '/')
+        return 0;
+    int rc = 0;
+    if (atomic_load(&s->server) == S3_SERVER_UNKNOWN)
+        rc = s3_list_raw(s, op, r->op, "", NULL, 1, &l);
+    s3_list_result_done(&l);
+    if (rc < 0 || atomic_load(&s->server) != S3_SERVER_MINIO)
+        return rc;
+    rc = err_set(&op->err, EINVAL, "%s s3://%s/%.300s: MinIO cannot hold a leading '/'", r->op,
+                 s->bucket, r->object);
+    (void)snprintf(op->err.remote, sizeof(op->err.remote), "XMinioInvalidObjectName");
+    return rc;
+}
+
 int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *ret)
 {
-    struct sums sums;
+    struct sums sums = {0};
     struct s3_error e;
-    int rc = sum_body(s, op, r, &sums);
+    int rc = check_leading_slash(s, op, r);
+    if (rc < 0)
+        return rc;
+    rc = sum_body(s, op, r, &sums);
     bool had_checksum = sums.crc32c[0] != '\0';
     for (int i = 0; rc == 0; i++) {
         struct http_res res = HTTP_RES_INIT;

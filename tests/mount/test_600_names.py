@@ -204,6 +204,7 @@ def test_logs_stay_one_line_each(mount, fake):
 def test_the_server_may_refuse(mount, bucket):
     """MinIO has no such keys; asking for them is no failure of the store."""
     m = mount({"store k": bucket.store()})
+    bucket.put("x", b"not /x")
     for name in ("%2E%2E", "%2E", "%2F", "%2F/x", "a/%2F/b"):
         assert not (m / "k" / name).exists(), name
     with pytest.raises(OSError) as caught:

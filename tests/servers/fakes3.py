@@ -30,6 +30,7 @@ class FakeS3:
         self.bucket = bucket
         self.objects: dict[bytes, Object] = {}
         self.uploads: dict[str, tuple[bytes, dict[str, str], dict[int, bytes]]] = {}
+        self.last_upload = 0
         self.requests: list[str] = []
         self.page = 1000                # entries in a listing page at most
         self.conditions = True          # honours If-Match and If-None-Match on PUT
@@ -255,7 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.fake.objects.pop(plain.replace(b"&amp;", b"&"), None)
             self.answer(200, b"<DeleteResult></DeleteResult>")
         elif "uploads" in self.query:
-            name = f"upload-{len(self.fake.requests)}"
+            self.fake.last_upload += 1
+            name = f"upload-{self.fake.last_upload}"
             self.fake.uploads[name] = (self.key, self.metadata(), {})
             self.answer(200, f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId>"
                              f"</InitiateMultipartUploadResult>".encode())

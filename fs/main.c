@@ -153,6 +153,14 @@ static void add_fuse_args(const struct options *o, struct fuse_args *args)
     }
 }
 
+static size_t user_keys(const struct fs *fs)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < fs->n_keys; i++)
+        n += !fs->keys[i].control;
+    return n;
+}
+
 static int serve(struct fs *fs, const struct options *o, int ready, struct err *err)
 {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -165,7 +173,7 @@ static int serve(struct fs *fs, const struct options *o, int ready, struct err *
     fuse_opt_free_args(&args);
     if (rc < 0)
         return rc;
-    log_info("quayfs", "%zu keys on %s", fs->n_keys, fs->mountpoint);
+    log_info("quayfs", "%zu keys on %s", user_keys(fs), fs->mountpoint);
     tell_ready(fs, ready);
     rc = fs_loop(fs);
     return rc < 0 ? err_set(err, -rc, "the FUSE session ended: %s", strerror(-rc)) : 0;

@@ -115,7 +115,9 @@ def test_tar_through_pipes(place, tmp_path):
 
 
 GIT = ("git", "-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false",
-       "-c", "safe.directory=*")
+       "-c", "safe.directory=*",
+       # no housekeeping in the background: it would keep the mount busy
+       "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
 
 def test_git(place, tmp_path):

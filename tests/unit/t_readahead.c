@@ -111,8 +111,12 @@ static void test_random_reads_stay_exact(void)
 {
     struct readahead ra = fresh();
     unsigned streams = 0;
+    uint64_t seed = 88172645463325252ULL; /* the same pages on every run */
     for (unsigned i = 0; i < 20000; i++) {
-        uint64_t page = 1 + random_below((uint32_t)(SIZE / 4096 - 1));
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        uint64_t page = 1 + seed % (SIZE / 4096 - 1);
         streams += step(&ra, page * 4096, 4096).stream;
     }
     CHECK(streams < 20); /* 0.1 %: neighbours by chance */

@@ -10,6 +10,7 @@
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #define CHUNK 256
 
@@ -31,6 +32,7 @@ struct volume_dir {
     bool cached;               /* list came from the cache */
     bool keep;                 /* list is worth keeping */
     bool given;                /* the first page was asked for */
+    uint64_t asked_ns;         /* when the newest page was asked for */
     char *cursor;
     uint64_t seq;
     struct local_entry *local; /* staged files, in order */
@@ -166,10 +168,12 @@ static int fetch_page(struct volume_dir *d, struct op *op)
     bool first = !d->given;
     if (first)
         d->seq = meta_seq(d->v->meta, d->path);
+    uint64_t asked = clock_now_ns();
     int r = store_list(d->v->store, op, &q, &page);
     if (r < 0)
         return r;
     d->given = true;
+    d->asked_ns = asked;
     if (first)
         d->list->marker = page.dir_exists;
     take_page(d, &page);
@@ -239,6 +243,7 @@ int volume_opendir(struct volume *v, struct op *op, const char *path, struct vol
     d->keep = !d->cached;
     if (!d->list)
         d->list = listing_new();
+    d->asked_ns = d->list->at_ns;
     int r = more(d, op);
     if (r == 0)
         r = check_there(d, op);
@@ -269,6 +274,16 @@ int volume_readdir(struct volume_dir *d, struct op *op, uint64_t index,
 bool volume_readdir_ready(struct volume_dir *d, uint64_t index)
 {
     return index < d->n || d->complete;
+}
+
+uint64_t volume_dir_valid_ms(const struct volume_dir *d)
+{
+    uint64_t ttl = d->v->policy.ttl_ms;
+    if (ttl == 0 || ttl == UINT64_MAX)
+        return ttl;
+    uint64_t now = clock_now_ns();
+    uint64_t age = now > d->asked_ns ? (now - d->asked_ns) / NS_PER_MS : 0;
+    return age < ttl ? ttl - age : 0;
 }
 
 void volume_closedir(struct volume_dir *d)

@@ -87,6 +87,8 @@ int volume_readdir(struct volume_dir *d, struct op *op, uint64_t index,
                    const struct volume_entry **ret);
 /* True when entry `index` can be given without waiting. */
 bool volume_readdir_ready(struct volume_dir *d, uint64_t index);
+/* How long the attributes of the newest entries may be kept by the kernel, in ms, from now. */
+uint64_t volume_dir_valid_ms(const struct volume_dir *d);
 void volume_closedir(struct volume_dir *d);
 
 int volume_mkdir(struct volume *v, struct op *op, const char *path, mode_t mode, uid_t uid, gid_t gid,

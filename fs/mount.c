@@ -16,8 +16,9 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
                             FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
                             FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO;
     conn->want |= conn->capable & wanted;
+    /* Not AUTO: the kernel would fall back to plain entries in the middle of an `ls -l`, and then ask for
+     * each of them. */
     conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE);
-    conn->want |= conn->capable & FUSE_CAP_READDIRPLUS_AUTO;
     conn->max_background = 128;
     conn->congestion_threshold = 96;
     conn->max_readahead = 1 << 20;

@@ -14,6 +14,7 @@ struct filler {
     struct request *r;
     char *buf;
     size_t used, size;
+    double valid_s; /* how long the kernel may keep what a listing says */
 };
 
 /* Adds one entry; false when the buffer is full. */
@@ -45,9 +46,8 @@ static bool add_looked_up(struct filler *f, const char *shown, const struct volu
     size_t room = f->size - f->used;
     struct inode *i = inode_enter(f->r->fs->inodes, f->r->inode, &spec);
     struct fuse_entry_param e = {.ino = i->ino, .generation = 1};
-    CLEANUP_FREE char *path = inode_path(f->r->fs->inodes, i);
     fs_fill_stat(i, i->ino, &v->attr, &e.attr);
-    e.attr_timeout = e.entry_timeout = fs_valid_s(i->key, path);
+    e.attr_timeout = e.entry_timeout = f->valid_s;
     size_t n = fuse_add_direntry_plus(f->r->req, f->buf + f->used, room, shown, &e, next);
     inode_unref(f->r->fs->inodes, i);
     if (n > room) {
@@ -102,6 +102,7 @@ static int fill_from_key(struct filler *f, struct handle *h, off_t off)
 {
     const struct volume_entry *e;
     int rc;
+    f->valid_s = fs_kept_s(f->r->inode->key, volume_dir_valid_ms(h->dir));
     while ((rc = volume_readdir(h->dir, &f->r->op, (uint64_t)off - 2, &e)) == 1) {
         if (!add_entry(f, e, off + 1))
             break;

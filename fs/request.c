@@ -161,12 +161,18 @@ void request_reply_err(struct request *r, int error)
     request_free(r);
 }
 
+double fs_kept_s(const struct fs_key *key, uint64_t ms)
+{
+    if (key->control)
+        return 0;
+    return ms > 86400000 ? 86400.0 : (double)ms / 1000.0;
+}
+
 double fs_valid_s(struct fs_key *key, const char *path)
 {
     if (!key || !key->volume || key->control || !path)
         return 0;
-    uint64_t ms = volume_valid_ms(key->volume, path);
-    return ms > 86400000 ? 86400.0 : (double)ms / 1000.0;
+    return fs_kept_s(key, volume_valid_ms(key->volume, path));
 }
 
 static const struct {

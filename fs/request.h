@@ -58,6 +58,8 @@ int request_child(struct request *r, struct inode *dir, const char *name, char *
                   char **ret_segment, bool *ret_shadow);
 
 void fs_fill_stat(const struct inode *i, uint64_t ino, const struct attr *a, struct stat *st);
+/* Milliseconds that something is valid as the kernel's timeout: at most a day, 0 for .load. */
+double fs_kept_s(const struct fs_key *key, uint64_t ms);
 double fs_valid_s(struct fs_key *key, const char *path);
 void fs_log_failure(struct fs *fs, const char *op, const char *key, const char *path, int error,
                     const struct err *err);

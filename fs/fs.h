@@ -70,6 +70,9 @@ int fs_control_start(struct fs *fs, struct err *err);
 extern const struct fuse_lowlevel_ops fs_ops;
 int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err);
 int fs_loop(struct fs *fs);     /* until unmounted or signalled; 0 or -errno */
+/* Unmounts, waits for what runs, closes what the kernel has left open. */
 void fs_unmount(struct fs *fs);
+/* After fs_keys_close: libfuse keeps a pipe for each thread that has spliced, freed as the thread ends. */
+void fs_session_end(struct fs *fs);
 
 #endif

@@ -195,6 +195,7 @@ static int run(struct fs *fs, const struct options *o)
     fs_unmount(fs);
     if (fs_keys_close(fs) > 0 && status == 0)
         status = 3;
+    fs_session_end(fs);
     inode_table_free(fs->inodes);
     lock_done(&fs->log.lock);
     return status;

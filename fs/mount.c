@@ -123,6 +123,11 @@ void fs_unmount(struct fs *fs)
             pool_drain(volume_pool(fs->keys[n].volume));
     }
     handle_close_all(fs->inodes);
-    fuse_session_destroy(fs->session);
+}
+
+void fs_session_end(struct fs *fs)
+{
+    if (fs->session)
+        fuse_session_destroy(fs->session);
     fs->session = NULL;
 }

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.daemon import disasters
+from harness.daemon import RUN_ENVIRONMENT, disasters
 from harness.mount import is_mounted
 from harness.tools import call, eventually
 
@@ -56,6 +56,17 @@ def place(tmp_path):
     yield tmp_path
     if is_mounted(tmp_path / "mnt"):
         subprocess.run(["fusermount3", "-u", "-z", str(tmp_path / "mnt")])
+    reports = "".join(path.read_text(errors="replace") for path in tmp_path.glob("sanitizer.*"))
+    assert not reports, reports
+
+
+def background(build_dir, place, *arguments):
+    """quayfs without -f: a sanitizer's report goes to a file, for its standard error is gone."""
+    log_path = f":log_path={place}/sanitizer"
+    env = {name: RUN_ENVIRONMENT[name] + log_path for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}
+    done = call(build_dir / "fs/quayfs", *arguments, env=env)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def daemons_of(place) -> list[int]:
@@ -73,8 +84,7 @@ def daemons_of(place) -> list[int]:
 
 
 def test_goes_to_the_background_when_the_mount_works(build_dir, place):
-    done = call(build_dir / "fs/quayfs", "-c", place / "c.conf", place / "mnt")
-    assert done.returncode == 0, done.stderr
+    background(build_dir, place, "-c", place / "c.conf", place / "mnt")
     assert is_mounted(place / "mnt")
     (place / "mnt/k/f").write_bytes(b"x")  # at once: no waiting for it
     assert (place / "data/f").read_bytes() == b"x"
@@ -86,7 +96,7 @@ def test_goes_to_the_background_when_the_mount_works(build_dir, place):
 
 
 def test_sigterm_unmounts(build_dir, place):
-    call(build_dir / "fs/quayfs", "-c", place / "c.conf", place / "mnt")
+    background(build_dir, place, "-c", place / "c.conf", place / "mnt")
     (pid,) = daemons_of(place)
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: not daemons_of(place))
@@ -145,8 +155,7 @@ def test_mount_options(mount):
 
 def test_as_mount_fuse_calls_it(build_dir, place):
     """mount -t fuse.quayfs CONFIG MOUNTPOINT runs: quayfs CONFIG MOUNTPOINT -o rw,nosuid,dev"""
-    done = call(build_dir / "fs/quayfs", place / "c.conf", place / "mnt", "-o", "rw,nosuid,nodev")
-    assert done.returncode == 0, done.stderr
+    background(build_dir, place, place / "c.conf", place / "mnt", "-o", "rw,nosuid,nodev")
     assert os.listdir(place / "mnt/k") == []
 
 

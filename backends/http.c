@@ -565,7 +565,8 @@ static int transfer_failed(struct http_handle *h, struct transfer *t, CURLcode c
         return err_set(e, EIO, "TLS certificate of %s is not trusted: %s", t->host, why);
     bool connecting;
     int code = errno_of_curl(cc, &connecting);
-    int r = err_set(e, code, "%s: %s", t->host, why);
+    int r = err_set(e, code, "%s: %s%s", t->host, why,
+                    code == EHOSTUNREACH ? "; is the server up, and endpoint_url right?" : "");
     if (code == EHOSTUNREACH || code == EIO)
         e->retry = retry_class(h, t, connecting);
     return r;

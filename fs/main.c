@@ -15,9 +15,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+/* What ends the command before it serves is said plainly on standard error. */
 static int fail(const struct err *err, int status)
 {
-    log_error("quayfs", "%s", err_text(err));
+    fprintf(stderr, "quayfs: %s\n", err_text(err));
     return status;
 }
 
@@ -173,8 +174,8 @@ static int serve(struct fs *fs, const struct options *o, int ready, struct err *
     fuse_opt_free_args(&args);
     if (rc < 0)
         return rc;
-    log_info("quayfs", "%zu keys on %s", user_keys(fs), fs->mountpoint);
     tell_ready(fs, ready);
+    log_info("quayfs", "%zu keys on %s", user_keys(fs), fs->mountpoint);
     rc = fs_loop(fs);
     return rc < 0 ? err_set(err, -rc, "the FUSE session ended: %s", strerror(-rc)) : 0;
 }
@@ -190,7 +191,11 @@ static int run(struct fs *fs, const struct options *o)
     fs->started = clock_wall();
     lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
     rc = serve(fs, o, ready, &err);
-    int status = rc < 0 ? fail(&err, 1) : 0;
+    int status = rc < 0 ? 1 : 0;
+    if (rc < 0 && fs->session)
+        log_error("quayfs", "%s", err_text(&err));
+    else if (rc < 0)
+        (void)fail(&err, 1);
     rpc_stop(fs->control);
     fs_unmount(fs);
     if (fs_keys_close(fs) > 0 && status == 0)

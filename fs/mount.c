@@ -117,12 +117,13 @@ void fs_unmount(struct fs *fs)
 {
     if (!fs->session)
         return;
-    fuse_session_unmount(fs->session);
+    /* Nobody may reply any more when the descriptor is closed: its number may be another file's then. */
     for (size_t n = 0; n < fs->n_keys; n++) {
         if (fs->keys[n].volume)
             pool_drain(volume_pool(fs->keys[n].volume));
     }
     handle_close_all(fs->inodes);
+    fuse_session_unmount(fs->session);
 }
 
 void fs_session_end(struct fs *fs)

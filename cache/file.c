@@ -360,12 +360,12 @@ void vfile_release(struct vfile *f)
     struct vnode *n = vnode_ref(f->n);
     bool writer = f->flags & VFILE_WRITE;
     base_put(f->direct);
-    free(f);
     drop_handle(n, writer);
     lock_acquire(&n->lock);
     bool dirty = n->dirty && !n->unlinked;
     bool unflushed = dirty && (n->unflushed || !n->journaled);
     lock_release(&n->lock);
+    free(f); /* behind the lock that its last read has taken */
     if (unflushed && writer)
         volume_schedule(n, 0); /* written after the last flush: by a mapping */
     else if (dirty)

@@ -317,8 +317,8 @@ void vfile_read(struct vfile *f, struct read_call *call)
     struct read_state *rs = xcalloc(1, sizeof(*rs));
     rs->user = call;
     rs->n = n;
-    rs->direct = f->flags & VFILE_DIRECT ? f : NULL;
     lock_acquire(&n->lock);
+    rs->direct = f->flags & VFILE_DIRECT ? f : NULL;
     n->reads++;
     lock_release(&n->lock);
     begin(rs);

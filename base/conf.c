@@ -358,13 +358,14 @@ static bool has_comment(const struct parser *p)
     return false;
 }
 
-static void continue_value(struct parser *p, const char *value)
+/* The line as it stands: some versions of inih cut " ;" off continuation lines, others keep it. A query
+ * must not depend on that. */
+static void continue_value(struct parser *p)
 {
     const char *end = trim_end(p->line, p->line + p->line_len);
     const char *raw = skip_blanks(p->line, end);
-    size_t n = strlen(value);
-    p->last->commented |= (size_t)(end - raw) != n || memcmp(raw, value, n) != 0;
-    char *joined = xasprintf("%s%s%s", p->last->value, *p->last->value ? "\n" : "", value);
+    char *joined = xasprintf("%s%s%.*s", p->last->value, *p->last->value ? "\n" : "",
+                             (int)(end - raw), raw);
     secret_free(p->last->value);
     p->last->value = joined;
 }
@@ -376,7 +377,7 @@ static int take_pair(void *arg, const char *section, const char *name, const cha
     if (p->failed_line)
         return 0;
     if (p->last && p->line_len && is_blank(p->line[0])) {
-        continue_value(p, value);
+        continue_value(p);
         return 1;
     }
     if (!p->section) {

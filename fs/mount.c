@@ -88,7 +88,13 @@ int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
     fs->session = fuse_session_new(args, &fs_ops, sizeof(fs_ops), fs);
     if (!fs->session)
         return err_set(err, EINVAL, "unknown mount option: see quayfs --help");
+    /* Before the mount: a SIGTERM that comes as soon as it is there must unmount it. */
+    if (fuse_set_signal_handlers(fs->session) != 0)
+        log_warn("fs", "cannot set signal handlers");
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
+        fuse_remove_signal_handlers(fs->session);
         fuse_session_destroy(fs->session);
         fs->session = NULL;
         return err_set(err, EIO, "cannot mount on %s: is /dev/fuse there, fuse3 installed, and the "
@@ -101,10 +107,6 @@ int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
 int fs_loop(struct fs *fs)
 {
     struct fuse_loop_config *cfg = fuse_loop_cfg_create();
-    if (fuse_set_signal_handlers(fs->session) != 0)
-        log_warn("fs", "cannot set signal handlers");
-    (void)signal(SIGHUP, SIG_IGN);
-    (void)signal(SIGPIPE, SIG_IGN);
     fuse_loop_cfg_set_max_threads(cfg, 8);
     fuse_loop_cfg_set_clone_fd(cfg, 0);
     int rc = fuse_session_loop_mt(fs->session, cfg);

@@ -12,7 +12,7 @@ static void test_check(void)
 {
     struct op a, b;
     op_init(&a, "stat", 0);
-    op_init(&b, "read", 20);
+    op_init(&b, "read", 400);
     CHECK(b.id > a.id);
     CHECK_INT(a.attempt, 1);
     CHECK_INT(a.deadline_ns, 0);

@@ -41,6 +41,8 @@ static const struct conf_option quayfs_options[] = {
     {"control", CONF_PATH, NULL, NULL, NULL, "control socket; default CACHE_DIR/control.sock", 0,
      0},
     {"strict", CONF_BOOL, "no", NULL, NULL, "yes: a failing store stops the mount", 0, 0},
+    {"metrics_listen", CONF_STRING, NULL, NULL, NULL, "refused in this version: read .quay/metrics", 0,
+     0},
 };
 
 static const struct conf_option cache_options[] = {
@@ -66,6 +68,7 @@ static const struct conf_option loader_options[] = {
     {"allow", CONF_STRING, NULL, NULL, NULL, "databases, tables, paths and modes of jobs", 0, 0},
     {"retain", CONF_DURATION, "30d", NULL, NULL, "keep finished runs; 0 = for ever", 0, 0},
     {"mount", CONF_PATH, NULL, NULL, NULL, "mount through which memory keys are read", 0, 0},
+    {"queue", CONF_STRING, "local", NULL, NULL, "only local in this version", 0, 0},
 };
 
 const struct conf_option settings_database_options[] = {
@@ -282,6 +285,10 @@ static int load_loader(struct conf *c, struct err *err, struct settings *ret)
     int r = get_section(c, "loader", loader_options, ARRAY_LEN(loader_options), err, &s);
     if (r < 0)
         return r;
+    if (strcmp(conf_str(s, "queue", "local"), "local") != 0)
+        return conf_error(s, "queue", err, EINVAL,
+                          "queue = %s: only local is supported in this version",
+                          conf_str(s, "queue", ""));
     ret->loader.spool = copy_str(s, "spool");
     if (!ret->loader.spool)
         ret->loader.spool =
@@ -305,6 +312,10 @@ static int load_quayfs(struct conf *c, struct err *err, struct settings *ret)
     if (!ret->auto_register)
         return conf_error(s, "auto_register", err, EINVAL,
                           "auto_register = no is not supported in this version");
+    if (conf_has(s, "metrics_listen"))
+        return conf_error(s, "metrics_listen", err, EINVAL,
+                          "metrics_listen is not supported in this version: the metrics are in "
+                          ".quay/metrics of the mount");
     ret->log_level = LOG_LEVEL_INFO;
     log_level_parse(conf_str(s, "log_level", "info"), &ret->log_level);
     ret->log_file = copy_str(s, "log_file");

@@ -34,6 +34,8 @@ WRONG = {
     "two spellings": ("[store lake]\nbackend = s3\nbucket = bucket\nbucket_name = other\n", 4, ["bucket"]),
     "unknown driver": (GOOD + "[database dw]\ndriver = orcale\ndsn = x\n", 4, ["orcale"]),
     "unknown key in [database]": (GOOD + "[database dw]\ndriver = sqlite\ndsm = x\n", 5, ["dsm", "dsn"]),
+    "not in this version": (GOOD + "[quayfs]\nmetrics_listen = :9100\n", 4, ["not supported", ".quay/metrics"]),
+    "queue of several hosts": (GOOD + "[loader]\nqueue = dw\n", 4, ["queue = dw", "local"]),
     "unknown key in [loader]": (GOOD + "[loader]\nspol = /tmp/x\n", 4, ["spol", "spool"]),
 }
 

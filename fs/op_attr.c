@@ -20,16 +20,9 @@ static void virtual_attr(struct fs *fs, const struct inode *i, struct attr *a)
     a->mtime = fs->started;
 }
 
-/* The open file to ask: the request's own, or any of the inode; released by handle_release. */
-static struct handle *file_handle(struct request *r)
-{
-    struct handle *h = handle_borrow(r->fs->inodes, r->inode);
-    return h;
-}
-
 static int get_attr(struct request *r, struct attr *a)
 {
-    struct handle *h = file_handle(r);
+    struct handle *h = handle_borrow(r->fs->inodes, r->inode);
     if (h) {
         int rc = vfile_get_attr(h->file, &r->op, a);
         handle_release(r->fs->inodes, h);
@@ -86,7 +79,7 @@ static int apply_size(struct request *r, uint64_t size)
         CLEANUP_ATTR struct attr a = ATTR_INIT;
         return volume_truncate(request_volume(r), &r->op, path, size, &a);
     }
-    h = file_handle(r);
+    h = handle_borrow(r->fs->inodes, r->inode);
     if (!h)
         return -ENOENT;
     int rc = vfile_truncate(h->file, &r->op, size);
@@ -96,7 +89,7 @@ static int apply_size(struct request *r, uint64_t size)
 
 static int apply_change(struct request *r)
 {
-    struct handle *h = file_handle(r);
+    struct handle *h = handle_borrow(r->fs->inodes, r->inode);
     if (h) {
         int rc = vfile_set_attr(h->file, &r->op, &r->change);
         handle_release(r->fs->inodes, h);
@@ -177,8 +170,8 @@ static void reply_space(struct request *r, const struct store_space *s)
     v.f_bavail = s->avail / 4096;
     v.f_files = s->files;
     v.f_ffree = v.f_favail = s->files_free;
-    fuse_req_interrupt_func(r->req, NULL, NULL);
-    fuse_reply_statfs(r->req, &v);
+    fuse_req_t req = request_take_reply(r);
+    fuse_reply_statfs(req, &v);
     request_free(r);
 }
 

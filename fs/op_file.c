@@ -139,7 +139,6 @@ struct read_request {
     fuse_req_t req;
     struct fs *fs;
     struct inode *inode;
-    struct handle *handle;
 };
 
 static void log_read_failure(struct read_request *rr)
@@ -213,7 +212,6 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
     rr->call.done = read_done;
     rr->req = req;
     rr->fs = fs;
-    rr->handle = h;
     rr->inode = h->inode;
     inode_ref(fs->inodes, h->inode);
     vfile_read(h->file, &rr->call);
@@ -222,8 +220,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 static void do_release(struct request *r)
 {
     struct handle *h = r->handle;
-    fuse_req_interrupt_func(r->req, NULL, NULL);
-    fuse_reply_err(r->req, 0);
+    fuse_req_t req = request_take_reply(r);
+    fuse_reply_err(req, 0);
     handle_release(r->fs->inodes, h);
     request_free(r);
 }

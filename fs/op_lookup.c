@@ -33,8 +33,8 @@ static void reply_negative(struct request *r, const char *path)
         request_reply_err(r, -ENOENT);
         return;
     }
-    fuse_req_interrupt_func(r->req, NULL, NULL);
-    fuse_reply_entry(r->req, &e);
+    fuse_req_t req = request_take_reply(r);
+    fuse_reply_entry(req, &e);
     request_free(r);
 }
 

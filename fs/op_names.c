@@ -54,16 +54,29 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
     request_submit(r, 0);
 }
 
-static void do_rmdir(struct request *r)
+/* What rmdir and unlink share: the name goes when the volume has removed the object. */
+static void do_remove(struct request *r, bool dir)
 {
     CLEANUP_FREE char *path = NULL;
     bool shadow = false;
     int rc = request_child(r, r->inode, r->name, &path, NULL, &shadow);
-    if (rc == 0)
+    if (rc == 0 && dir)
         rc = volume_rmdir(request_volume(r), &r->op, path);
+    else if (rc == 0)
+        rc = shadow ? -EISDIR : volume_unlink(request_volume(r), &r->op, path);
     if (rc == 0)
         inode_unlinked(r->fs->inodes, r->inode, r->name);
     request_reply_err(r, rc);
+}
+
+static void do_rmdir(struct request *r)
+{
+    do_remove(r, true);
+}
+
+static void do_unlink(struct request *r)
+{
+    do_remove(r, false);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -71,18 +84,6 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct request *r = name_request(req, "rmdir", parent, name, do_rmdir);
     if (r)
         request_submit(r, 0);
-}
-
-static void do_unlink(struct request *r)
-{
-    CLEANUP_FREE char *path = NULL;
-    bool shadow = false;
-    int rc = request_child(r, r->inode, r->name, &path, NULL, &shadow);
-    if (rc == 0)
-        rc = shadow ? -EISDIR : volume_unlink(request_volume(r), &r->op, path);
-    if (rc == 0)
-        inode_unlinked(r->fs->inodes, r->inode, r->name);
-    request_reply_err(r, rc);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -164,8 +165,8 @@ static void do_readlink(struct request *r)
         request_reply_err(r, rc);
         return;
     }
-    fuse_req_interrupt_func(r->req, NULL, NULL);
-    fuse_reply_readlink(r->req, buf_str(&target));
+    fuse_req_t req = request_take_reply(r);
+    fuse_reply_readlink(req, buf_str(&target));
     request_free(r);
 }
 

@@ -43,13 +43,13 @@ static struct request *xattr_request(fuse_req_t req, const char *op, fuse_ino_t 
 
 static void reply_value(struct request *r, const struct buf *b)
 {
-    fuse_req_interrupt_func(r->req, NULL, NULL);
+    fuse_req_t req = request_take_reply(r);
     if (r->size == 0)
-        fuse_reply_xattr(r->req, b->len);
+        fuse_reply_xattr(req, b->len);
     else if (b->len > r->size)
-        fuse_reply_err(r->req, ERANGE);
+        fuse_reply_err(req, ERANGE);
     else
-        fuse_reply_buf(r->req, buf_str(b), b->len);
+        fuse_reply_buf(req, buf_str(b), b->len);
     request_free(r);
 }
 

@@ -21,7 +21,6 @@ struct options {
     char *env;
     bool foreground, debug, check;
     bool help, version;
-    bool show_defaults;
     char **fuse;       /* options for FUSE */
     size_t n_fuse;
     char **set;        /* "section.name=value" */

@@ -85,7 +85,7 @@ void request_free(struct request *r)
 }
 
 /* Waits for a running interrupt callback and prevents a later one: `r` may be freed after this. */
-static fuse_req_t before_reply(struct request *r)
+fuse_req_t request_take_reply(struct request *r)
 {
     fuse_req_interrupt_func(r->req, NULL, NULL);
     return r->req;
@@ -154,7 +154,7 @@ static void log_failure(struct request *r, int error)
 
 void request_reply_err(struct request *r, int error)
 {
-    fuse_req_t req = before_reply(r);
+    fuse_req_t req = request_take_reply(r);
     if (error)
         log_failure(r, error);
     fuse_reply_err(req, fs_errno(error));
@@ -180,9 +180,8 @@ static const struct {
     mode_t type;
 } kind_modes[] = {{ATTR_DIR, S_IFDIR}, {ATTR_SYMLINK, S_IFLNK}, {ATTR_FILE, S_IFREG}};
 
-void fs_fill_stat(const struct inode *i, uint64_t ino, const struct attr *a, struct stat *st)
+void fs_fill_stat(uint64_t ino, const struct attr *a, struct stat *st)
 {
-    (void)i;
     memset(st, 0, sizeof(*st));
     st->st_ino = ino;
     st->st_mode = S_IFREG;
@@ -209,7 +208,7 @@ static void fill_entry(struct request *r, struct inode *i, const struct attr *a,
     memset(e, 0, sizeof(*e));
     e->ino = i->ino;
     e->generation = 1;
-    fs_fill_stat(i, i->ino, a, &e->attr);
+    fs_fill_stat(i->ino, a, &e->attr);
     e->attr_timeout = e->entry_timeout = fs_valid_s(i->key, path);
 }
 
@@ -217,7 +216,7 @@ void request_reply_entry(struct request *r, struct inode *i, const struct attr *
 {
     struct fuse_entry_param e;
     fill_entry(r, i, a, &e);
-    fuse_req_t req = before_reply(r);
+    fuse_req_t req = request_take_reply(r);
     if (fuse_reply_entry(req, &e) != 0)
         inode_forget(r->fs->inodes, i->ino, 1);
     inode_unref(r->fs->inodes, i);
@@ -228,7 +227,7 @@ void request_reply_create(struct request *r, struct inode *i, const struct attr 
 {
     struct fuse_entry_param e;
     fill_entry(r, i, a, &e);
-    fuse_req_t req = before_reply(r);
+    fuse_req_t req = request_take_reply(r);
     if (fuse_reply_create(req, &e, &r->fi) != 0) {
         inode_forget(r->fs->inodes, i->ino, 1);
         handle_release(r->fs->inodes, r->handle);
@@ -241,15 +240,15 @@ void request_reply_attr(struct request *r, struct inode *i, const struct attr *a
 {
     struct stat st;
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, i);
-    fs_fill_stat(i, i->ino, a, &st);
-    fuse_req_t req = before_reply(r);
+    fs_fill_stat(i->ino, a, &st);
+    fuse_req_t req = request_take_reply(r);
     fuse_reply_attr(req, &st, fs_valid_s(i->key, path));
     request_free(r);
 }
 
 void request_reply_open(struct request *r)
 {
-    fuse_req_t req = before_reply(r);
+    fuse_req_t req = request_take_reply(r);
     if (fuse_reply_open(req, &r->fi) != 0)
         handle_release(r->fs->inodes, r->handle);
     request_free(r);
@@ -257,14 +256,14 @@ void request_reply_open(struct request *r)
 
 void request_reply_buf(struct request *r, const void *data, size_t size)
 {
-    fuse_req_t req = before_reply(r);
+    fuse_req_t req = request_take_reply(r);
     fuse_reply_buf(req, data, size);
     request_free(r);
 }
 
 void request_reply_write(struct request *r, size_t n)
 {
-    fuse_req_t req = before_reply(r);
+    fuse_req_t req = request_take_reply(r);
     fuse_reply_write(req, n);
     request_free(r);
 }

@@ -48,7 +48,9 @@ void request_reply_attr(struct request *r, struct inode *i, const struct attr *a
 void request_reply_open(struct request *r);
 void request_reply_buf(struct request *r, const void *data, size_t size);
 void request_reply_write(struct request *r, size_t n);
-void request_free(struct request *r); /* after a reply made otherwise */
+/* For replies made otherwise: the request to answer, whose interrupts are over; then request_free(). */
+fuse_req_t request_take_reply(struct request *r);
+void request_free(struct request *r);
 
 /* Name -> segment of a child of directory i; resolves shortened names by listing. 0 or -errno. */
 int request_segment(struct request *r, struct inode *dir, const char *name, char **ret_segment,
@@ -57,7 +59,7 @@ int request_segment(struct request *r, struct inode *dir, const char *name, char
 int request_child(struct request *r, struct inode *dir, const char *name, char **ret_path,
                   char **ret_segment, bool *ret_shadow);
 
-void fs_fill_stat(const struct inode *i, uint64_t ino, const struct attr *a, struct stat *st);
+void fs_fill_stat(uint64_t ino, const struct attr *a, struct stat *st);
 /* Milliseconds that something is valid as the kernel's timeout: at most a day, 0 for .load. */
 double fs_kept_s(const struct fs_key *key, uint64_t ms);
 double fs_valid_s(struct fs_key *key, const char *path);

@@ -19,6 +19,10 @@
 
 #include <strings.h>
 
+#define PROBE_FIRST_MS 1000
+#define PROBE_MAX_MS 30000
+#define PROBE_MS 5000
+
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class, NULL};
 
 static const struct {
@@ -338,6 +342,11 @@ static int wrap(const struct conf_section *section, struct stats *stats, struct 
             return conf_error(section, "fault", err, -r, "%s", e.text);
     }
     s = store_wrap_retry(s, &o);
+    if (!(s->caps & (CAP_LOCAL_FD | CAP_PRIVATE))) {
+        struct breaker_options b = {.first_ms = PROBE_FIRST_MS, .max_ms = PROBE_MAX_MS};
+        b.probe_ms = o.timeout_ms && o.timeout_ms < PROBE_MS ? (unsigned)o.timeout_ms : PROBE_MS;
+        s = store_wrap_breaker(s, &b, stats);
+    }
     if (conf_bool(section, "read_only", false))
         s = store_wrap_readonly(s);
     if (stats)

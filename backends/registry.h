@@ -2,7 +2,8 @@
  * registry.h: the table of classes, and how a [store NAME] section becomes an opened, wrapped store.
  *
  *     r = registry_open(conf, section, stats, &err, &store);   // class, then retry and metrics around it
- * Stack, outermost first: (metrics, with stats) -> (readonly) -> retry -> (fault) -> class.
+ * Stack, outermost first: (metrics, with stats) -> (readonly) -> (breaker, where there is a network) ->
+ * retry -> (fault) -> class.
  *
  * Which class: `backend` (alias backend_type, type); else the scheme of `uri` (s3:// file:// ..., also
  * [scheme NAME]); neither: -EINVAL "Configuration must specify 'backend_type'". Unknown:
@@ -50,6 +51,20 @@ struct store_health {
 /* Searches the stack of wrappers; false when it has no metrics wrapper (ret is then untouched). */
 bool store_health(struct store *s, struct store_health *ret);
 
+/* While the breaker refuses requests (breaker.c). */
+struct store_outage {
+    struct timespec since;  /* wall clock */
+    uint64_t next_probe_ms; /* from now; 0: a probe is under way */
+    unsigned probes;        /* made so far */
+    int code;               /* positive errno and text of the failure that was last seen */
+    char text[704];
+};
+/* Searches the stack of wrappers; false when the store is not away (ret is then untouched). */
+bool store_outage(struct store *s, struct store_outage *ret);
+/* `fn` is called, by a thread of the breaker's without locks, each time that the store answers again.
+ * To be set once, before requests are made; not called any more when store_close has returned. */
+void store_on_recovery(struct store *s, void (*fn)(void *arg), void *arg);
+
 /* The wrappers, each takes ownership of `next` (also when it fails). */
 struct retry_options {
     unsigned retries;         /* after the first try; default 3 */
@@ -60,6 +75,12 @@ struct retry_options {
 };
 struct store *store_wrap_retry(struct store *next, const struct retry_options *o);
 struct store *store_wrap_metrics(struct store *next, struct stats *stats);
+struct breaker_options {
+    uint64_t first_ms, max_ms; /* between probes while the store is away: doubled, up to max */
+    unsigned probe_ms;         /* deadline of a probe */
+};
+struct store *store_wrap_breaker(struct store *next, const struct breaker_options *o,
+                                 struct stats *stats /* NULL ok */);
 int store_wrap_fault(struct store *next, const char *spec, struct err *err, struct store **ret);
 struct store *store_wrap_readonly(struct store *next);
 

@@ -7,9 +7,10 @@
  *     all reading, parts of uploads, and changes without a precondition (the same bytes again, the
  *     same key removed again; an -ENOENT of a removal repeated so is success).
  *  3. The keys of remove_many that failed with -EIO or -EBUSY, and only those.
+ *  4. A request that had no answer within timeout_ms only once: the next would wait as long.
  * Not repeated: a conditional put or upload_finish, a rename or a patch of unknown outcome: the
  * second try could meet the first one's result. The caller gets the error with ERR_RETRY_UNKNOWN,
- * stats, and compares. Nothing is repeated after op_cancel().
+ * stats, and compares. Nothing is repeated after op_cancel(), or with op->once.
  *
  * A repeated read begins again at the start: on_data is then called with a smaller so_far. The
  * bytes are of one version where read_req.version is set, so those consumed before stay right.
@@ -26,6 +27,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+
+#define SILENT_MAX 2 /* attempts without an answer */
 
 struct retry {
     struct wrapper base;
@@ -102,7 +105,7 @@ static int attempt(struct retry *w, struct op *op, struct call *c)
 
 static bool may_repeat(struct op *op, const struct call *c, int r)
 {
-    if (r == -EINTR || atomic_load(&op->cancelled) || is_late(op))
+    if (r == -EINTR || op->once || atomic_load(&op->cancelled) || is_late(op))
         return false;
     return op->err.retry == ERR_RETRY_SAFE ||
            (op->err.retry == ERR_RETRY_UNKNOWN && is_idempotent(c));
@@ -217,6 +220,7 @@ static int retry_around(struct wrapper *base, struct op *op, struct call *c)
 {
     struct retry *w = (struct retry *)base;
     bool unknown = false;
+    unsigned silent = 0;
     for (unsigned tries = 1;; tries++) {
         op->attempt = tries;
         int r = attempt(w, op, c);
@@ -225,6 +229,9 @@ static int retry_around(struct wrapper *base, struct op *op, struct call *c)
         if (r == 0 || (unknown && is_done_before(c, r)))
             return 0;
         unknown |= op->err.retry == ERR_RETRY_UNKNOWN;
+        silent += r == -ETIMEDOUT;
+        if (silent == SILENT_MAX)
+            return give_up(op, tries, r);
         if (!goes_on(w, op, c, tries, &r))
             return r;
     }

@@ -102,9 +102,9 @@ void wrapper_init(struct wrapper *w, const struct store_class *cls, struct store
 void wrap_close(struct store *s)
 {
     struct wrapper *w = (struct wrapper *)s;
-    store_close(s->next);
     if (w->done)
         w->done(w);
+    store_close(s->next);
     free(w);
 }
 

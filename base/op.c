@@ -18,6 +18,7 @@ void op_init(struct op *op, const char *name, unsigned timeout_ms)
     op->deadline_ns = timeout_ms ? clock_now_ns() + timeout_ms * NS_PER_MS : 0;
     atomic_init(&op->cancelled, false);
     op->attempt = 1;
+    op->once = false;
     op->err = ERR_INIT;
 }
 

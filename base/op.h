@@ -20,6 +20,7 @@ struct op {
     uint64_t deadline_ns;  /* of clock_now_ns(); 0 = none */
     atomic_bool cancelled; /* set from any thread */
     unsigned attempt;      /* 1 for the first try; the retry wrapper counts up */
+    bool once;             /* the retry wrapper is not to repeat anything (a probe) */
     struct err err;        /* filled by whoever fails */
 };
 

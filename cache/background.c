@@ -98,6 +98,15 @@ void volume_schedule(struct vnode *n, uint64_t delay_ms)
     cond_broadcast(&v->s.cond);
 }
 
+void volume_recovered(void *volume)
+{
+    struct volume *v = volume;
+    LOCK_SCOPE(&v->s.lock);
+    for (struct vnode *n = v->s.due; n; n = n->next_due)
+        n->due_ns = 0;
+    cond_broadcast(&v->s.cond);
+}
+
 /* The first vnode that is due, out of the list, and when the next will be. */
 static struct vnode *take_due_locked(struct volume *v, uint64_t now, uint64_t *ret_next)
 {

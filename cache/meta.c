@@ -555,9 +555,41 @@ enum meta_answer meta_get_offline(struct meta *m, const char *path, bool dir, st
     return meta_db_get(m->index, m->key, row, ret) == 0 ? META_THERE : META_MISS;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    const struct meta_entry *x = a, *y = b;
+    return listing_compare(x->name, x->attr.kind == ATTR_DIR, y->name, y->attr.kind == ATTR_DIR);
+}
+
+/* The listing with what we have changed since: a voided name is there iff its entry says so. */
+static struct listing *listing_patched_locked(struct meta *m, const char *dir)
+{
+    const struct listing *old = strmap_get(&m->listings, dir);
+    if (!old)
+        return NULL;
+    struct listing *l = listing_new();
+    l->marker = old->marker;
+    for (size_t i = 0; i < old->n; i++)
+        if (!strmap_get(&old->voided, old->v[i].name))
+            listing_add(l, old->v[i].name, &old->v[i].attr);
+    STRMAP_EACH(&old->voided, it) {
+        CLEANUP_FREE char *path = path_child(dir, it->key);
+        const struct entry *e = strmap_get(&m->maps[0], path);
+        if (e && !e->absent)
+            listing_add(l, it->key, &e->attr);
+    }
+    if (l->n)
+        qsort(l->v, l->n, sizeof(*l->v), by_key);
+    return l;
+}
+
 struct listing *meta_listing_offline(struct meta *m, const char *dir)
 {
     struct listing *l = meta_listing(m, dir, UINT64_MAX);
+    if (!l) {
+        LOCK_SCOPE(&m->lock);
+        l = listing_patched_locked(m, dir);
+    }
     if (!l && m->index)
         (void)meta_db_listing(m->index, m->key, dir, &l);
     return l;

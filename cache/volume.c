@@ -75,6 +75,7 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
                 struct cache *cache, struct stats *stats, struct err *err, struct volume **ret)
 {
     struct volume *v = volume_new(key, store, policy, cache, stats);
+    store_on_recovery(store, volume_recovered, v);
     int r = meta_open(cache_get_index(cache), key, policy->offline_serve,
                       store->caps & CAP_REAL_DIRS, err, &v->meta);
     if (r == 0)

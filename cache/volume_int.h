@@ -240,6 +240,8 @@ int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end);
 /* With the token: bytes and journal row are on disk. */
 int vnode_journal(struct vnode *n, struct op *op);
 void volume_schedule(struct vnode *n, uint64_t delay_ms);
+/* The store answers again: what waits for it is due now. */
+void volume_recovered(void *volume);
 int volume_retrier_start(struct volume *v, struct err *err);
 void volume_retrier_stop(struct volume *v);
 /* Takes up what the journal has for this key; to be called once, before the retrier starts. */

@@ -62,6 +62,23 @@ json_t *report_cache_stats(struct fs *fs, const char *key)
     return o;
 }
 
+/* {"since":..,"reason":..,"errno":..,"probes":..,"next_probe_s":..}; NULL while the store answers. */
+static json_t *outage(struct store *s)
+{
+    struct store_outage out;
+    char when[32];
+    if (!store_outage(s, &out))
+        return NULL;
+    json_t *o = json_object();
+    date_format_iso(out.since, when);
+    json_object_set_new(o, "since", json_string(when));
+    json_object_set_new(o, "reason", text(out.text));
+    put(o, "errno", (uint64_t)out.code);
+    put(o, "probes", out.probes);
+    json_object_set_new(o, "next_probe_s", json_real((double)out.next_probe_ms / 1000));
+    return o;
+}
+
 static json_t *key_health(const struct fs_key *k)
 {
     json_t *o = json_object();
@@ -72,7 +89,11 @@ static json_t *key_health(const struct fs_key *k)
     }
     struct store_health h = {0};
     (void)store_health(volume_store(k->volume), &h);
-    json_object_set_new(o, "state", json_string(h.errors_in_row ? "failing" : "ok"));
+    json_t *down = outage(volume_store(k->volume));
+    json_object_set_new(o, "state",
+                        json_string(down ? "down" : h.errors_in_row ? "failing" : "ok"));
+    if (down)
+        json_object_set_new(o, "outage", down);
     json_object_set_new(o, "base_uri", text(volume_store(k->volume)->base_uri));
     put(o, "errors_in_row", h.errors_in_row);
     if (h.code) {

@@ -43,6 +43,12 @@ static struct store *with_retry(struct store *next, unsigned retries)
     return store_wrap_retry(next, &o);
 }
 
+static struct store *with_breaker(struct store *next)
+{
+    struct breaker_options o = {.first_ms = 1, .max_ms = 4, .probe_ms = 1000};
+    return store_wrap_breaker(next, &o, NULL);
+}
+
 static void run_suite(const char *label, struct store *store)
 {
     struct suite s;
@@ -55,6 +61,7 @@ static void plain_wrappers(void)
 {
     run_suite("memory", bare(&memory_class, NULL));
     run_suite("retry", with_retry(bare(&memory_class, NULL), 3));
+    run_suite("breaker", with_breaker(bare(&memory_class, NULL)));
     run_suite("fault, none", with_fault(bare(&memory_class, NULL), ""));
 }
 
@@ -89,6 +96,8 @@ static const char *const trouble =
 static void trouble_is_hidden(void)
 {
     run_suite("retry, fault", with_retry(with_fault(bare(&memory_class, NULL), trouble), 12));
+    run_suite("breaker, retry, fault",
+              with_breaker(with_retry(with_fault(bare(&memory_class, NULL), trouble), 12)));
     CLEANUP_FREE char *dir = temp_dir();
     struct stats *stats = stats_new();
     struct store *store = with_retry(with_fault(bare(&local_class, dir), trouble), 12);

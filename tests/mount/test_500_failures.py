@@ -66,7 +66,7 @@ def test_stopped_server(mount, own_minio, make_bucket):
     own_minio.stop()
     with fails_with(errno.EHOSTUNREACH):
         (m / "k/g").read_bytes()
-    assert own_minio.endpoint.removeprefix("http://") in one_line(m, "g")
+    assert own_minio.endpoint.removeprefix("http://") in one_line(m, "k/g")
     with fails_with(errno.EHOSTUNREACH):
         (m / "k/new").write_bytes(b"z")
     own_minio.start()

@@ -315,6 +315,24 @@ static void test_attempt_out_of_time(void)
     store_close(s);
 }
 
+/* A store that says nothing is asked twice, one whose request is only to be made once, once. */
+static void test_silence(void)
+{
+    const struct step steps[] = {{-ETIMEDOUT, ERR_RETRY_NEVER, 0}};
+    struct script *p = script(steps, 1);
+    struct store *s = wrap(p, 9, 1);
+    struct op op;
+    op_init(&op, "t", 0);
+    CHECK_INT(stat_once(s, &op), -ETIMEDOUT);
+    CHECK_INT(p->calls, 2);
+    CHECK_STR(op.err.text, "the script says so (after 2 attempts)");
+    p->calls = 0;
+    op.once = true;
+    CHECK_INT(stat_once(s, &op), -ETIMEDOUT);
+    CHECK_INT(p->calls, 1);
+    store_close(s);
+}
+
 static void test_remove_many(void)
 {
     const struct step steps[] = {{-EAGAIN, ERR_RETRY_NEVER, 0}, {-EAGAIN, ERR_RETRY_NEVER, 0}, {0}};
@@ -350,6 +368,7 @@ int main(void)
     RUN(test_waiting);
     RUN(test_cancel);
     RUN(test_attempt_out_of_time);
+    RUN(test_silence);
     RUN(test_remove_many);
     return t_done();
 }

@@ -46,6 +46,9 @@ const char *cache_object_version(const struct cache_object *o);
 /* True when the whole range is on disk (then cache_object_read will succeed but for I/O errors). */
 bool cache_object_has(struct cache_object *o, uint64_t off, size_t len);
 uint64_t cache_object_bytes(struct cache_object *o); /* present on disk */
+/* Is the whole of that version on disk? */
+bool cache_has(struct cache *c, const char *key, const char *path, const char *version,
+               uint64_t size);
 /* Reads a range that is wholly present: len, or 0 when it is not (or no longer, or a CRC failed). */
 ssize_t cache_object_read(struct cache_object *o, uint64_t off, void *buf, size_t len);
 /* For splice: a borrowed descriptor of the block file in which [off, off+len) is present and verified,
@@ -94,6 +97,7 @@ int cache_verify(struct cache *c, const char *key,
 
 /* ---- memory budget (invariant 5) ---- */
 /* Page-aligned buffers out of the budget. `wait`: block until there is room, else NULL at once. */
+#define CACHE_BUFFER_UNIT 4096 /* bytes that sizes are rounded up to */
 void *cache_buffer_get(struct cache *c, size_t size, bool wait);
 void cache_buffer_put(struct cache *c, void *p, size_t size);
 

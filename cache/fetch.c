@@ -170,26 +170,33 @@ static void fetcher_ref(struct fetcher *f)
     f->refs++;
 }
 
-static struct fetch_part *part_new_locked(struct fetcher *f, const struct fetch_how *how,
-                                          uint64_t from, uint64_t to, bool background,
-                                          struct fetch_work *w)
+static struct fetch_part *part_make_locked(struct fetcher *f, struct fetch_source *src,
+                                           uint64_t from, uint64_t to)
 {
     struct fetch_part *p = xcalloc(1, sizeof(*p));
     fetcher_ref(f);
     p->f = f;
-    p->src = fetch_source_ref(how->src);
+    p->src = fetch_source_ref(src);
     p->off = from;
     p->len = (size_t)(to - from);
-    p->state = PART_QUEUED;
-    p->retain = how->part > 0 || how->whole;
-    p->background = background;
-    p->hurried = !background;
     op_init(&p->op, "read", 0);
     atomic_init(&p->filled, 0);
     atomic_init(&p->wake_at, SIZE_MAX);
     part_prepare(p);
-    p->refs = 1; /* the normal job's */
     table_insert(f, p);
+    return p;
+}
+
+static struct fetch_part *part_new_locked(struct fetcher *f, const struct fetch_how *how,
+                                          uint64_t from, uint64_t to, bool background,
+                                          struct fetch_work *w)
+{
+    struct fetch_part *p = part_make_locked(f, how->src, from, to);
+    p->state = PART_QUEUED;
+    p->retain = how->part > 0 || how->whole;
+    p->background = background;
+    p->hurried = !background;
+    p->refs++; /* the normal job's */
     f->flying++;
     p->next_submit = w->submit;
     w->submit = p;
@@ -289,6 +296,7 @@ static void join_locked(struct fetch_part *p, struct fetch_seg *s, struct fetch_
     s->next_part = p->segs;
     p->segs = s;
     p->refs++;
+    s->call->waited |= p->given;
     if (p->state == PART_DONE)
         return;
     if (atomic_load(&p->wake_at) > need)
@@ -355,6 +363,23 @@ void fetch_release_locked(struct fetcher *f, struct fetch_call *call, bool consu
 }
 
 /* ---- read-ahead ---- */
+bool fetch_give_locked(struct fetcher *f, struct fetch_source *src, void *buf, size_t len,
+                       struct fetch_work *w)
+{
+    uint64_t lo, hi;
+    lock_assert_held(&f->lock);
+    hole_at(f, 0, &lo, &hi);
+    if (f->stale || lo > 0 || hi < len)
+        return false;
+    struct fetch_part *p = part_make_locked(f, src, 0, len);
+    p->buf = buf;
+    p->state = PART_DONE;
+    p->retain = p->given = true;
+    atomic_store(&p->filled, len);
+    part_keep_locked(p, w);
+    return true;
+}
+
 uint64_t fetch_ahead_locked(struct fetcher *f, const struct fetch_how *how, uint64_t from,
                             uint64_t to, unsigned flying_max, struct fetch_work *w)
 {

@@ -59,7 +59,7 @@ struct fetch_call {
     struct fetch_seg *segs, *last;
     struct fetch_seg first; /* most calls need no other */
     size_t pending;
-    bool waited; /* had to wait for the store */
+    bool waited; /* it, or the open, had to wait for the store */
     bool again;  /* a part was taken away for lack of memory: plan anew */
     int error;
     struct err err;
@@ -84,6 +84,7 @@ struct fetch_part {
     unsigned refs;
     bool in_table, retain;
     bool background, hurried; /* nobody waited when it was queued; now somebody does */
+    bool given;               /* not fetched for a read: the open has waited for it */
     bool disk_queued, disk_running;
     size_t written, consumed;
     struct fetch_seg *segs;
@@ -130,6 +131,11 @@ void fetch_plan_locked(struct fetcher *f, struct fetch_call *call, const struct 
 /* Fetches ahead; returns how far it got (limits: `flying_max`, memory). */
 uint64_t fetch_ahead_locked(struct fetcher *f, const struct fetch_how *how, uint64_t from,
                             uint64_t to, unsigned flying_max, struct fetch_work *w);
+/* Takes bytes [0, len) of this version that are here already, in a buffer of the budget of (about) that
+ * size: as if they had been fetched ahead. false: some of them are on their way; the buffer is not taken.
+ */
+bool fetch_give_locked(struct fetcher *f, struct fetch_source *src, void *buf, size_t len,
+                       struct fetch_work *w);
 /* Gives up what `src` fetched ahead in a range and nobody waits for. */
 void fetch_cancel_locked(struct fetcher *f, const struct fetch_source *src, uint64_t from,
                          uint64_t to, struct fetch_work *w);

@@ -10,5 +10,6 @@ void part_prepare(struct fetch_part *p); /* fills in the jobs */
 void part_unref_locked(struct fetch_part *p, struct fetch_work *w);
 void part_take_out_locked(struct fetch_part *p, struct fetch_work *w); /* of the table */
 void part_settle_locked(struct fetch_part *p, struct fetch_work *w);
+void part_keep_locked(struct fetch_part *p, struct fetch_work *w); /* queues what is to be written */
 
 #endif

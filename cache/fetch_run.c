@@ -42,7 +42,7 @@ static size_t writable(const struct fetch_part *p)
     return end > p->off ? (size_t)(end - p->off) : 0;
 }
 
-static void queue_disk_locked(struct fetch_part *p, struct fetch_work *w)
+void part_keep_locked(struct fetch_part *p, struct fetch_work *w)
 {
     if (!p->f->keep || p->disk_queued || writable(p) <= p->written)
         return;
@@ -69,7 +69,7 @@ static void progress_locked(struct fetch_part *p, struct fetch_work *w)
             make_ready_locked(s->call, w);
     }
     atomic_store(&p->wake_at, wake_at);
-    queue_disk_locked(p, w);
+    part_keep_locked(p, w);
 }
 
 static int on_data(void *arg, size_t so_far)
@@ -127,7 +127,7 @@ static void part_end_locked(struct fetch_part *p, int r, struct fetch_work *w)
     part_take_out_locked(p, w);
     p->state = PART_DEAD;
     fail_waiting_locked(p, r, w);
-    queue_disk_locked(p, w);
+    part_keep_locked(p, w);
 }
 
 static void part_end(struct fetch_part *p, int r)

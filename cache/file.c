@@ -106,12 +106,19 @@ static int refuse_kind(struct opening *o, const struct attr *a)
     return 0;
 }
 
+/* Opened to be read, and not past the cache. */
+static bool is_for_reading(const struct opening *o)
+{
+    return !o->internal && (o->how->flags & ~(unsigned)VFILE_APPEND) == VFILE_READ;
+}
+
 /* A version that nobody has open yet; 1: somebody was faster. */
-static int open_new(struct opening *o, struct attr *a)
+static int open_new(struct opening *o, struct attr *a, struct first_read *body)
 {
     struct volume *v = o->v;
     struct vnode *n = vnode_new(v, o->path);
     n->base = base_new(v, o->path, a->version, a->size, true);
+    first_read_give(v, body, a, n->base->reader);
     n->base_len = a->size;
     attr_move(&n->attr, a);
     volume_complete(v, &n->attr);
@@ -158,12 +165,10 @@ static int open_created(struct opening *o)
     return ours ? 0 : 1;
 }
 
-/* `n` (may be NULL) is clean and its token is ours. */
-static int open_revalidated(struct opening *o, struct vnode *n)
+/* `n` (may be NULL) is clean and its token is ours; `a`: of what is there now, when r is 0. */
+static int open_answered(struct opening *o, struct vnode *n, int r, struct attr *a,
+                         struct first_read *body)
 {
-    CLEANUP_ATTR struct attr a = ATTR_INIT;
-    bool ticket = !(o->how->flags & VFILE_DIRECT);
-    int r = volume_stat_fresh(o->v, o->op, o->path, ticket, &a);
     if (r == -ENOENT && (o->how->flags & VFILE_CREATE)) {
         if (n)
             retire(n);
@@ -174,14 +179,26 @@ static int open_revalidated(struct opening *o, struct vnode *n)
     if (r == 0 && (o->how->flags & VFILE_EXCL))
         r = exists(o);
     if (r == 0)
-        r = refuse_kind(o, &a);
+        r = refuse_kind(o, a);
     if (r < 0)
         return r;
-    if (n && !atomic_load(&n->stale) && strcmp(n->base->version, a.version) == 0)
+    if (n && !atomic_load(&n->stale) && strcmp(n->base->version, a->version) == 0)
         return open_shared(o, n);
     if (n)
         retire(n);
-    return open_new(o, &a);
+    return open_new(o, a, body);
+}
+
+static int open_revalidated(struct opening *o, struct vnode *n)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    struct first_read body = FIRST_READ_INIT;
+    bool ticket = !(o->how->flags & VFILE_DIRECT);
+    int r = volume_stat_fresh(o->v, o->op, o->path, ticket,
+                              n || !is_for_reading(o) ? NULL : &body, &a);
+    r = open_answered(o, n, r, &a, &body);
+    first_read_drop(o->v, &body);
+    return r;
 }
 
 /* One try; 1: the table has changed, again. */

@@ -241,7 +241,7 @@ static int check_absent(struct volume *v, struct op *op, const char *path)
     struct vnode *n = vnode_find(v, path);
     bool local = n && vnode_is_dirty(n);
     vnode_put(n);
-    int r = local ? 0 : volume_stat_fresh(v, op, path, true, &a);
+    int r = local ? 0 : volume_stat_fresh(v, op, path, true, NULL, &a);
     if (r == -ENOENT)
         return 0;
     return r < 0 ? r : err_set(&op->err, EEXIST, "%s: %s: exists already", v->key, path);

@@ -555,3 +555,13 @@ uint64_t cache_object_bytes(struct cache_object *o)
     LOCK_SCOPE(&o->cache->lock);
     return o->bytes;
 }
+
+bool cache_has(struct cache *c, const char *key, const char *path, const char *version,
+               uint64_t size)
+{
+    uint8_t name[SHA256_LEN];
+    object_name(key, path, version, name);
+    LOCK_SCOPE(&c->lock);
+    struct cache_object *o = object_find_locked(c, name, true);
+    return o && !o->zombie && object_run_locked(o, 0, size) == size;
+}

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_FILE (256u << 10) /* fetched whole */
 #define PART_DEFAULT (8ULL << 20)
 #define PART_LIMIT (16ULL << 20)
 #define FLYING_DEFAULT 10
@@ -46,6 +45,11 @@ struct reader_call {
     bool missed;
     struct read_piece inline_pieces[PIECES_INLINE];
 };
+
+static size_t page_count(size_t n)
+{
+    return (n + CACHE_BUFFER_UNIT - 1) / CACHE_BUFFER_UNIT;
+}
 
 /* ---- opening ---- */
 static uint64_t max_part(const struct cache *c, const struct store *store)
@@ -95,6 +99,35 @@ void reader_close(struct reader *r)
     cache_object_put(r->object);
     cond_done(&r->idle);
     free(r);
+}
+
+/* A part's buffer is accounted for by its length: the rest of a larger one goes back. */
+static void *fitting(struct cache *c, void *buf, size_t size, size_t len)
+{
+    if (len == 0 || page_count(size) == page_count(len))
+        return buf;
+    void *less = cache_buffer_get(c, len, false);
+    if (!less)
+        return buf;
+    memcpy(less, buf, len);
+    cache_buffer_put(c, buf, size);
+    return less;
+}
+
+void reader_give(struct reader *r, void *buf, size_t size, size_t len)
+{
+    struct fetcher *f = r->f;
+    struct cache *c = f->cache;
+    struct fetch_work w = FETCH_WORK_INIT;
+    void *part = fitting(c, buf, size, len);
+    size_t cost = part == buf ? size : len;
+    lock_acquire(&f->lock);
+    bool taken = len > 0 && page_count(cost) == page_count(len) && len <= f->size &&
+                 fetch_give_locked(f, r->src, part, len, &w);
+    lock_release(&f->lock);
+    fetch_work_run(&w);
+    if (!taken)
+        cache_buffer_put(c, part, cost);
 }
 
 /* ---- the end of a call ---- */
@@ -214,7 +247,7 @@ static void plan_locked(struct reader_call *rc, struct fetch_work *w)
     struct read_call *call = rc->call;
     struct fetch_how how = {.src = r->src};
     struct readahead_plan p = {0};
-    if (!r->local && f->size <= SMALL_FILE) {
+    if (!r->local && f->size <= READER_WHOLE_MAX) {
         how.whole = true;
     } else if (!r->local) {
         p = readahead_note(&r->ra, call->offset, call->length, f->size);

@@ -26,6 +26,8 @@
 
 struct reader;
 
+#define READER_WHOLE_MAX (256u << 10) /* bytes: an object this small is fetched whole */
+
 struct read_piece {
     const void *mem; /* or NULL: */
     int fd;
@@ -49,6 +51,9 @@ struct read_call {
  * in the store. */
 struct reader *reader_open(struct cache *c, struct cache_object *object, struct store *store,
                            struct pool *pool, const char *path, unsigned timeout_ms);
+/* Bytes [0, len) of the version came with the answer about its attributes: they are given to the first
+ * read, and kept on disk. Takes `buf`, which is of cache_buffer_get(c, size). */
+void reader_give(struct reader *r, void *buf, size_t size, size_t len);
 void reader_read(struct reader *r, struct read_call *call);
 /* Blocking form for workers; returns bytes or -errno. */
 ssize_t reader_pread(struct reader *r, uint64_t off, void *buf, size_t len, struct err *err);

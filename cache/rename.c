@@ -96,12 +96,12 @@ static int look(struct renaming *rn)
 {
     struct volume *v = rn->v;
     CLEANUP_ATTR struct attr b = ATTR_INIT;
-    int r = volume_stat_fresh(v, rn->op, rn->from, false, &rn->a);
+    int r = volume_stat_fresh(v, rn->op, rn->from, false, NULL, &rn->a);
     if (r < 0)
         return r;
     if (rn->a.kind == ATTR_DIR)
         return err_set(&rn->op->err, ESTALE, "%s: %s: has become a directory", v->key, rn->from);
-    r = volume_stat_fresh(v, rn->op, rn->to, false, &b);
+    r = volume_stat_fresh(v, rn->op, rn->to, false, NULL, &b);
     if (r < 0 && r != -ENOENT)
         return r;
     rn->replaces = r == 0;

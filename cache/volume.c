@@ -284,10 +284,13 @@ static int ask_dir(struct volume *v, struct op *op, const char *path, struct att
     return r;
 }
 
-static int ask_store(struct volume *v, struct op *op, const char *path, bool dir, struct attr *ret)
+static int ask_store(struct volume *v, struct op *op, const char *path, bool dir,
+                     struct first_read *body, struct attr *ret)
 {
     uint64_t seq = meta_seq(v->meta, path);
-    int r = dir ? ask_dir(v, op, path, ret) : store_stat(v->store, op, path, ret);
+    int r = body && first_read_wanted(v, path) ? first_read_ask(v, op, path, ret, body) : 1;
+    if (r == 1)
+        r = dir ? ask_dir(v, op, path, ret) : store_stat(v->store, op, path, ret);
     if (r == 0)
         ret->known |= ATTR_META;
     if (r == 0 || r == -ENOENT)
@@ -307,7 +310,7 @@ static int ask_store(struct volume *v, struct op *op, const char *path, bool dir
 }
 
 int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool allow_ticket,
-                      struct attr *ret)
+                      struct first_read *body, struct attr *ret)
 {
     enum meta_answer answer = META_MISS;
     if (allow_ticket && v->policy.trust_ttl)
@@ -316,7 +319,7 @@ int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool al
         answer = meta_take_ticket(v->meta, path, v->policy.ticket_ms, ret);
     if (answer != META_MISS)
         return from_answer(v, op, path, answer);
-    int r = ask_store(v, op, path, false, ret);
+    int r = ask_store(v, op, path, false, body, ret);
     if (r == 0 || r == -ENOENT) { /* this answer is used up: the next open asks again */
         CLEANUP_ATTR struct attr used = ATTR_INIT;
         (void)meta_take_ticket(v->meta, path, 0, &used);
@@ -390,7 +393,7 @@ int volume_stat(struct volume *v, struct op *op, const char *path, unsigned flag
     if (r == -EAGAIN)
         r = ask_listed_dir(v, op, path, flags, ret);
     if (r == 1)
-        r = ask_store(v, op, path, flags & VOLUME_STAT_DIR, ret);
+        r = ask_store(v, op, path, flags & VOLUME_STAT_DIR, NULL, ret);
     if (r == 0)
         volume_complete(v, ret);
     return r;

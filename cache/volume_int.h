@@ -197,10 +197,30 @@ void vnode_seen(struct vnode *n, const char *version);
 void seen_forget_below(struct volume *v, const char *dir);
 bool seen_is(struct volume *v, const char *path, const char *version);
 
+/* ---- first_read.c ---- */
+/* The content of a small object that came with its attributes: an open for reading asks for both at once,
+ * as the read that follows would be a second round trip. */
+struct first_read {
+    void *buf; /* of cache_buffer_get(size); NULL: nothing came */
+    size_t size, len;
+};
+#define FIRST_READ_INIT ((struct first_read){0})
+/* Is it worth it? Known to be small, not on disk, not yet in the kernel's page cache. */
+bool first_read_wanted(struct volume *v, const char *path);
+/* 0 and complete attributes of what is there now; 1: ask with store_stat (also where the reading alone
+ * has failed: that open may succeed); -errno. */
+int first_read_ask(struct volume *v, struct op *op, const char *path, struct attr *ret,
+                   struct first_read *body);
+/* To the reader of the version that first_read_ask has told. */
+void first_read_give(struct volume *v, struct first_read *body, const struct attr *a,
+                     struct reader *reader);
+void first_read_drop(struct volume *v, struct first_read *body);
+
 /* ---- volume.c ---- */
-/* What the store says now (or said within policy.ticket_ms, once): fresh answers into meta. */
+/* What the store says now (or said within policy.ticket_ms, once): fresh answers into meta. `body` (NULL
+ * ok): the caller opens it to read it; filled when the store had to be asked and it is small. */
 int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool allow_ticket,
-                      struct attr *ret);
+                      struct first_read *body, struct attr *ret);
 int volume_check_write(struct volume *v, struct op *op);
 /* After a change of ours: the version under `path` is this (NULL: gone). */
 void volume_changed(struct volume *v, const char *path, const struct attr *a);

@@ -52,6 +52,36 @@ static void stored_by_put(struct suite *s)
     check_text(s, "meta", "content");
 }
 
+/* A whole GET without a version tells what a stat would have told, of the bytes that it brings. */
+static void told_by_read(struct suite *s)
+{
+    CLEANUP_ATTR struct attr a = full_attr(), stat = ATTR_INIT;
+    struct read_res res = READ_RES_INIT;
+    char buf[4096] = "";
+    struct read_req req = {.iov = {.iov_base = buf, .iov_len = sizeof(buf)}};
+    OK(put_bytes(s, "told", "content", 7, &a, NULL, NULL));
+    OK(stat_key(s, "told", &stat));
+    req.key = K(s, "told");
+    OK(store_read(s->store, &s->op, &req, &res));
+    CHECK_INT(res.length, 7);
+    CHECK(memcmp(buf, "content", 7) == 0);
+    check_full(&res.attr);
+    CHECK_INT(res.attr.size, 7);
+    CHECK_INT(res.attr.kind, ATTR_FILE);
+    CHECK_STR(res.attr.version, stat.version);
+    CHECK_STR(res.attr.content_type ? res.attr.content_type : "",
+              stat.content_type ? stat.content_type : "");
+    read_res_done(&res);
+    if (!has(s, CAP_SYMLINK))
+        return;
+    struct attr link = {.kind = ATTR_SYMLINK};
+    OK(put_bytes(s, "told-link", "target", 6, &link, NULL, NULL));
+    req.key = K(s, "told-link");
+    OK(store_read(s->store, &s->op, &req, &res));
+    CHECK_INT(res.attr.kind, ATTR_SYMLINK);
+    read_res_done(&res);
+}
+
 /* A put replaces everything: what the new one does not name is gone. */
 static void replaced_by_put(struct suite *s)
 {
@@ -220,6 +250,8 @@ void suite_meta(struct suite *s)
         return;
     }
     stored_by_put(s);
+    if (has(s, CAP_READ_META))
+        told_by_read(s);
     replaced_by_put(s);
     in_listings(s);
     one_field_at_a_time(s);

@@ -170,6 +170,104 @@ static void test_small_file_in_one_get(void)
     rig_down(&g);
 }
 
+/* What an open has brought: read without a GET, and kept. `size` of the buffer, `len` of its bytes. */
+static void give(struct rig *g, struct reader *r, size_t size, size_t len)
+{
+    void *buf = cache_buffer_get(g->c, size, false);
+    CHECK(buf);
+    memcpy(buf, data, len);
+    reader_give(r, buf, size, len);
+}
+
+static uint64_t memory_used(struct rig *g)
+{
+    struct cache_usage u;
+    cache_get_usage(g->c, NULL, &u);
+    return u.memory;
+}
+
+static void test_given(size_t size, size_t len, unsigned gets)
+{
+    struct rig g = rig_new(100 * KIB);
+    struct reader *r = rig_reader(&g, "v1");
+    give(&g, r, size, len);
+    read_all(r, 100 * KIB, 16 * KIB);
+    CHECK_INT(atomic_load(&g.store->gets), gets);
+    CHECK(fx_disjoint(g.store));
+    CHECK(stats_sum(g.stats, "quayfs_cache_misses_total", "key", "lake") > 0);
+    wait_kept(&g, 100 * KIB);
+    reader_close(r);
+    CHECK_INT(memory_used(&g), 0);
+    r = rig_reader(&g, "v1");
+    read_all(r, 100 * KIB, 16 * KIB);
+    CHECK_INT(atomic_load(&g.store->gets), gets);
+    reader_close(r);
+    rig_down(&g);
+}
+
+static void test_given_bytes_are_read(void)
+{
+    test_given(100 * KIB, 100 * KIB, 0);
+    test_given(256 * KIB, 100 * KIB, 0); /* it has shrunk: the buffer is larger than need be */
+    test_given(8 * KIB, 8 * KIB, 1);     /* it has grown: the rest is fetched */
+    test_given(8 * KIB, 0, 1);
+}
+
+static void test_given_and_not_read(void)
+{
+    for (int keep = 0; keep < 2; keep++) {
+        struct rig g = rig_new(100 * KIB);
+        g.keep = keep;
+        struct reader *r = rig_reader(&g, "v1");
+        give(&g, r, 100 * KIB, 100 * KIB);
+        CHECK_INT(memory_used(&g), 100 * KIB);
+        reader_close(r);
+        if (keep)
+            wait_kept(&g, 100 * KIB);
+        for (int i = 0; i < 2000 && memory_used(&g); i++)
+            clock_sleep_ms(1);
+        CHECK_INT(memory_used(&g), 0);
+        rig_down(&g);
+    }
+}
+
+/* Not taken: they are on their way, or of a version that is no more. Never leaked. */
+static void test_given_too_late(void)
+{
+    struct rig g = rig_new(100 * KIB);
+    struct reader *r = rig_reader(&g, "v1"), *other = rig_reader(&g, "v1");
+    give(&g, r, 100 * KIB, 100 * KIB);
+    give(&g, other, 100 * KIB, 100 * KIB);
+    CHECK_INT(memory_used(&g), 100 * KIB);
+    read_all(other, 100 * KIB, 16 * KIB);
+    CHECK_INT(atomic_load(&g.store->gets), 0);
+    reader_close(other);
+    reader_close(r);
+    rig_down(&g);
+}
+
+/* Memory that nobody has read yet goes to those who wait for some. */
+static void test_given_is_reclaimed(void)
+{
+    struct rig g = rig_new(BIG);
+    g.keep = false;
+    struct reader *r = rig_reader(&g, "v1"), *holders[64];
+    for (size_t i = 0; i < 64; i++) {
+        char version[16];
+        snprintf(version, sizeof(version), "h%zu", i);
+        holders[i] = rig_reader(&g, version);
+        void *buf = cache_buffer_get(g.c, 256 * KIB, false);
+        if (buf)
+            reader_give(holders[i], buf, 256 * KIB, 256 * KIB);
+    }
+    read_all(r, BIG, 128 * KIB);
+    reader_close(r);
+    for (size_t i = 0; i < 64; i++)
+        reader_close(holders[i]);
+    CHECK_INT(memory_used(&g), 0);
+    rig_down(&g);
+}
+
 /* ---- calls without waiting ---- */
 struct pending {
     struct read_call call;
@@ -532,6 +630,10 @@ int main(void)
     RUN(test_sequential);
     RUN(test_random_is_exact);
     RUN(test_small_file_in_one_get);
+    RUN(test_given_bytes_are_read);
+    RUN(test_given_and_not_read);
+    RUN(test_given_too_late);
+    RUN(test_given_is_reclaimed);
     RUN(test_single_flight);
     RUN(test_progressive);
     RUN(test_close_cancels_readahead);

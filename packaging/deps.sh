@@ -21,7 +21,7 @@ deps_test=(
     clang python3 python3-venv postgresql postgresql-client
     sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl
 )
-deps_bench=(s3fs rclone curl procps)
+deps_bench=(s3fs rclone curl procps fuse3 git rsync tar findutils linux-perf)
 
 names_of() {
     case "$1" in

@@ -14,6 +14,9 @@ from harness.mount import is_mounted
 from servers import MinIO
 from servers.base import die_with_parent
 
+from .model import Failed
+from .profile import Profiler
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -35,8 +38,16 @@ def children_cpu() -> float:
 
 
 def peak_bytes(pid: int) -> int:
+    return status_bytes(pid, "VmHWM")
+
+
+def resident_bytes(pid: int) -> int:
+    return status_bytes(pid, "VmRSS")
+
+
+def status_bytes(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     return 0
 
@@ -50,11 +61,14 @@ class Contender:
     def __init__(self, folder: Path, minio: MinIO, bucket: str):
         self.folder = folder / self.name
         self.minio, self.bucket = minio, bucket
+        self.endpoint = minio.endpoint
+        self.options: dict[str, str] = {}   # of the store, for this start
         self.mount = self.folder / "mnt"
         self.cache = self.folder / "cache"
         self.mount.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen | None = None
-        self.peak = 0
+        self.peak = 0                       # since it was last asked for: take_peak()
+        self.profiler: Profiler | None = None
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -67,8 +81,21 @@ class Contender:
     def version(self) -> str:
         raise NotImplementedError
 
-    def start(self, keep_cache: bool = False) -> None:
+    def start(self, endpoint: str = "", keep_cache: bool = False, **options: str) -> None:
+        """Mounts; `endpoint`: another way to the server; `options`: of quayfs's [store]."""
+        self.spawn(endpoint, keep_cache, **options)
+        deadline = time.monotonic() + 60
+        while not is_mounted(self.mount):
+            if not self.running() or time.monotonic() > deadline:
+                self.stop()
+                raise Failed(f"{self.name} does not mount:\n{self.log_tail()}")
+            time.sleep(0.02)
+        os.listdir(self.root)
+
+    def spawn(self, endpoint: str = "", keep_cache: bool = False, **options: str) -> None:
+        """The daemon only: whoever calls waits for the mount."""
         self.stop()
+        self.endpoint, self.options = endpoint or self.minio.endpoint, options
         if not keep_cache:
             shutil.rmtree(self.cache, ignore_errors=True)
         self.cache.mkdir(mode=0o700, exist_ok=True)
@@ -76,20 +103,16 @@ class Contender:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, env=plain_environment(),
                                             preexec_fn=die_with_parent)
-        deadline = time.monotonic() + 30
-        while not is_mounted(self.mount):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-                raise SystemExit(f"bench: {self.name} does not mount:\n{tail}")
-            time.sleep(0.02)
-        os.listdir(self.root)
+
+    def log_tail(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-2000:]
 
     def stop(self) -> None:
+        """Unmounts and waits; a daemon that does not end is killed."""
         if self.process is None:
             return
-        if self.process.poll() is None:
-            self.peak = max(self.peak, peak_bytes(self.process.pid))
+        self.profile(False)
+        self.note_peak()
         for _ in range(50):
             if not is_mounted(self.mount):
                 break
@@ -100,16 +123,37 @@ class Contender:
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             self.process.wait()
         self.process = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """What hangs in a call into the mount gets an error."""
+        if self.running():
+            self.process.kill()
+
+    def profile(self, on: bool) -> None:
+        if self.profiler is not None and self.process is not None:
+            self.profiler.begin(self.process.pid) if on else self.profiler.end()
 
     def cpu(self) -> float:
         return cpu_seconds(self.process.pid) if self.process else 0.0
 
     def note_peak(self) -> None:
-        if self.process and self.process.poll() is None:
+        if self.running():
             self.peak = max(self.peak, peak_bytes(self.process.pid))
+
+    def take_peak(self) -> int:
+        peak, self.peak = self.peak, 0
+        return peak
 
 
 class Quayfs(Contender):
@@ -118,21 +162,26 @@ class Quayfs(Contender):
     def __init__(self, folder: Path, minio: MinIO, bucket: str, build: Path):
         super().__init__(folder, minio, bucket)
         self.build = build
-        self.conf = write_conf(self.folder / "quayfs.conf", {
-            "store lake": minio.store(bucket),
+        self.conf = self.folder / "quayfs.conf"
+
+    def command(self) -> list[str]:
+        write_conf(self.conf, {
+            "store lake": {**self.minio.store(self.bucket), "endpoint_url": self.endpoint, **self.options},
             "cache": {"dir": self.cache, "max_size": "20GiB"},
             "loader": {"spool": self.folder / "load"},
         })
+        return [str(self.program), "-f", "-c", str(self.conf), str(self.mount)]
 
-    def command(self) -> list[str]:
-        return [str(self.build / "fs/quayfs"), "-f", "-c", str(self.conf), str(self.mount)]
+    @property
+    def program(self) -> Path:
+        return self.build / "fs/quayfs"
 
     @property
     def root(self) -> Path:
         return self.mount / "lake"
 
     def version(self) -> str:
-        return subprocess.run([self.command()[0], "--version"], capture_output=True, text=True).stdout.strip()
+        return subprocess.run([str(self.program), "--version"], capture_output=True, text=True).stdout.strip()
 
 
 class S3fs(Contender):
@@ -143,7 +192,7 @@ class S3fs(Contender):
         passwords.write_text(f"{self.minio.user}:{self.minio.password}\n")
         passwords.chmod(0o600)
         return ["s3fs", self.bucket, str(self.mount), "-f", "-o",
-                f"url={self.minio.endpoint},use_path_request_style,passwd_file={passwords},"
+                f"url={self.endpoint},use_path_request_style,passwd_file={passwords},"
                 f"use_cache={self.cache},endpoint={self.minio.region}"]
 
     def version(self) -> str:
@@ -156,7 +205,7 @@ class Rclone(Contender):
 
     def command(self) -> list[str]:
         conf = write_conf(self.folder / "rclone.conf", {"minio": {
-            "type": "s3", "provider": "Minio", "endpoint": self.minio.endpoint,
+            "type": "s3", "provider": "Minio", "endpoint": self.endpoint,
             "access_key_id": self.minio.user, "secret_access_key": self.minio.password,
             "region": self.minio.region}})
         return ["rclone", "--config", str(conf), "mount", f"minio:{self.bucket}", str(self.mount),

@@ -12,8 +12,10 @@ from harness.loader import finished, import_job, submit
 from servers import PostgreSQL
 from servers.base import die_with_parent
 
-from .cases import Case, Sample, World, timed
 from .contenders import Contender, cpu_seconds, peak_bytes
+from .model import Case, Failed, Sample
+from .profile import Profiler
+from .world import World, timed
 
 JOB = {"format": {"null": 'NA, ""'}, "dedupe": {"force": "yes"}}
 
@@ -32,6 +34,7 @@ class Loads:
         self.lite = folder / "lite.db"
         self.spool = folder / "load"
         self.peak = 0
+        self.profiler: Profiler | None = None
         conf = write_conf(folder / "quayload.conf", {
             "store lake": world.seed.minio.store(world.seed.bucket),
             "database pg": {"driver": "postgres", "dsn": self.postgres.dsn()},
@@ -46,7 +49,7 @@ class Loads:
         deadline = time.monotonic() + 20
         while not (self.spool / "README").exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("bench: quayload does not start:\n" + self.log.read_text()[-2000:])
+                raise Failed("quayload does not start:\n" + self.log.read_text()[-2000:])
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -58,15 +61,19 @@ class Loads:
         """From the rename into new/ to the directory in done/."""
         name = f"bench-{db}"
         before = len(finished(self.spool, name))
+        if self.profiler is not None:
+            self.profiler.begin(self.process.pid)
         cpu, start = cpu_seconds(self.process.pid), time.perf_counter()
         submit(self.spool, name, import_job("lake/flights.csv", db, "flights", **JOB))
         while len(runs := finished(self.spool, name)) == before:
             if self.process.poll() is not None:
-                raise SystemExit("bench: quayload ended:\n" + self.log.read_text()[-2000:])
+                raise Failed("quayload ended:\n" + self.log.read_text()[-2000:])
             time.sleep(0.002)
         seconds = time.perf_counter() - start
+        if self.profiler is not None:
+            self.profiler.end()
         if not runs[-1].ok:
-            raise SystemExit("bench: the load failed: " + runs[-1].describe())
+            raise Failed("the load failed: " + runs[-1].describe())
         self.peak = max(self.peak, peak_bytes(self.process.pid))
         return Sample(FLIGHT_ROWS, seconds, cpu_seconds(self.process.pid) - cpu)
 
@@ -91,5 +98,12 @@ class Loads:
         return timed(FLIGHT_ROWS, lambda: subprocess.run(command, check=True), None)
 
     def cases(self) -> list[Case]:
-        return [Case("load-postgres", "flights into PostgreSQL", "rows/s", self.postgres_case, "psql \\copy"),
-                Case("load-sqlite", "flights into SQLite", "rows/s", self.sqlite_case, "sqlite3 .import")]
+        return load_cases(self)
+
+
+def load_cases(loads: Loads | None = None) -> list[Case]:
+    """Without the servers: to be named and counted only."""
+    return [Case("load-postgres", "flights into PostgreSQL", "rows/s", loads and loads.postgres_case,
+                 "psql \\copy", only=("quayfs",), cost=4),
+            Case("load-sqlite", "flights into SQLite", "rows/s", loads and loads.sqlite_case,
+                 "sqlite3 .import", only=("quayfs",), cost=4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from urllib.parse import urlsplit
@@ -29,6 +30,12 @@ class Requests:
     def put(self, url: str, body: bytes) -> int:
         return self._send("PUT", url, f"Content-Length: {len(body)}\r\n", body)
 
+    def copy(self, url: str, source: str) -> int:
+        return self._send("PUT", url, f"x-amz-copy-source: {source}\r\nContent-Length: 0\r\n", b"")
+
+    def delete(self, url: str) -> int:
+        return self._send("DELETE", url, "", b"")
+
     def _send(self, method: str, url: str, headers: str, body: bytes) -> int:
         """Bytes of the reply's body."""
         path = url[url.index("/", 8):]
@@ -41,8 +48,10 @@ class Requests:
                 raise ConnectionError("the server closed the connection")
             have += got
         head = bytes(self.buffer[:end]).lower()
-        if not head.startswith((b"http/1.1 200", b"http/1.1 206")):
+        if not head.startswith((b"http/1.1 200", b"http/1.1 204", b"http/1.1 206")):
             raise ConnectionError(bytes(self.buffer[:have]).decode(errors="replace")[:500])
+        if head.startswith(b"http/1.1 204"):
+            return 0
         at = head.find(b"\r\ncontent-length:")
         if at >= 0:
             stop = head.find(b"\r\n", at + 2)
@@ -71,6 +80,10 @@ class Requests:
 
 def curl_get(url: str) -> None:
     subprocess.run(["curl", "-fsS", "-o", "/dev/null", url], check=True)
+
+
+def curl_to(url: str, path: "os.PathLike[str]") -> None:
+    subprocess.run(["curl", "-fsS", "-o", str(path), url], check=True)
 
 
 def curl_put(url: str, path: str) -> None:

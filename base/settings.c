@@ -40,6 +40,8 @@ static const struct conf_option quayfs_options[] = {
     {"gid", CONF_STRING, NULL, NULL, NULL, "group of all files: a number or a group name", 0, 0},
     {"control", CONF_PATH, NULL, NULL, NULL, "control socket; default CACHE_DIR/control.sock", 0,
      0},
+    {"passthrough", CONF_ENUM, "auto", "auto|no", NULL,
+     "auto: the kernel reads whole cached files by itself where it can", 0, 0},
     {"strict", CONF_BOOL, "no", NULL, NULL, "yes: a failing store stops the mount", 0, 0},
     {"metrics_listen", CONF_STRING, NULL, NULL, NULL, "refused in this version: read .quay/metrics", 0,
      0},
@@ -321,6 +323,7 @@ static int load_quayfs(struct conf *c, struct err *err, struct settings *ret)
     ret->log_file = copy_str(s, "log_file");
     ret->memory_limit = conf_size(s, "memory_limit", 128 * MIB);
     ret->control = copy_str(s, "control");
+    ret->passthrough = strcmp(conf_str(s, "passthrough", "auto"), "auto") == 0;
     ret->strict = conf_bool(s, "strict", false);
     if (ret->default_key && !conf_find(c, "store", ret->default_key))
         return conf_error(s, "default_key", err, EINVAL,

@@ -37,6 +37,7 @@ struct settings {
     uid_t uid;
     gid_t gid;              /* default: who runs quayfs */
     char *control;          /* control socket; default CACHE_DIR/control.sock */
+    bool passthrough;       /* the kernel may read whole cached files by itself; default yes (auto) */
     bool strict;            /* a failing store stops the mount; default no */
     struct cache_settings cache;
     struct {

@@ -193,7 +193,7 @@ void blockfile_sweep(struct cache *c)
 }
 
 /* ---- pins ---- */
-static void unpin_block_locked(struct block *b)
+void block_unpin_locked(struct block *b)
 {
     assert(b->pins > 0);
     if (--b->pins == 0 && b->set.n == 0)
@@ -219,7 +219,7 @@ void cache_object_unpin(struct cache_object *o, uint64_t off, size_t len)
     struct cache *c = o->cache;
     LOCK_SCOPE(&c->lock);
     for (uint64_t at = off, end = off + len; at < end; at += block_clip(c, at, end - at))
-        unpin_block_locked(block_find_locked(o, block_no(c, at)));
+        block_unpin_locked(block_find_locked(o, block_no(c, at)));
 }
 
 static int crc_of_file(int fd, uint64_t off, uint32_t len, uint32_t *ret)
@@ -242,13 +242,23 @@ static void drop_bad(struct cache_object *o, struct block *b, struct extent e, c
 {
     struct cache *c = o->cache;
     lock_acquire(&c->lock);
-    block_cut_locked(b, e);
-    stat_add(o->key->corrupt, 1);
+    const struct extent *now = extents_at(&b->set, e.off);
+    bool known = !now || now->off != e.off || now->len != e.len; /* another thread was faster */
+    if (!known) {
+        block_cut_locked(b, e);
+        stat_add(o->key->corrupt, 1);
+    }
     lock_release(&c->lock);
-    if (!may_warn(c, &c->s.corrupt_warned_ns))
+    if (known || !may_warn(c, &c->s.corrupt_warned_ns))
         return;
     log_warn("cache", "%s: %s/%s at %llu: %s; fetching it again", c->dir, o->key->name, o->path,
              (unsigned long long)(b->no * c->set.block_size + e.off), why);
+}
+
+static bool is_given(struct cache_object *o)
+{
+    LOCK_SCOPE(&o->cache->lock);
+    return o->given;
 }
 
 int blockfile_check(struct cache_object *o, struct block *b, struct extent e)
@@ -259,6 +269,8 @@ int blockfile_check(struct cache_object *o, struct block *b, struct extent e)
     int r = fd < 0 ? fd : crc_of_file(fd, b->no * c->set.block_size + e.off, e.len, &crc);
     if (r < 0 && r != -EILSEQ && r != -ENOENT && r != -EIO)
         return r; /* says nothing about the data */
+    if (is_given(o))
+        return 0; /* its owner has written since: what was read says nothing */
     if (r < 0 || (!(e.flags & EXTENT_NO_CRC) && crc != e.crc)) {
         drop_bad(o, b, e,
                  r == -ENOENT ? "the file is gone"
@@ -298,6 +310,11 @@ static int check_range(struct cache_object *o, uint64_t off, uint64_t len)
             return r;
     }
     return 0;
+}
+
+int blockfile_check_all(struct cache_object *o)
+{
+    return check_range(o, 0, o->size);
 }
 
 int cache_object_pin(struct cache_object *o, uint64_t off, size_t len)
@@ -377,7 +394,7 @@ static void store_piece(struct cache_object *o, uint64_t off, const char *data, 
         rows_put_extent_locked(o, b->no, &now);
     if (reserved)
         c->s.reserved -= len;
-    unpin_block_locked(b);
+    block_unpin_locked(b);
     lock_release(&c->lock);
 }
 

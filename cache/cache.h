@@ -55,6 +55,17 @@ ssize_t cache_object_read(struct cache_object *o, uint64_t off, void *buf, size_
  * at the same offset; -1 when it is not. The extents stay until cache_object_unpin(). */
 int cache_object_pin(struct cache_object *o, uint64_t off, size_t len);
 void cache_object_unpin(struct cache_object *o, uint64_t off, size_t len);
+/* Passed through: the kernel reads the file of a whole object by itself, without asking us. A borrowed
+ * descriptor of that file, all of it present and verified; from now on nothing of the object is evicted,
+ * cleared or forgotten, until cache_object_unpass(). -EAGAIN: not whole, not verified yet (then that is
+ * begun in the background: a later call succeeds), or half of the cache is passed already. */
+int cache_object_pass(struct cache_object *o);
+void cache_object_unpass(struct cache_object *o);
+int cache_object_passed_fd(struct cache_object *o); /* of a passed object: the same again */
+/* The file of a passed object, which somebody is going to write, gets the name `path` (on the same file
+ * system) and leaves the cache: nobody finds the object any more; who has it reads on, but ranges that
+ * were overwritten since. 0 or -errno: then nothing has changed. */
+int cache_object_give(struct cache_object *o, const char *path);
 /* Stores bytes that were fetched for this version. Failures to write only mean "not kept". */
 void cache_object_store(struct cache_object *o, uint64_t off, const void *data, size_t len);
 
@@ -63,7 +74,8 @@ void cache_object_store(struct cache_object *o, uint64_t off, const void *data, 
 void cache_adopt(struct cache *c, const char *key, const char *path, const char *version,
                  uint64_t size, const char *stage_path, int fd);
 
-/* Forgets all versions of a path (or of a key when path is NULL). Open readers keep working. */
+/* Forgets all versions of a path (or of a key when path is NULL), but for passed ones. Open readers keep
+ * working. */
 void cache_forget(struct cache *c, const char *key, const char *path);
 void cache_forget_other_versions(struct cache *c, const char *key, const char *path,
                                  const char *version);

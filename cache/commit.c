@@ -360,7 +360,7 @@ void commit_done(struct vnode *n, const struct attr *a)
     volume_changed(v, n->path, &next);
     vnode_seen(n, next.version);
     bool adopt = v->keep_blocks && n->file && n->file_name && n->attr.size && !n->conflict &&
-                 is_complete(n);
+                 !n->taken && is_complete(n);
     if (n->journaled && stage_row_remove(v->stage, n->file_name, &err) == 0) {
         lock_acquire(&n->lock);
         n->journaled = false; /* first the row, then the file */

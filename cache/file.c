@@ -377,6 +377,7 @@ void vfile_release(struct vfile *f)
     struct vnode *n = vnode_ref(f->n);
     bool writer = f->flags & VFILE_WRITE;
     base_put(f->direct);
+    vfile_pass_end(f);
     drop_handle(n, writer);
     lock_acquire(&n->lock);
     bool dirty = n->dirty && !n->unlinked;

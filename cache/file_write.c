@@ -51,7 +51,7 @@ int vnode_stage_open(struct vnode *n, struct op *op)
     if (n->file)
         return 0;
     int r = n->file_name ? stage_file_open(s, n->file_name, &op->err, &f)
-                         : stage_file_new(s, &op->err, &f, &name);
+                         : vnode_take_file(n, op, &f, &name);
     if (r < 0)
         return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
     if (name && n->attr.size && (r = sys_ftruncate(f->fd, n->attr.size)) < 0) {

@@ -224,7 +224,7 @@ struct cache_object *object_of_path_locked(struct cache *c, const char *key, con
     size_t i = path ? (size_t)path_hash(k, path) & mask : 0;
     for (;; i++) {
         for (struct cache_object *o = c->s.by_path[i]; o; o = o->next_path)
-            if (is_wanted(o, key, path, except))
+            if (o->passes == 0 && is_wanted(o, key, path, except))
                 return o;
         if (path || i == mask)
             return NULL;

@@ -64,7 +64,8 @@ struct cache_object {
     uint64_t id;    /* of the row; 0 = none */
     uint64_t ghost; /* bytes that could not be punched: in clean until the file is unlinked */
     uint8_t name[SHA256_LEN];
-    bool keep, busy, zombie, has_file, touched, named;
+    uint32_t passes; /* pass.c */
+    bool keep, busy, zombie, has_file, touched, named, given, checking;
     const char *version; /* behind the path */
     char path[];
 };
@@ -95,6 +96,7 @@ struct cache {
         uint64_t clean, dirty, reserved;
         uint64_t index_bytes; /* memory of named objects and of blocks, about */
         uint64_t leaving;     /* bytes of LEAVING blocks, still in clean */
+        uint64_t passed;      /* sizes of passed objects: nothing of them can be evicted */
         uint64_t disk_free;   /* estimate: sample less what was written since */
         uint64_t sampled_ns;
         uint64_t next_id;
@@ -137,7 +139,8 @@ void object_free(struct cache_object *o);
 struct cache_object *object_find_locked(struct cache *c, const uint8_t name[SHA256_LEN], bool keep);
 void object_insert_locked(struct cache_object *o);
 void object_take_out_locked(struct cache_object *o); /* of the tables */
-/* The first NAMED object of a path (of a key with path NULL) whose version is not `except`. */
+/* The first NAMED object of a path (of a key with path NULL) whose version is not `except` and that may be
+ * forgotten. */
 struct cache_object *object_of_path_locked(struct cache *c, const char *key, const char *path,
                                            const char *except);
 /* The kept version of a path that was used last, or NULL. */
@@ -168,6 +171,9 @@ void blockfile_unlink(
 /* Gives up the name of a busy object; with readers, its file stays open for them. */
 void blockfile_detach(struct cache_object *o, bool readers);
 int blockfile_punch(struct cache_object *o, uint32_t no); /* frees a block's disk space */
+void block_unpin_locked(struct block *b);
+/* Checks what is not yet verified of an object all of whose blocks are pinned; 0 or -errno. */
+int blockfile_check_all(struct cache_object *o);
 /* Checks one range's CRC: 0, or -EILSEQ (dropped, counted), of a block that the caller pins. */
 int blockfile_check(struct cache_object *o, struct block *b, struct extent e);
 void blockfile_sweep(struct cache *c); /* at start: removes files that no object names */

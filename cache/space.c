@@ -35,7 +35,7 @@ static bool may_go(const struct evict_item *it, void *arg)
 {
     const struct filter *f = arg;
     const struct block *b = block_of(it);
-    return b->pins == 0 && it->used_ms < f->before_ms && (!f->key || b->object->key == f->key);
+    return b->pins == 0 && !b->object->given && it->used_ms < f->before_ms && (!f->key || b->object->key == f->key);
 }
 
 /* Makes the coldest blocks LEAVING, with a reference on their objects. */

@@ -191,11 +191,22 @@ static int file_open(struct stage *s, const char *name, int flags, struct err *e
     return 0;
 }
 
-int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name)
+static char *new_name(struct stage *s)
 {
     char random[RANDOM_DIGITS + 1];
     random_hex(random, RANDOM_DIGITS);
-    CLEANUP_FREE char *name = xasprintf("%s%s", s->prefix, random);
+    return xasprintf("%s%s", s->prefix, random);
+}
+
+char *stage_file_path(struct stage *s, char **ret_name)
+{
+    *ret_name = new_name(s);
+    return xasprintf("%s/%s", s->dir, *ret_name);
+}
+
+int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name)
+{
+    CLEANUP_FREE char *name = new_name(s);
     int r = file_open(s, name, O_CREAT | O_EXCL, err, ret);
     if (r == 0)
         *ret_name = take_ptr(&name);

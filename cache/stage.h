@@ -53,6 +53,8 @@ int stage_open(const char *cache_dir, const char *key, struct err *err, struct s
 void stage_close(struct stage *s); /* NULL ok */
 const char *stage_dir(const struct stage *s);
 
+/* A name that nobody has, for a file that is about to be moved here; gives its path. */
+char *stage_file_path(struct stage *s, char **ret_name);
 int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name);
 int stage_file_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret);
 struct stage_file *stage_file_ref(struct stage_file *f);

@@ -353,12 +353,16 @@ void vnode_clean(struct vnode *n)
     struct err err = ERR_INIT;
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
-    if (n->file_name)
+    lock_acquire(&n->lock);
+    bool shown = n->taken && n->passes > 0; /* passed handles read it */
+    lock_release(&n->lock);
+    if (n->file_name && !shown)
         stage_file_remove(v->stage, n->file_name);
     lock_acquire(&v->s.lock);
     lock_acquire(&n->lock);
-    struct stage_file *file = take_ptr(&n->file);
-    char *name = take_ptr(&n->file_name);
+    struct stage_file *file = shown ? NULL : take_ptr(&n->file);
+    char *name = shown ? NULL : take_ptr(&n->file_name);
+    n->taken = shown;
     uint64_t reserved = n->reserved;
     bool was = n->dirty;
     ranges_done(&n->staged);

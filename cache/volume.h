@@ -155,7 +155,16 @@ int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change);
  * staged, journaled and retried; it is reported again by the next flush or fsync until it is stored. */
 int vfile_flush(struct vfile *f, struct op *op);
 int vfile_fsync(struct vfile *f, struct op *op);
-void vfile_release(struct vfile *f); /* never waits for the network */
+void vfile_release(struct vfile *f); /* never waits for the network; ends its pass */
+/* From here to vfile_pass_end the kernel may read the file behind vfile_pass_fd() instead of asking us: it
+ * shows what the handle's version holds, whole and verified, and every local change of it. Such a handle
+ * never gets -ESTALE: when another version comes, it goes on with the one it has.
+ * -EAGAIN: not for this handle (writes, O_DIRECT) or not now (not wholly cached, staged bytes, ...). */
+int vfile_pass_begin(struct vfile *f, struct op *op);
+void vfile_pass_end(struct vfile *f); /* not begun: ok */
+int vfile_pass_fd(struct vfile *f);   /* borrowed */
+/* Says which file that is: the same for two passed handles that show the same. */
+const void *vfile_pass_file(const struct vfile *f);
 bool vfile_is_stale(const struct vfile *f);
 
 /* ---- staged data ---- */

@@ -126,6 +126,10 @@ struct vnode {
     unsigned attempts;
     struct err last;      /* why the last commit failed */
 
+    unsigned passes;      /* handles that are passed through (file_pass.c) */
+    struct cache_object *pass; /* to this file; NULL: passes == 0 */
+    bool taken;           /* `file` is that file, or was of a handle that is closed now */
+
     atomic_bool stale;    /* another version is at the store: handles get -ESTALE */
     bool kernel;          /* volume.s.lock: opened before: the kernel's pages are of this vnode */
 };
@@ -135,6 +139,7 @@ struct vfile {
     struct vnode *n;
     unsigned flags;
     bool wrote;           /* vnode.lock */
+    bool passed;          /* vnode.lock */
     struct base *direct;  /* vnode.lock: VFILE_DIRECT's own reader of the base number direct_gen */
     uint64_t direct_gen;
 };
@@ -248,6 +253,10 @@ int vnode_stage_open(struct vnode *n, struct op *op);             /* with the to
 int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /* with the token */
 /* Reads that waited for a commit go on. After committing was set to false. */
 void vnode_unpark(struct vnode *n);
+
+/* ---- file_pass.c ---- */
+/* With the token, without a stage file: a new one, or the file that handles are passed through to. */
+int vnode_take_file(struct vnode *n, struct op *op, struct stage_file **ret, char **ret_name);
 
 /* ---- commit.c ---- */
 /* With the token. Uploads what is staged: 0 = the store has it. An error leaves it staged, journaled

@@ -21,6 +21,9 @@
 #define FS_LOAD_DIR ".load"
 #define FS_QUAY_DIR ".quay"
 
+struct passthrough;
+struct passthrough_wire;
+
 struct fs_key {
     char *name;
     struct volume *volume;   /* NULL: it failed to open */
@@ -45,6 +48,8 @@ struct fs {
     struct rpc_server *control;
     struct timespec started;
     atomic_bool splice;      /* reply by descriptor */
+    struct passthrough *passthrough;
+    struct passthrough_wire *wire; /* for the session's own I/O */
     struct {
         struct lock lock;
         char last[512];

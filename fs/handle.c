@@ -3,6 +3,7 @@
 #include "fs/handle.h"
 
 #include "base/buf.h"
+#include "fs/passthrough.h"
 
 struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *file,
                           struct volume_dir *dir)
@@ -31,8 +32,11 @@ void handle_close_all(struct inode_table *t)
 
 void handle_release(struct inode_table *t, struct handle *h)
 {
-    if (!h || !inode_drop_handle(t, h))
+    int backing = 0;
+    if (!h || !inode_drop_handle(t, h, &backing))
         return;
+    if (backing)
+        passthrough_close(h->through, backing);
     if (h->file)
         vfile_release(h->file);
     if (h->dir)

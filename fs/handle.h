@@ -13,6 +13,7 @@
 #include "fs/inode.h"
 
 struct fs;
+struct passthrough;
 
 struct handle {
     struct inode *inode;    /* referenced */
@@ -20,6 +21,8 @@ struct handle {
     struct vfile *file;     /* an open object */
     struct volume_dir *dir; /* an open directory of a key */
     struct buf text;        /* an open view file: its content, frozen at open */
+    enum inode_io io;       /* what was claimed for it; 0: nothing (directories, views) */
+    struct passthrough *through; /* of the mount */
     unsigned refs;          /* 1 for the open itself + borrowers; under the inode table's lock */
     bool busy;              /* dir: a readdir is running; under dir_lock */
     struct lock dir_lock;

@@ -7,12 +7,16 @@
 #include "fs/inode.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/name.h"
 #include "fs/handle.h"
 #include "fs/fs.h"
 
 #include <assert.h>
 #include <string.h>
+
+/* The kernel looks the name up and opens it again; each may wait for the store. */
+#define WARY_NS (10 * NS_PER_S)
 
 struct inode_table {
     struct lock lock;
@@ -178,6 +182,10 @@ static void release_locked(struct inode_table *t, struct inode *i)
             unlink_name(t, i);
         unlink_ino(t, i);
         t->count--;
+        if (i->successor) {
+            i->successor->refs--; /* a chain of them is short: each had open handles */
+            release_locked(t, i->successor);
+        }
         inode_destroy(i);
         i = parent;
         assert(i->refs > 0);
@@ -389,15 +397,73 @@ struct handle *inode_any_handle(struct inode_table *t)
     return NULL;
 }
 
-bool inode_drop_handle(struct inode_table *t, struct handle *h)
+/* ---- passed through or not ---- */
+
+/* The name goes to a new inode, which exists from now on: who looks it up next gets that one. */
+static void supersede_locked(struct inode_table *t, struct inode *i)
+{
+    if (i->unlinked)
+        return;
+    struct inode_spec spec = {.kind = i->kind,
+                              .key = i->key,
+                              .view = i->view,
+                              .name = i->name,
+                              .segment = i->segment,
+                              .shadow = i->shadow};
+    unlink_name(t, i);
+    i->unlinked = true;
+    i->successor = create_locked(t, i->parent, &spec);
+    i->successor->refs++;
+    i->successor->io.wary_until_ns = clock_now_ns() + WARY_NS;
+}
+
+enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim)
 {
     LOCK_SCOPE(&t->lock);
+    if (i->io.passed && i->io.file != claim->file) {
+        supersede_locked(t, i);
+        return INODE_IO_AGAIN;
+    }
+    bool free = !i->io.passed && !i->io.cached && !i->successor;
+    if (claim->file && free && clock_now_ns() >= i->io.wary_until_ns) {
+        if (!claim->backing)
+            return INODE_IO_FREE;
+        i->io.file = claim->file;
+        i->io.backing = claim->backing;
+    }
+    if (claim->file && i->io.file == claim->file) {
+        i->io.passed++;
+        claim->backing = i->io.backing;
+        return INODE_IO_PASSED;
+    }
+    i->io.cached++;
+    return INODE_IO_CACHED;
+}
+
+static int unclaim_locked(struct inode *i, enum inode_io io)
+{
+    int backing = 0;
+    if (io == INODE_IO_CACHED)
+        i->io.cached--;
+    if (io == INODE_IO_PASSED && --i->io.passed == 0) {
+        backing = i->io.backing;
+        i->io.backing = 0;
+        i->io.file = NULL;
+    }
+    return backing;
+}
+
+bool inode_drop_handle(struct inode_table *t, struct handle *h, int *ret_backing)
+{
+    LOCK_SCOPE(&t->lock);
+    *ret_backing = 0;
     assert(h->refs > 0);
     if (--h->refs > 0)
         return false;
     struct inode *i = h->inode;
     if (!i)
         return true;
+    *ret_backing = unclaim_locked(i, h->io);
     struct handle **p = &i->handles;
     while (*p != h) {
         assert(*p);

@@ -6,7 +6,8 @@
  * path, so they are the same after a remount, and never shared by two live inodes.
  *
  * Lifetime: nlookup (the kernel's count) + refs (children, open handles, running requests). Freed when
- * both are 0. An unlinked inode keeps its number but has no path.
+ * both are 0. An unlinked inode keeps its number but has no path; a superseded one likewise, while its name
+ * belongs to its successor.
  * Threads: one lock (LOCK_RANK_INODE) inside; no I/O under it. Ownership: inode_ref/unref. */
 #ifndef QUAY_FS_INODE_H
 #define QUAY_FS_INODE_H
@@ -27,6 +28,14 @@ enum inode_kind {
     INODE_OBJECT     /* anything below */
 };
 
+/* How the open handles of an inode read and write (fs/passthrough.h). */
+enum inode_io {
+    INODE_IO_CACHED = 1, /* the kernel asks us, perhaps for its page cache */
+    INODE_IO_PASSED,     /* the kernel uses a file of the cache by itself */
+    INODE_IO_FREE,       /* a claim: neither yet, make a number for the file */
+    INODE_IO_AGAIN       /* a claim: not with the handles that are open: superseded */
+};
+
 struct inode {
     uint64_t ino;
     enum inode_kind kind;
@@ -40,6 +49,13 @@ struct inode {
     uint64_t nlookup;
     unsigned refs;
     struct handle *handles;  /* open files, for requests that come without one */
+    struct {
+        unsigned cached, passed; /* open handles: one of the two is 0 */
+        int backing;             /* passed > 0: the kernel's number of the file */
+        const void *file;        /* and which file that is */
+        uint64_t wary_until_ns;  /* a successor: not passed before whoever needs it so has opened it */
+    } io;
+    struct inode *successor; /* has the name now; referenced */
     struct inode *next_ino, *next_name; /* hash chains */
 };
 
@@ -76,14 +92,26 @@ void inode_unlinked(struct inode_table *t, struct inode *parent, const char *nam
 void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
                    const char *new_name, const char *new_segment, bool shadow);
 
+/* A new handle of i is about to be answered. claim->file: what it can be passed through to, NULL = nothing;
+ * claim->backing: the kernel's number of that, 0 = none yet.
+ * PASSED: counted; claim->backing is the number to answer with. CACHED: counted. FREE: nothing is open;
+ * claim again with a number. AGAIN: handles are passed to another file (or the like): i has lost its name
+ * to a successor now, unless it had before. Given back with the handle, whose `io` is what was claimed. */
+struct inode_io_claim {
+    const void *file;
+    int backing;
+};
+enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim);
+
 /* Open handles of an inode (for getattr and setattr without a handle). */
 void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h);
 struct handle *inode_first_handle(struct inode_table *t, struct inode *i); /* an open file, referenced */
 void inode_ref_handle(struct inode_table *t, struct handle *h);
 /* Any open handle at all, referenced by its open; NULL when none is left (shutdown). */
 struct handle *inode_any_handle(struct inode_table *t);
-/* Drops a reference of a handle; true when it was the last (it is then off the inode). */
-bool inode_drop_handle(struct inode_table *t, struct handle *h);
+/* Drops a reference of a handle; true when it was the last (it is then off the inode). *ret_backing: the
+ * number that no handle is passed to any more, or 0. */
+bool inode_drop_handle(struct inode_table *t, struct handle *h, int *ret_backing);
 size_t inode_count(struct inode_table *t);
 
 #endif

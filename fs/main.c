@@ -8,6 +8,7 @@
 #include "backends/http.h"
 #include "fs/fs.h"
 #include "fs/options.h"
+#include "fs/passthrough.h"
 
 #include <libgen.h>
 #include <signal.h>
@@ -190,6 +191,7 @@ static int run(struct fs *fs, const struct options *o)
     fs->inodes = inode_table_new();
     fs->started = clock_wall();
     lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
+    fs->passthrough = passthrough_new(fs);
     rc = serve(fs, o, ready, &err);
     int status = rc < 0 ? 1 : 0;
     if (rc < 0 && fs->session)
@@ -201,6 +203,7 @@ static int run(struct fs *fs, const struct options *o)
     if (fs_keys_close(fs) > 0 && status == 0)
         status = 3;
     fs_session_end(fs);
+    passthrough_free(fs->passthrough);
     inode_table_free(fs->inodes);
     lock_done(&fs->log.lock);
     return status;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
+#include "fs/passthrough.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -23,6 +24,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
     conn->congestion_threshold = 96;
     conn->max_readahead = 1 << 20;
     conn->time_gran = 1;
+    passthrough_init(fs->passthrough, conn);
     atomic_store(&fs->splice, (conn->capable & FUSE_CAP_SPLICE_WRITE) != 0);
 }
 
@@ -100,6 +102,8 @@ int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
         return err_set(err, EIO, "cannot mount on %s: is /dev/fuse there, fuse3 installed, and the "
                                  "directory not yet a mount?", fs->mountpoint);
     }
+    if (passthrough_attach(fs->passthrough) < 0)
+        log_debug("fs", "passthrough is off");
     raise_read_ahead(fs->mountpoint);
     return 0;
 }

@@ -5,6 +5,7 @@
  * from whichever thread brought them. Bytes that are in a cache file are spliced, not copied. */
 #include "base/name.h"
 #include "fs/ops.h"
+#include "fs/passthrough.h"
 #include "fs/request.h"
 #include "fs/view.h"
 
@@ -38,9 +39,12 @@ static void set_open_flags(struct request *r, bool keep)
     r->fi.noflush = (r->fi.flags & O_ACCMODE) == O_RDONLY;
 }
 
+/* An open that was counted at i (fs/passthrough.h). */
 static void attach(struct request *r, struct inode *i, struct vfile *file)
 {
     r->handle = handle_new(r->fs->inodes, i, file, NULL);
+    r->handle->io = r->backing ? INODE_IO_PASSED : INODE_IO_CACHED;
+    r->handle->through = r->fs->passthrough;
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
 }
 
@@ -54,11 +58,17 @@ static void do_open(struct request *r)
     int rc = -ENOENT;
     if (path)
         rc = volume_open_file(request_volume(r), &r->op, path, &how, &file, &a, &keep);
+    if (rc == 0 && (rc = passthrough_open(r, file)) < 0) {
+        vfile_release(file);
+        fuse_reply_err(request_take_reply(r), -rc);
+        request_free(r);
+        return;
+    }
     if (rc < 0) {
         request_reply_err(r, rc);
         return;
     }
-    set_open_flags(r, keep);
+    set_open_flags(r, keep && !r->backing); /* passed: the kernel's own pages are to go */
     attach(r, r->inode, file);
     /* Another version: what the kernel knows of size and times is old (attributes only: no page lock
      * is taken, so this is safe inside the open). */
@@ -86,6 +96,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     if (!r)
         return;
     r->fi = *fi;
+    passthrough_running(r->fs->passthrough);
     if (r->inode->kind == INODE_VIEW_FILE)
         open_view(r);
     else
@@ -117,6 +128,7 @@ static void do_create(struct request *r)
     struct inode_spec spec = {
         .kind = INODE_OBJECT, .key = r->inode->key, .name = r->name, .segment = segment};
     struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
+    passthrough_create(r, &spec, &i);
     attach(r, i, file);
     set_open_flags(r, false);
     request_reply_create(r, i, &a);

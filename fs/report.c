@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/date.h"
+#include "fs/passthrough.h"
 
 #include <string.h>
 
@@ -120,7 +121,11 @@ json_t *report_health(struct fs *fs)
         json_object_set_new(all, fs->keys[n].name, h);
     }
     json_object_set_new(o, "ok", json_boolean(ok));
-    json_object_set_new(o, "passthrough", json_boolean(false));
+    const char *why_not = "";
+    json_object_set_new(o, "passthrough",
+                        json_boolean(passthrough_is_on(fs->passthrough, &why_not)));
+    if (why_not[0])
+        json_object_set_new(o, "passthrough_reason", json_string(why_not));
     json_object_set_new(o, "splice", json_boolean(atomic_load(&fs->splice)));
     json_object_set_new(o, "keys", all);
     return o;

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/name.h"
+#include "fs/passthrough.h"
 
 #include <assert.h>
 #include <string.h>
@@ -155,7 +156,9 @@ static void log_failure(struct request *r, int error)
 void request_reply_err(struct request *r, int error)
 {
     fuse_req_t req = request_take_reply(r);
-    if (error)
+    if (error == -ENOENT && r->inode->successor) /* the name is there: to be looked up again */
+        error = -ESTALE;
+    else if (error)
         log_failure(r, error);
     fuse_reply_err(req, fs_errno(error));
     request_free(r);
@@ -249,7 +252,7 @@ void request_reply_attr(struct request *r, struct inode *i, const struct attr *a
 void request_reply_open(struct request *r)
 {
     fuse_req_t req = request_take_reply(r);
-    if (fuse_reply_open(req, &r->fi) != 0)
+    if (passthrough_reply_open(r->fs->passthrough, req, &r->fi, r->backing) != 0)
         handle_release(r->fs->inodes, r->handle);
     request_free(r);
 }

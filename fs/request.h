@@ -28,6 +28,7 @@ struct request {
     void *data;                   /* owned copy of payload */
     size_t size;
     off_t off;
+    int backing;                  /* open: passed through to this; 0 = not */
     uint64_t number;              /* flags, mode ... of the operation */
     struct attr change;
     bool plus;

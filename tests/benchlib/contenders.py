@@ -101,7 +101,7 @@ class Contender:
         self.cache.mkdir(mode=0o700, exist_ok=True)
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=plain_environment(),
+                                            stderr=log, env=plain_environment(), start_new_session=True,
                                             preexec_fn=die_with_parent)
 
     def log_tail(self) -> str:

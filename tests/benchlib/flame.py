@@ -31,8 +31,8 @@ def fold(text: str) -> Stacks:
             thread, frames = "", []
         elif not thread:
             thread = line.strip().rstrip(":").strip()
-        else:
-            frames.append(frame_name(line.strip()))
+        elif not (name := frame_name(line.strip())).startswith("[") or frames[-1:] != [name]:
+            frames.append(name)     # a row of unknown frames of one library is one
     end()
     return stacks
 

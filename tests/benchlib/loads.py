@@ -45,7 +45,7 @@ class Loads:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([str(build / "loader/quayload"), "-f", "-c", str(conf)],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            preexec_fn=die_with_parent)
+                                            start_new_session=True, preexec_fn=die_with_parent)
         deadline = time.monotonic() + 20
         while not (self.spool / "README").exists():
             if self.process.poll() is not None or time.monotonic() > deadline:

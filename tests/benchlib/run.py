@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +45,22 @@ def watched(contender: Contender | None, seconds: float):
         yield late
     finally:
         timer.cancel()
+
+
+def free_on_signal(contenders: list[Contender]) -> None:
+    """Python runs a handler when the main thread is out of its system call. One that hangs in a mount would never
+    be: a thread that hears of every handled signal kills the daemons, and the call returns with an error."""
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        with heard, told:
+            while number := heard.recv(1):
+                if number[0] in (signal.SIGINT, signal.SIGTERM):
+                    for contender in contenders:
+                        contender.kill()
+    threading.Thread(target=listen, daemon=True).start()
 
 
 def one(case: Case, world: World, contender: Contender | None, limit: float) -> Sample:

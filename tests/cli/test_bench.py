@@ -121,6 +121,7 @@ pool-1
 
 fuse:main
 \t7f00 [unknown] (/usr/lib/libcurl.so.4)
+\t7f01 [unknown] (/usr/lib/libcurl.so.4)
 \tffff do_syscall_64 ([kernel.kallsyms])
 """
 
@@ -211,6 +212,26 @@ def test_a_contender_that_hangs_is_killed():
         return Sample(1, 1, 0)
     runner, contenders = runner_of(work, rounds=1, limit=0.05)
     assert "took more than" in runner.results[0].errors["rclone"] and not contenders["quayfs"].killed.is_set()
+
+
+STUCK = """
+import os, signal, sys, threading
+sys.path.insert(0, sys.argv[1])
+from benchlib.run import free_on_signal
+freed = threading.Event()
+class Daemon:
+    kill = staticmethod(freed.set)
+signal.signal(signal.SIGTERM, lambda *_: None)
+free_on_signal([Daemon()])
+os.kill(os.getpid(), signal.SIGTERM)
+freed.wait()
+print("freed")
+"""
+
+
+def test_a_signal_frees_who_hangs_in_a_mount():
+    done = subprocess.run([sys.executable, "-c", STUCK, str(BENCH.parent)], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "freed\n", done.stderr
 
 
 def test_a_mistake_of_the_bench_itself_is_not_a_contender_s():

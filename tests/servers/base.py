@@ -78,6 +78,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 env=self.environment(),
                 cwd="/",
+                start_new_session=True,  # Ctrl-C is for us: mounts need their servers until they are gone
                 preexec_fn=die_with_parent,
             )
         atexit.register(self.kill)

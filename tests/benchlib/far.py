@@ -66,10 +66,10 @@ def random_far(readers: int):
 CASES = [
     Case("seq-far", "first sequential read, 30 ms away", "MiB/s", seq_far, "1 MiB GETs, one connection",
          [Target("5 x one connection", "1 MiB GETs, one connection", 5.0), Target("the best peer", "best", 1.0)],
-         needs=("far",), cost=16),
+         needs=("far",), cost=13, rounds=2),
     Case("rand-far-1", "random 4 KiB, cold, 30 ms away, 1 reader", "reads/s", random_far(1), "http loop",
-         [Target("the best peer", "best", 1.0)], needs=("big",), cost=8),
+         [Target("the best peer", "best", 1.0)], needs=("big",), cost=8, rounds=2),
     Case("rand-far-16", "random 4 KiB, cold, 30 ms away, 16 readers", "reads/s", random_far(READERS),
          "16 http loops", [Target("8 x one reader", "case:rand-far-1", 8.0), Target("the best peer", "best", 1.0)],
-         needs=("big",), cost=25),
+         needs=("big",), cost=12, rounds=2),
 ]

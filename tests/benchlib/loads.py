@@ -104,6 +104,6 @@ class Loads:
 def load_cases(loads: Loads | None = None) -> list[Case]:
     """Without the servers: to be named and counted only."""
     return [Case("load-postgres", "flights into PostgreSQL", "rows/s", loads and loads.postgres_case,
-                 "psql \\copy", only=("quayfs",), cost=4),
+                 "psql \\copy", only=("quayfs",), cost=3),
             Case("load-sqlite", "flights into SQLite", "rows/s", loads and loads.sqlite_case,
-                 "sqlite3 .import", only=("quayfs",), cost=4)]
+                 "sqlite3 .import", only=("quayfs",), cost=3)]

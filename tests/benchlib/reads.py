@@ -121,13 +121,13 @@ def list_long(world: World, contender: Contender | None) -> Sample:
 
 CASES = [
     Case("seq-cold", "first sequential read", "MiB/s", seq_cold, "curl",
-         [Target("0.85 of curl", "curl", 0.85)], needs=("big",), cost=5),
+         [Target("0.85 of curl", "curl", 0.85)], needs=("big",), cost=4),
     Case("seq-warm", "read again, page cache warm", "MiB/s", seq_again("seq-warm", False), "disk",
-         [Target("0.90 of the disk", "disk", 0.90)], needs=("big",), cost=8),
+         [Target("0.90 of the disk", "disk", 0.90)], needs=("big",), cost=6),
     Case("seq-dropped", "read again, page cache dropped", "MiB/s", seq_again("seq-dropped", True), "disk",
-         [Target("0.90 of the disk", "disk", 0.90)], needs=("big",), cost=9),
+         [Target("0.90 of the disk", "disk", 0.90)], needs=("big",), cost=8),
     Case("rand-cached", "random 4 KiB, disk cache", "reads/s", random_cached, "disk",
-         [Target("0.90 of the disk", "disk", 0.90)], needs=("big",), cost=9),
+         [Target("0.90 of the disk", "disk", 0.90)], needs=("big",), cost=8),
     Case("rand-cold", "random 4 KiB, cold", "reads/s", random_cold, "http loop",
          [Target("0.80 of the limit", "http loop", 0.80)], needs=("big",), cost=4),
     Case("small-read", "16 KiB files read cold, one thread", "files/s", small_read, "http loop",

@@ -82,7 +82,7 @@ def over_tree(task: Callable[[World, Path], Callable[[], None]]):
 
 def tree_case(name: str, what: str, task) -> Case:
     best = [Target("the best peer", "best", 1.0)]
-    return Case(name, f"{what} of a tree, cold", "files/s", over_tree(task), "disk", best, needs=("tree",), cost=40,
+    return Case(name, f"{what} of a tree, cold", "files/s", over_tree(task), "disk", best, needs=("tree",), cost=32,
                 rounds=1, facts=[Fact("again", f"{what} of the tree again", "files/s", False, best)])
 
 
@@ -173,15 +173,15 @@ CASES = [
     tree_case("rsync", "rsync -n -r", rsync),
     tree_case("git", "git status", git),
     Case("million", "ls -l of one huge directory, cold, a server without work", "entries/s", million, only=("quayfs",),
-         rounds=1, cost=30, peak=False, facts=[
+         rounds=1, cost=20, peak=False, facts=[
              Fact("first", "the same: first entry", "s"),
              Fact("entry", "the same: memory gained for an entry", "bytes", targets=[Target("256", "", 256, True)]),
              Fact("peak", "the same: peak memory", "MiB"),
              Fact("allowed", "the same: peak memory of what is allowed (256 bytes an entry + memory_limit)", "part",
                   targets=[Target("1", "", 1.0, True)])]),
     Case("warm-start", "start with a full cache, exec to first cat", "s", warm_start, only=("quayfs",), seconds=True,
-         needs=("tree",), cost=8, facts=[Fact("memory", "the same: memory after it", "MiB")]),
+         needs=("tree",), cost=10, facts=[Fact("memory", "the same: memory after it", "MiB")]),
     Case("wide", "64 files of 32 MiB read at once, cold", "MiB/s", wide, "", [Target("the best peer", "best", 1.0)],
-         needs=("wide",), cost=35, rounds=1,
+         needs=("wide",), cost=25, rounds=1,
          facts=[Fact("peak", "the same: peak memory", "MiB", targets=[Target("128", "", 128, True)])]),
 ]

@@ -45,6 +45,8 @@ struct attr {
     gid_t gid;
     uint64_t size;          /* bytes; for a symlink the length of its target */
     struct timespec mtime, atime;
+    uint64_t age_ms;        /* by the store's own clock: for how long this version was there when the store
+                               told (CAP_AGE; whole seconds, rounded down); 0 = not told. Not kept. */
     char version[ATTR_VERSION_MAX]; /* what identifies the content: ETag without quotes, or made by the
                                        backend from mtime, size and inode; "" for directories */
     char *content_type;     /* or NULL */

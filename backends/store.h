@@ -71,7 +71,8 @@ enum store_caps {
     CAP_PRIVATE = 1 << 13,      /* lives in this process (memory): no other process sees it */
     CAP_LOCAL_FD = 1 << 14,     /* reads cost no more than the cache: do not cache blocks */
     CAP_UNNAMED = 1 << 15,      /* files whose key ends in '/' (contract 1) */
-    CAP_READ_META = 1 << 16     /* read_res.attr is complete: all that stat would have told */
+    CAP_READ_META = 1 << 16,    /* read_res.attr is complete: all that stat would have told */
+    CAP_AGE = 1 << 17           /* stat tells attr.age_ms */
 };
 
 struct store_limits {

@@ -59,7 +59,7 @@ static void fill_row(struct vnode *n, struct stage_row *row)
 int vnode_journal(struct vnode *n, struct op *op)
 {
     struct stage *s = n->v->stage;
-    int r = vnode_stage_open(n, op);
+    int r = vnode_stage_open(n, op, VNODE_STAGE_DISK);
     if (r < 0)
         return r;
     r = sys_fdatasync(n->file->fd);

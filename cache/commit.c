@@ -22,6 +22,7 @@
 #define CHUNK (1024 * 1024)
 #define ABORT_MS 10000
 #define ADOPT_WAIT_MS 100
+#define AGE_SLACK_MS 2000 /* the store's times are in whole seconds */
 
 /* ---- filling in ---- */
 
@@ -60,7 +61,7 @@ int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end)
     end = end < limit ? end : limit;
     if (!n->base || off >= end)
         return 0;
-    int r = vnode_stage_open(n, op);
+    int r = vnode_stage_open(n, op, end);
     if (r < 0)
         return r;
     CLEANUP_FREE void *buf = malloc(CHUNK);
@@ -187,7 +188,7 @@ static int send_plan(struct vnode *n, struct op *op, const struct commit_plan *p
     for (size_t i = 0; i < p->fill.n && r == 0; i++)
         r = vnode_fill(n, op, p->fill.v[i].off, p->fill.v[i].end);
     if (r == 0 && n->attr.size)
-        r = vnode_stage_open(n, op);
+        r = vnode_stage_open(n, op, n->attr.size);
     if (r == 0)
         r = precondition(n, op, &pre);
     if (r < 0)
@@ -269,7 +270,7 @@ static int same_content(struct vnode *n, struct op *op, const struct attr *a)
     CLEANUP_FREE char *theirs = malloc(CHUNK);
     if (!mine || !theirs)
         return 0;
-    int r = n->attr.size ? vnode_stage_open(n, op) : 0;
+    int r = n->attr.size ? vnode_stage_open(n, op, n->attr.size) : 0;
     if (r < 0)
         return r;
     r = 1;
@@ -338,6 +339,29 @@ static bool reads_are_over(struct vnode *n)
     return n->adopting;
 }
 
+/* Content in memory goes to the cache in the background, if the budget has room for it. */
+static void keep_small(struct vnode *n, const struct attr *a)
+{
+    struct volume *v = n->v;
+    size_t size = (size_t)a->size;
+    void *bytes = cache_buffer_get(v->cache, size, false);
+    if (bytes && sys_pread(n->file->fd, bytes, size, 0) == (ssize_t)size)
+        cache_adopt_bytes(v->cache, v->key, n->path, a->version, bytes, size);
+    else if (bytes)
+        cache_buffer_put(v->cache, bytes, size);
+}
+
+static void keep_content(struct vnode *n, const struct attr *a)
+{
+    struct volume *v = n->v;
+    if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->conflict || n->taken || !is_complete(n))
+        return;
+    if (stage_file_in_memory(n->file))
+        keep_small(n, a);
+    else if (n->file_name && reads_are_over(n))
+        cache_adopt(v->cache, v->key, n->path, a->version, a->size, n->file->path, n->file->fd);
+}
+
 static void set_clean(struct vnode *n, struct attr *a)
 {
     struct base *b = n->conflict ? NULL : base_new(n->v, n->path, a->version, a->size, true);
@@ -346,6 +370,7 @@ static void set_clean(struct vnode *n, struct attr *a)
     attr_done(&n->attr);
     attr_move(&n->attr, a);
     n->excl = n->excl && n->conflict;
+    n->assumed_ns = 0;
     n->attempts = 0;
     lock_release(&n->lock);
     vnode_clean(n);
@@ -359,15 +384,12 @@ void commit_done(struct vnode *n, const struct attr *a)
     new_attr(n, a, &next);
     volume_changed(v, n->path, &next);
     vnode_seen(n, next.version);
-    bool adopt = v->keep_blocks && n->file && n->file_name && n->attr.size && !n->conflict &&
-                 !n->taken && is_complete(n);
     if (n->journaled && stage_row_remove(v->stage, n->file_name, &err) == 0) {
         lock_acquire(&n->lock);
         n->journaled = false; /* first the row, then the file */
         lock_release(&n->lock);
     }
-    if (adopt && reads_are_over(n))
-        cache_adopt(v->cache, v->key, n->path, next.version, next.size, n->file->path, n->file->fd);
+    keep_content(n, &next);
     if (v->keep_blocks)
         cache_forget_other_versions(v->cache, v->key, n->path, next.version);
     set_clean(n, &next);
@@ -411,6 +433,24 @@ static bool is_lost(const struct vnode *n, int r)
            (r == -ENOENT && n->pre == PRE_MATCH);
 }
 
+/* The name was taken to be free at the open without asking the store. Was the version that is there now
+ * there already? Then it is what the open has truncated, and 1. */
+static int made_late(struct vnode *n, struct op *op)
+{
+    uint64_t open_ms = (clock_now_ns() - n->assumed_ns) / NS_PER_MS;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    int r = store_stat(n->v->store, op, n->path, &a);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    if (a.kind != ATTR_FILE || a.age_ms < open_ms + AGE_SLACK_MS)
+        return 0;
+    LOCK_SCOPE(&n->lock);
+    n->pre = PRE_MATCH;
+    memcpy(n->pre_version, a.version, sizeof(n->pre_version));
+    n->assumed_ns = 0;
+    return 1;
+}
+
 /* Outcome not known, or a condition failed: what is there now? */
 static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 {
@@ -437,6 +477,8 @@ int vnode_commit(struct vnode *n, struct op *op)
     lock_release(&n->lock);
     vnode_set_committing(n, true);
     int r = commit_attempt(n, op, &a);
+    if (r == -EEXIST && n->assumed_ns && made_late(n, op) == 1)
+        r = commit_attempt(n, op, &a);
     if (is_lost(n, r) || (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN))
         r = look_again(n, op, r, &a);
     else if (r < 0)

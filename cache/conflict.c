@@ -69,6 +69,7 @@ static void move_away(struct vnode *n, bool incomplete, bool again)
     n->conflict = true;
     n->incomplete = n->incomplete || incomplete;
     n->pre = v->store->caps & CAP_IF_MATCH ? PRE_ABSENT : PRE_NONE;
+    n->assumed_ns = 0;
     n->attr.version[0] = '\0';
     atomic_store(&n->stale, true);
     lock_release(&n->lock);

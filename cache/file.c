@@ -24,7 +24,11 @@
  * Preconditions. A version that was opened is overwritten only if it is still there (-ESTALE). A file
  * that was not there at its creation is put with if_absent where the store honours that, with O_EXCL or
  * without: two clients that create the same name at once must not lose one of the two files silently.
- * The loser of O_EXCL gets -EEXIST, else -ESTALE. Stores without conditions are asked just before. */
+ * The loser of O_EXCL gets -EEXIST, else -ESTALE. Stores without conditions are asked just before.
+ * An open that creates and truncates without O_EXCL is not asked for when the name is known, within the ttl,
+ * not to be there: the condition at the commit asks the same question. If it fails because of a version that
+ * was there when the file was opened (by the store's own clock), that is what this open would have truncated:
+ * it is replaced as if the open had seen it. */
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
@@ -38,6 +42,7 @@ struct opening {
     const struct vfile_open *how;
     bool internal;      /* not for the kernel: its page cache knows nothing of this */
     bool keep;
+    bool created;
     struct vnode *n;    /* the result; one reference and one handle */
 };
 
@@ -89,7 +94,7 @@ static int open_shared(struct opening *o, struct vnode *n)
         if (r < 0)
             return r;
         if (n->file_name && !n->file)
-            r = vnode_stage_open(n, o->op);
+            r = vnode_stage_open(n, o->op, 0);
         vnode_end(n);
         if (r < 0)
             return r;
@@ -147,11 +152,12 @@ static void created_attr(struct volume *v, const struct vfile_open *how, struct 
     a->atime = a->mtime;
 }
 
-static int open_created(struct opening *o)
+static int open_created(struct opening *o, bool assumed)
 {
     struct volume *v = o->v;
     struct vnode *n = vnode_new(v, o->path);
     created_attr(v, o->how, &n->attr);
+    n->assumed_ns = assumed ? clock_now_ns() : 0;
     n->excl = o->how->flags & VFILE_EXCL;
     n->pre = n->excl || (v->store->caps & CAP_IF_MATCH) ? PRE_ABSENT : PRE_NONE;
     vnode_mark_dirty(n);
@@ -161,8 +167,21 @@ static int open_created(struct opening *o)
     else
         vnode_clean(n);
     o->keep = false;
+    o->created = ours;
     vnode_put(n);
     return ours ? 0 : 1;
+}
+
+/* A file that is made anew whatever is there: what is known within the ttl not to be there is not asked
+ * for. Should another client have made it meanwhile, the commit finds that out (commit.c, made_late). */
+static bool may_assume_absent(struct opening *o)
+{
+    const struct volume *v = o->v;
+    unsigned need = VFILE_CREATE | VFILE_TRUNC, mask = need | VFILE_EXCL | VFILE_DIRECT;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    return (o->how->flags & mask) == need && (v->store->caps & CAP_IF_MATCH) &&
+           (v->store->caps & CAP_AGE) &&
+           meta_get(v->meta, o->path, false, v->policy.ttl_ms, false, &a, NULL) == META_ABSENT;
 }
 
 /* `n` (may be NULL) is clean and its token is ours; `a`: of what is there now, when r is 0. */
@@ -172,7 +191,7 @@ static int open_answered(struct opening *o, struct vnode *n, int r, struct attr 
     if (r == -ENOENT && (o->how->flags & VFILE_CREATE)) {
         if (n)
             retire(n);
-        return open_created(o);
+        return open_created(o, false);
     }
     if (r == -ENOENT && n)
         retire(n);
@@ -194,6 +213,8 @@ static int open_revalidated(struct opening *o, struct vnode *n)
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     struct first_read body = FIRST_READ_INIT;
     bool ticket = !(o->how->flags & VFILE_DIRECT);
+    if (!n && may_assume_absent(o))
+        return open_created(o, true);
     int r = volume_stat_fresh(o->v, o->op, o->path, ticket,
                               n || !is_for_reading(o) ? NULL : &body, &a);
     r = open_answered(o, n, r, &a, &body);
@@ -248,7 +269,7 @@ static int open_path(struct opening *o)
     while ((r = open_try(o)) > 0)
         ;
     name_unlock(o->v, &l);
-    if (r == 0 && (o->how->flags & VFILE_TRUNC) && (r = open_truncated(o)) < 0)
+    if (r == 0 && (o->how->flags & VFILE_TRUNC) && !o->created && (r = open_truncated(o)) < 0)
         drop_handle(o->n, o->how->flags & VFILE_WRITE);
     return r;
 }

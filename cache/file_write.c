@@ -43,31 +43,59 @@ static int stage_error(struct vnode *n, struct op *op, int r)
                    stage_dir(n->v->stage), strerror(-r));
 }
 
-int vnode_stage_open(struct vnode *n, struct op *op)
+/* A file in the stage directory for all of the content that is in memory so far, or for none. */
+static int new_file(struct vnode *n, struct op *op, struct stage_file **ret, char **ret_name)
 {
     struct stage *s = n->v->stage;
     struct stage_file *f = NULL;
     char *name = NULL;
-    if (n->file)
-        return 0;
-    int r = n->file_name ? stage_file_open(s, n->file_name, &op->err, &f)
-                         : vnode_take_file(n, op, &f, &name);
+    int r = n->file ? stage_file_new(s, &op->err, &f, &name) : vnode_take_file(n, op, &f, &name);
     if (r < 0)
         return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
-    if (name && n->attr.size && (r = sys_ftruncate(f->fd, n->attr.size)) < 0) {
-        stage_file_remove(s, name);
-        stage_file_put(f);
-        free(name);
-        return stage_error(n, op, r);
-    }
-    if (n->unlinked && name) {
+    r = n->attr.size ? sys_ftruncate(f->fd, n->attr.size) : 0;
+    if (r == 0 && n->file)
+        r = sys_copy_range(n->file->fd, 0, f->fd, 0, n->attr.size);
+    if (r < 0 || n->unlinked) {
         stage_file_remove(s, name);
         free(take_ptr(&name));
     }
-    LOCK_SCOPE(&n->lock);
+    if (r < 0) {
+        stage_file_put(f);
+        return stage_error(n, op, r);
+    }
+    *ret = f;
+    *ret_name = name;
+    return 0;
+}
+
+int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end)
+{
+    struct stage *s = n->v->stage;
+    struct stage_file *f = NULL, *old = NULL;
+    char *name = NULL;
+    lock_acquire(&n->lock);
+    bool small = end <= STAGE_MEMORY_MAX && n->attr.size <= STAGE_MEMORY_MAX && n->passes == 0;
+    lock_release(&n->lock);
+    if (n->file && (small || !stage_file_in_memory(n->file)))
+        return 0;
+    int r = 0;
+    if (n->file_name && (r = stage_file_open(s, n->file_name, &op->err, &f)) < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    if (!f && small && stage_file_memory(s, &f) && n->attr.size)
+        r = sys_ftruncate(f->fd, n->attr.size);
+    if (!f)
+        r = new_file(n, op, &f, &name);
+    if (r < 0) {
+        stage_file_put(f);
+        return op->err.code ? r : stage_error(n, op, r);
+    }
+    lock_acquire(&n->lock);
+    old = n->file;
     n->file = f;
     if (name)
         n->file_name = name;
+    lock_release(&n->lock);
+    stage_file_put(old);
     return 0;
 }
 
@@ -108,13 +136,13 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
                             size_t len)
 {
     struct vnode *n = f->n;
-    int r = vnode_stage_open(n, op);
-    if (r < 0)
-        return r;
     if (f->flags & VFILE_APPEND)
         off = n->attr.size;
     if (off > INT64_MAX - len)
         return err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
+    int r = vnode_stage_open(n, op, off + len);
+    if (r < 0)
+        return r;
     uint64_t add = len - ranges_overlap(&n->staged, off, off + len);
     r = reserve(n, op, add);
     if (r < 0)
@@ -212,7 +240,7 @@ int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
         r = err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
     if (r < 0 || (size == n->attr.size && size > 0))
         return r;
-    r = vnode_stage_open(n, op);
+    r = vnode_stage_open(n, op, size);
     if (r == 0 && size < n->attr.size) {
         r = shrink(n, op, size);
     } else if (r == 0 && size > n->attr.size) {
@@ -245,7 +273,7 @@ int vfile_truncate(struct vfile *f, struct op *op, uint64_t size)
 static int zero(struct vfile *f, struct op *op, uint64_t off, uint64_t end)
 {
     struct vnode *n = f->n;
-    int r = vnode_stage_open(n, op);
+    int r = vnode_stage_open(n, op, end);
     if (r < 0 || off >= end)
         return r;
     uint64_t add = end - off - ranges_overlap(&n->staged, off, end);

@@ -271,13 +271,17 @@ int volume_mkdir(struct volume *v, struct op *op, const char *path, mode_t mode,
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
         return r;
+    uint64_t seq = meta_seq(v->meta, path);
+    struct listing *empty = listing_new(); /* what we know of it from now on, within the ttl */
     r = check_absent(v, op, path);
     if (r == 0)
         r = store_make_dir(v->store, op, path, &a);
     if (r == 0) {
         volume_parent_has_marker(v, path);
+        meta_listing_put(v->meta, path, empty, seq);
         r = made(v, op, path, &a, ret);
     }
+    listing_put(empty);
     name_unlock(v, &l);
     return r;
 }

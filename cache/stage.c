@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 
 #define HASH_DIGITS 16
 #define RANDOM_DIGITS 16
@@ -23,6 +24,7 @@
 struct stage {
     char *key, *dir, *journal;
     char prefix[HASH_DIGITS + 2]; /* "KEYHASH-": the names of this key's files */
+    atomic_uint in_memory;        /* files */
     struct {
         struct lock lock;
         struct cond cond;
@@ -213,6 +215,24 @@ int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, ch
     return r;
 }
 
+bool stage_file_memory(struct stage *s, struct stage_file **ret)
+{
+    if (atomic_fetch_add(&s->in_memory, 1) >= STAGE_MEMORY_FILES) {
+        atomic_fetch_sub(&s->in_memory, 1);
+        return false;
+    }
+    int fd = memfd_create("quayfs-stage", MFD_CLOEXEC);
+    if (fd < 0) {
+        atomic_fetch_sub(&s->in_memory, 1);
+        return false;
+    }
+    struct stage_file *f = xcalloc(1, sizeof(*f));
+    *f = (struct stage_file){.fd = fd, .path = xstrdup("staged bytes in memory"), .count = &s->in_memory};
+    atomic_init(&f->refs, 1);
+    *ret = f;
+    return true;
+}
+
 int stage_file_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
 {
     return file_open(s, name, 0, err, ret);
@@ -229,6 +249,8 @@ void stage_file_put(struct stage_file *f)
     if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
         return;
     (void)close(f->fd);
+    if (f->count)
+        atomic_fetch_sub(f->count, 1);
     free(f->path);
     free(f);
 }

@@ -3,6 +3,8 @@
  * survive this process.
  *
  * CACHE_DIR/stage/KEYHASH-RANDOM  one sparse file per vnode with staged content, bytes at their offsets
+ * memory                          the same for small content that nothing was promised about: a nameless
+ *                                 file of STAGE_MEMORY_MAX bytes at most, STAGE_MEMORY_FILES of them per key
  * CACHE_DIR/journal.db            (SQLDB_WAL_FULL) staged: one row per file that must be uploaded;
  *                                 uploads: multipart uploads begun and not yet finished or aborted
  * Rules
@@ -24,10 +26,14 @@
 
 struct stage;
 
+#define STAGE_MEMORY_MAX (256u << 10)
+#define STAGE_MEMORY_FILES 32 /* 8 MiB */
+
 struct stage_file { /* open, counted: reads in flight outlive the vnode's use of it */
     atomic_uint refs;
     int fd;
-    char *path;
+    char *path;         /* in memory: a word for messages */
+    atomic_uint *count; /* in memory: of the stage; else NULL */
 };
 
 /* What the journal says about one file. */
@@ -56,6 +62,12 @@ const char *stage_dir(const struct stage *s);
 /* A name that nobody has, for a file that is about to be moved here; gives its path. */
 char *stage_file_path(struct stage *s, char **ret_name);
 int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name);
+/* One in memory. false: there are enough of them, or none can be had. */
+bool stage_file_memory(struct stage *s, struct stage_file **ret);
+static inline bool stage_file_in_memory(const struct stage_file *f)
+{
+    return f->count != NULL;
+}
 int stage_file_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret);
 struct stage_file *stage_file_ref(struct stage_file *f);
 void stage_file_put(struct stage_file *f); /* NULL ok */

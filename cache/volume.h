@@ -11,6 +11,9 @@
  * listings of others' changes are as old as ttl_ms at most. Within one mount all handles of a path share
  * one state: a write is seen by every reader at once, sizes and times included, and stat and listings show
  * local state over that of the store.
+ * An open that creates and truncates (without O_EXCL, O_DIRECT) a name known within the ttl not to be there
+ * asks nobody: the condition of the commit does (file.c). A file that another client made within the 2 s
+ * before such an open, or after it, is kept, and ours beside it.
  *
  * Lost updates: what was opened is overwritten only if it is still there. When another client was first,
  * flush gives -ESTALE (O_EXCL: -EEXIST), theirs keeps the name, ours is kept beside it as

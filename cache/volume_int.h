@@ -118,6 +118,7 @@ struct vnode {
     enum vnode_pre pre;   /* condition of the next commit */
     char pre_version[ATTR_VERSION_MAX];
     bool excl;            /* made by O_EXCL: losing is -EEXIST, else -ESTALE */
+    uint64_t assumed_ns;  /* made, and truncated, without asking the store, then; 0: it was asked */
     struct ranges staged;
     struct stage_file *file; /* NULL: none yet, or closed while it waits (file_name is set) */
     char *file_name;
@@ -249,7 +250,10 @@ void vnode_set_unlinked(struct vnode *n);
 
 /* ---- file.c, file_write.c ---- */
 int vnode_truncate(struct vnode *n, struct op *op, uint64_t size); /* with the token */
-int vnode_stage_open(struct vnode *n, struct op *op);             /* with the token: n->file */
+/* With the token: n->file, for bytes below `end` and what there is. Small content begins in memory;
+ * VNODE_STAGE_DISK: a file with a name, which can be promised about. */
+#define VNODE_STAGE_DISK UINT64_MAX
+int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end);
 int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /* with the token */
 /* Reads that waited for a commit go on. After committing was set to false. */
 void vnode_unpark(struct vnode *n);

@@ -242,7 +242,7 @@ static int take_limits(const struct conf_section *c, struct err *err, struct s3_
         .key_max = S3_KEY_MAX - strlen(s->prefix),
         .delete_max = S3_DELETE_MAX,
     };
-    s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN |
+    s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_AGE | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN |
                    CAP_UNNAMED | CAP_READ_META;
     if (s->posix)
         s->base.caps |= CAP_SET_META | CAP_SYMLINK;

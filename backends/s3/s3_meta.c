@@ -255,8 +255,13 @@ void s3_attr_from_reply(const struct http_res *res, uint64_t total, bool posix, 
     a.size = total;
     if (etag)
         s3_etag_to_version(etag, a.version);
-    if (date && date_parse_http(date, &t))
+    if (date && date_parse_http(date, &t)) {
         a.mtime = (struct timespec){.tv_sec = t};
+        const char *said = http_headers_get(&res->headers, "date");
+        time_t now;
+        if (said && date_parse_http(said, &now) && now > t)
+            a.age_ms = (uint64_t)(now - t) * 1000;
+    }
     s3_meta_from_headers(&res->headers, posix, &a);
     *ret = a;
 }

@@ -173,6 +173,26 @@ static void test_etag(void)
     CHECK_STR(v, "\"");
 }
 
+/* How long a version has been there, by the server's clock whatever ours says. */
+static void test_age(void)
+{
+    struct http_res res = HTTP_RES_INIT;
+    struct attr a = ATTR_INIT;
+    http_headers_add(&res.headers, "date", "Thu, 01 Jan 2009 00:01:05 GMT");
+    http_headers_add(&res.headers, "last-modified", "Thu, 01 Jan 2009 00:00:00 GMT");
+    s3_attr_from_reply(&res, 1, true, &a);
+    CHECK_INT(a.age_ms, 65000);
+    CHECK_INT(a.mtime.tv_sec, 1230768000);
+    attr_done(&a);
+    http_res_done(&res);
+    res = HTTP_RES_INIT;
+    http_headers_add(&res.headers, "last-modified", "Thu, 01 Jan 2009 00:00:00 GMT");
+    s3_attr_from_reply(&res, 1, true, &a);
+    CHECK_INT(a.age_ms, 0); /* not told */
+    attr_done(&a);
+    http_res_done(&res);
+}
+
 int main(void)
 {
     RUN(test_round_trip);
@@ -183,5 +203,6 @@ int main(void)
     RUN(test_limits);
     RUN(test_hostile);
     RUN(test_etag);
+    RUN(test_age);
     return t_done();
 }

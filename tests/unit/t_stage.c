@@ -114,6 +114,12 @@ static void work_failed(struct vx *x)
     CHECK_INT(vx_write_n(x, "promised", "abcdef", 6), -EIO);
     struct vfile *f = vx_fopen(x, "unflushed", NEW, 0);
     vx_pwrite(x, f, "nobody was told", 15, 0);
+    CHECK_INT(stage_files(x), 1); /* small and nothing promised: in memory */
+    vx_pwrite(x, f, "it grows", 8, STAGE_MEMORY_MAX);
+    CHECK_INT(stage_files(x), 2);
+    char head[16];
+    CHECK_INT(vx_pread(f, head, 15, 0), 15);
+    CHECK(memcmp(head, "nobody was told", 15) == 0);
     f = vx_fopen(x, "base", RW, 0);
     vx_pwrite(x, f, "XX", 2, 2);
     CHECK_INT(vfile_flush(f, &x->op), -EIO);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 
 #define JOBS_MAX 8
 #define RETRY_MIN_MS 1000
@@ -51,6 +52,7 @@ static void fill_row(struct vnode *n, struct stage_row *row)
     row->conflict = n->conflict;
     row->incomplete = n->incomplete;
     ranges_copy(&row->staged, &n->staged);
+    row->upload = n->stream ? stream_format(n->stream) : NULL;
     row->since = n->since;
     row->attempts = n->attempts;
     snprintf(row->error, sizeof(row->error), "%.250s", n->last.code ? err_text(&n->last) : "");
@@ -225,6 +227,34 @@ void volume_retrier_stop(struct volume *v)
 
 /* ---- recovery ---- */
 
+/* Part of its content is in an upload only. Without that it cannot be whole any more. */
+static void recover_stream(struct vnode *n, const char *text)
+{
+    n->stream = stream_parse(n->v, n->path, n->file, &n->attr, text);
+    if (n->stream)
+        return;
+    n->incomplete = true;
+    log_error("stage", "%s: %s: the journal's entry of its upload cannot be read; parts of it are zeros",
+              n->v->key, n->path);
+}
+
+static bool has_upload(const struct vnode *n, const void *id)
+{
+    CLEANUP_FREE char *own = n->stream ? stream_id(n->stream) : NULL;
+    return own && strcmp(own, id) == 0;
+}
+
+/* Is it part of what was taken up? Then it goes on. */
+static bool is_taken_up(struct volume *v, const char *id)
+{
+    struct vnode **found = NULL;
+    size_t n = vnode_collect(v, has_upload, id, &found);
+    for (size_t i = 0; i < n; i++)
+        vnode_put(found[i]);
+    free(found);
+    return n > 0;
+}
+
 /* Takes up what an earlier process has left. */
 static void recover(void *arg, struct stage_row *row, struct stage_file *f)
 {
@@ -255,6 +285,8 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     if (row->error[0])
         err_set(&n->last, EIO, "%s", row->error);
     n->last.retry = ERR_RETRY_UNKNOWN; /* it may have been stored just before the end */
+    if (row->upload)
+        recover_stream(n, row->upload);
     if (cache_reserve_dirty(v->cache, n->staged.bytes, &err) == 0)
         n->reserved = n->staged.bytes;
     stat_add(v->pending_bytes, (int64_t)n->reserved);
@@ -293,7 +325,8 @@ static void sweep_run(struct pool_job *job)
         struct op op;
         op_init(&op, "abort", j->v->policy.timeout_ms);
         j->list = u->next;
-        int r = store_upload_abort(j->v->store, &op, u->path, u->id);
+        bool ours = is_taken_up(j->v, u->id);
+        int r = ours ? -EBUSY : store_upload_abort(j->v->store, &op, u->path, u->id);
         if (r == 0 || r == -ENOENT)
             (void)stage_upload_remove(j->v->stage, u->id, &op.err);
         free(u->path);

@@ -16,6 +16,7 @@
 #include "cache/commit_plan.h"
 #include "cache/parallel.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 
 #include <fcntl.h>
 
@@ -218,9 +219,51 @@ static int make_parents(struct vnode *n, struct op *op)
     return r;
 }
 
+/* What was changed after the upload had begun, which took the metadata of that moment along. */
+static int restamp(struct vnode *n, struct op *op, struct attr *ret)
+{
+    struct attr now = ATTR_INIT;
+    const char *match = n->v->store->caps & CAP_IF_MATCH ? ret->version : NULL;
+    int r = store_set_meta(n->v->store, op, n->path, match, &n->attr, &now);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: the content is stored, its attributes are not", n->path);
+    attr_done(ret);
+    attr_move(ret, &now);
+    return 0;
+}
+
+/* The upload that ran while the file was written. Its time is that of its beginning: an object's metadata
+ * cannot be changed without a copy. */
+static int finish_stream(struct vnode *n, struct op *op, struct attr *ret)
+{
+    struct precond pre;
+    int r = precondition(n, op, &pre);
+    lock_acquire(&n->lock);
+    if (!n->restamp)
+        n->attr.mtime = stream_attr(n->stream)->mtime;
+    lock_release(&n->lock);
+    if (r == 0)
+        r = stream_finish(n->stream, op, n->attr.size, &pre, ret);
+    return r;
+}
+
+/* An upload that runs already, if it is (still) the way to send this content. */
+static bool is_streamed(struct vnode *n)
+{
+    if (!n->stream)
+        return false;
+    bool fits = n->attr.size > n->v->store->limits.upload_threshold || stream_has_freed(n->stream);
+    if (fits && n->attr.size && strcmp(stream_path(n->stream), n->path) == 0)
+        return true;
+    vnode_drop_stream(n);
+    return false;
+}
+
 int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
 {
     struct store *s = n->v->store;
+    if (is_streamed(n))
+        return finish_stream(n, op, ret);
     struct plan_input in = {.caps = s->caps,
                             .limits = &s->limits,
                             .size = n->attr.size,
@@ -246,6 +289,10 @@ static int same_bytes(struct vnode *n, struct op *op, const char *version, struc
 {
     for (uint64_t pos = range.off; pos < range.end;) {
         size_t len = range.end - pos > CHUNK ? CHUNK : (size_t)(range.end - pos);
+        if (n->stream && stream_is_freed(n->stream, pos, pos + len)) { /* nothing to compare with */
+            pos += len;
+            continue;
+        }
         struct read_req req = {.key = n->path,
                                .version = version,
                                .offset = pos,
@@ -288,9 +335,9 @@ int commit_is_ours(struct vnode *n, struct op *op, struct attr *ret)
     int r = store_stat(n->v->store, op, n->path, &a);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
+    struct timespec sent = n->stream ? stream_attr(n->stream)->mtime : n->attr.mtime;
     bool same = a.kind == ATTR_FILE && a.size == n->attr.size && (a.known & ATTR_HAS_MTIME) &&
-                a.mtime.tv_sec == n->attr.mtime.tv_sec &&
-                a.mtime.tv_nsec == n->attr.mtime.tv_nsec &&
+                a.mtime.tv_sec == sent.tv_sec && a.mtime.tv_nsec == sent.tv_nsec &&
                 !(n->pre == PRE_MATCH && strcmp(a.version, n->pre_version) == 0);
     if (!same)
         return 0;
@@ -354,7 +401,8 @@ static void keep_small(struct vnode *n, const struct attr *a)
 static void keep_content(struct vnode *n, const struct attr *a)
 {
     struct volume *v = n->v;
-    if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->conflict || n->taken || !is_complete(n))
+    if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->conflict || n->taken ||
+        !is_complete(n) || (n->stream && stream_has_freed(n->stream)))
         return;
     if (stage_file_in_memory(n->file))
         keep_small(n, a);
@@ -405,6 +453,8 @@ void commit_done(struct vnode *n, const struct attr *a)
 int commit_failed(struct vnode *n, struct op *op)
 {
     struct volume *v = n->v;
+    if (n->stream && !stream_has_freed(n->stream))
+        vnode_drop_stream(n); /* all of it is staged */
     struct err first = op->err;
     int code = first.code ? first.code : EIO;
     lock_acquire(&n->lock);
@@ -464,6 +514,15 @@ static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
     return is_lost(n, r) ? commit_conflict(n, op) : commit_failed(n, op);
 }
 
+static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
+{
+    int r = n->stream && n->restamp ? restamp(n, op, a) : 0;
+    commit_done(n, a);
+    if (r < 0)
+        volume_changed(n->v, n->path, NULL);
+    return r;
+}
+
 int vnode_commit(struct vnode *n, struct op *op)
 {
     if (!n->dirty || n->unlinked)
@@ -484,7 +543,7 @@ int vnode_commit(struct vnode *n, struct op *op)
     else if (r < 0)
         r = commit_failed(n, op);
     if (r == 0)
-        commit_done(n, &a);
+        r = commit_stored(n, op, &a);
     vnode_set_committing(n, false);
     return r;
 }

@@ -7,7 +7,8 @@
  * keeping (a lost race for a lock file).
  * Of an edit inside a large file only the edited ranges may be here, and the base is gone from the store:
  * what neither the stage file nor the cache has is zeros in the copy, whose name then ends in
- * "-incomplete". */
+ * "-incomplete". So is what was uploaded while it was written and gave up its place on a full disk
+ * (stream.h): the upload stays at the store, unfinished, and one error line has its id. */
 #include "cache/commit.h"
 
 #include "base/cleanup.h"
@@ -15,6 +16,7 @@
 #include "base/date.h"
 #include "base/log.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 
 #include <limits.h>
 
@@ -106,6 +108,21 @@ static int store_copy_of_ours(struct vnode *n, struct op *op)
     }
 }
 
+/* The upload under the old name. True when some of its bytes are nowhere else. */
+static bool leave_stream(struct vnode *n)
+{
+    bool freed = stream_has_freed(n->stream);
+    if (freed) {
+        CLEANUP_FREE char *id = stream_id(n->stream);
+        log_error("upload", "%s: %s: another client was first, and parts of what was written here are in the "
+                            "unfinished upload %s only, which is left at the store", n->v->key, n->path,
+                  id ? id + 1 : "");
+        stream_leave(n->stream);
+    }
+    vnode_drop_stream(n);
+    return freed;
+}
+
 int commit_conflict(struct vnode *n, struct op *op)
 {
     struct volume *v = n->v;
@@ -117,7 +134,8 @@ int commit_conflict(struct vnode *n, struct op *op)
         return err_set(&op->err, code, "%s: %s: another client was first; nothing was written here",
                        v->key, path);
     }
-    move_away(n, first && !fill_best(n, op), !first);
+    bool freed = n->stream && leave_stream(n);
+    move_away(n, freed || (first && !fill_best(n, op)), !first);
     bool incomplete = n->incomplete;
     int r = store_copy_of_ours(n, op);
     if (r < 0)

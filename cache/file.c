@@ -386,7 +386,7 @@ static void close_idle(struct vnode *n)
     lock_release(&n->v->s.lock);
     struct stage_file *file = NULL;
     lock_acquire(&n->lock);
-    if (idle && n->journaled)
+    if (idle && n->journaled && !n->stream)
         file = take_ptr(&n->file);
     lock_release(&n->lock);
     stage_file_put(file);

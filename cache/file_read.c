@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/sys.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 
 struct span {
     uint64_t off, end;
@@ -299,12 +300,17 @@ static void begin(struct read_state *rs)
         rs->end = rs->off + rs->user->length;
     uint64_t base_bytes = rs->off < rs->end ? plan_locked(rs, &first, &last) : 0;
     take_refs_locked(rs, base_bytes > 0);
+    bool freed = n->stream && rs->off < rs->end && stream_is_freed(n->stream, rs->off, rs->end);
     lock_release(&n->lock);
     if (atomic_load(&n->stale))
         answer(rs, err_set(&rs->sub.err, ESTALE, "%s: the file has changed at the store", n->v->key),
                NULL, 0, 0);
     else if (rs->off >= rs->end)
         answer(rs, 0, NULL, 0, 0);
+    else if (freed)
+        answer(rs, err_set(&rs->sub.err, EIO, "%s: uploaded already, and no longer in the cache directory, "
+                                              "which is too small for the file: it can be read when the "
+                                              "file is closed", n->v->key), NULL, 0, 0);
     else if (base_bytes == 0)
         begin_staged(rs);
     else

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/sys.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -73,8 +74,9 @@ int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end)
     struct stage *s = n->v->stage;
     struct stage_file *f = NULL, *old = NULL;
     char *name = NULL;
+    uint64_t most = n->v->policy.stage_memory;
     lock_acquire(&n->lock);
-    bool small = end <= STAGE_MEMORY_MAX && n->attr.size <= STAGE_MEMORY_MAX && n->passes == 0;
+    bool small = end <= most && n->attr.size <= most && n->passes == 0;
     lock_release(&n->lock);
     if (n->file && (small || !stage_file_in_memory(n->file)))
         return 0;
@@ -99,19 +101,96 @@ int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end)
     return 0;
 }
 
-static int reserve(struct vnode *n, struct op *op, uint64_t bytes)
+/* ---- uploading while it is written ---- */
+
+/* A file without content at the store that is written from its beginning on. */
+static bool may_stream(const struct vnode *n)
 {
-    int r = cache_reserve_dirty(n->v->cache, bytes, &op->err);
+    const struct store *s = n->v->store;
+    return (s->caps & CAP_UPLOAD) && s->limits.upload_threshold && !(n->base && n->base_len) &&
+           !n->unlinked && !n->conflict && !n->taken && !n->journaled && n->attempts == 0 && n->file &&
+           !stage_file_in_memory(n->file);
+}
+
+static uint64_t front_of(const struct vnode *n)
+{
+    return n->staged.n && n->staged.v[0].off == 0 ? n->staged.v[0].end : 0;
+}
+
+/* What is complete and larger than `least` goes on its way. */
+static void stream_on(struct vnode *n, uint64_t least)
+{
+    uint64_t front = front_of(n);
+    if (!n->stream && front > least && may_stream(n)) {
+        struct stream *s = stream_new(n->v, n->path, n->file, &n->attr);
+        LOCK_SCOPE(&n->lock);
+        n->stream = s;
+        n->restamp = false;
+    }
+    if (n->stream)
+        stream_ready(n->stream, front);
+}
+
+void vnode_drop_stream(struct vnode *n)
+{
+    lock_acquire(&n->lock);
+    struct stream *s = take_ptr(&n->stream);
+    lock_release(&n->lock);
+    stream_drop(s);
+}
+
+static int reserve_once(struct vnode *n, struct op *op, uint64_t bytes)
+{
+    struct err none = ERR_INIT;
+    int r = cache_reserve_dirty(n->v->cache, bytes, &none);
     if (r < 0)
-        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
-    stat_add(n->v->pending_bytes, (int64_t)bytes);
-    return 0;
+        op->err = none;
+    return r;
 }
 
 static void unreserve(struct vnode *n, uint64_t bytes)
 {
     cache_release_dirty(n->v->cache, bytes);
     stat_add(n->v->pending_bytes, -(int64_t)bytes);
+}
+
+/* No room: what is at the store already gives up its place here. */
+static bool give_way(struct vnode *n, struct op *op)
+{
+    if (n->journaled) /* the journal has promised these bytes */
+        return false;
+    stream_on(n, n->v->store->limits.part_size);
+    uint64_t freed = n->stream ? stream_free(n->stream, op) : 0;
+    if (freed == 0)
+        return false;
+    lock_acquire(&n->lock);
+    freed = freed < n->reserved ? freed : n->reserved;
+    n->reserved -= freed;
+    lock_release(&n->lock);
+    unreserve(n, freed);
+    return true;
+}
+
+static int may_change(struct vnode *n, struct op *op, uint64_t off, uint64_t end)
+{
+    return n->stream ? stream_may_change(n->stream, op, off, end) : 0;
+}
+
+static void bytes_changed(struct vnode *n, uint64_t off, uint64_t end)
+{
+    if (n->stream)
+        stream_changed(n->stream, off, end);
+}
+
+static int reserve(struct vnode *n, struct op *op, uint64_t bytes)
+{
+    int r = reserve_once(n, op, bytes);
+    while (r == -ENOSPC && give_way(n, op))
+        r = reserve_once(n, op, bytes);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    stat_add(n->v->pending_bytes, (int64_t)bytes);
+    return 0;
 }
 
 /* [off, end) is in the stage file now. */
@@ -144,10 +223,13 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
     if (r < 0)
         return r;
     uint64_t add = len - ranges_overlap(&n->staged, off, off + len);
-    r = reserve(n, op, add);
+    r = may_change(n, op, off, off + len);
+    if (r == 0)
+        r = reserve(n, op, add);
     if (r < 0)
         return r;
     ssize_t wrote = sys_pwrite(n->file->fd, buf, len, off);
+    bytes_changed(n, off, off + len);
     if (wrote != (ssize_t)len) {
         unreserve(n, add);
         (void)sys_ftruncate(n->file->fd, n->attr.size); /* invariant 1 */
@@ -158,6 +240,7 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
     f->wrote = true;
     lock_release(&n->lock);
     changed(n);
+    stream_on(n, n->v->store->limits.upload_threshold);
     return wrote;
 }
 
@@ -221,14 +304,19 @@ static int shrink(struct vnode *n, struct op *op, uint64_t size)
 {
     struct cut c = {0};
     bool promised = n->journaled;
+    int r = may_change(n, op, size, size + 1);
+    if (r < 0)
+        return r;
     cut(n, size, &c);
-    int r = promised ? vnode_journal(n, op) : 0; /* before the bytes go */
+    r = promised ? vnode_journal(n, op) : 0; /* before the bytes go */
     if (r == 0 && (r = sys_ftruncate(n->file->fd, size)) < 0)
         r = stage_error(n, op, r);
-    if (r < 0)
+    if (r < 0) {
         uncut(n, &c);
-    else
+    } else {
+        bytes_changed(n, size, UINT64_MAX);
         unreserve(n, c.reserved);
+    }
     ranges_done(&c.staged);
     return r;
 }
@@ -277,10 +365,13 @@ static int zero(struct vfile *f, struct op *op, uint64_t off, uint64_t end)
     if (r < 0 || off >= end)
         return r;
     uint64_t add = end - off - ranges_overlap(&n->staged, off, end);
-    r = reserve(n, op, add);
+    r = may_change(n, op, off, end);
+    if (r == 0)
+        r = reserve(n, op, add);
     if (r < 0)
         return r;
     r = sys_fallocate(n->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, end - off);
+    bytes_changed(n, off, end);
     if (r < 0) {
         unreserve(n, add);
         return stage_error(n, op, r);
@@ -329,6 +420,7 @@ static int staged_meta(struct vnode *n, struct op *op, const struct attr *change
 {
     lock_acquire(&n->lock);
     attr_apply(&n->attr, change);
+    n->restamp = true;
     lock_release(&n->lock);
     return n->journaled ? vnode_journal(n, op) : 0;
 }

@@ -124,6 +124,7 @@ void vnode_set_unlinked(struct vnode *n)
 {
     struct volume *v = n->v;
     struct err err = ERR_INIT;
+    vnode_drop_stream(n); /* it may have freed bytes: then what is left is not the content any more */
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
     if (n->file_name)

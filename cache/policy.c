@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * policy.c: what the options of a [store] section mean for the cache (base/settings.h lists them), and
  * what attributes look like where the store keeps none. */
+#include "cache/stage.h"
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
@@ -58,7 +59,7 @@ static int load_id(const struct conf_section *s, const char *name, unsigned def,
 int volume_policy_load(const struct conf_section *s, const struct settings *set, struct err *err,
                        struct volume_policy *ret)
 {
-    struct volume_policy p = {.ticket_ms = TICKET_MS};
+    struct volume_policy p = {.ticket_ms = TICKET_MS, .stage_memory = STAGE_MEMORY_MAX};
     mode_t mask = 0;
     int r = load_octal(s, "umask", set->umask, err, &mask);
     if (r == 0)

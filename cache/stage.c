@@ -49,6 +49,7 @@ void stage_row_done(struct stage_row *row)
     free(row->file);
     attr_done(&row->attr);
     ranges_done(&row->staged);
+    free(row->upload);
     *row = (struct stage_row){0};
 }
 
@@ -111,11 +112,29 @@ static void set_lost(struct stage *s, const char *name, void *arg)
         log_error("stage", "%s: staged data without a journal, kept as %s", s->key, to);
 }
 
+/* Journals of earlier versions have no column `upload`. */
+static int add_columns(struct sqldb *db, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = sqldb_prepare(db, "SELECT 1 FROM pragma_table_info('staged') WHERE name = 'upload'", err, &st);
+    if (r < 0)
+        return r;
+    r = sqldb_step(st, err);
+    sqldb_finalize(st);
+    return r == 0 ? sqldb_exec(db, err, "ALTER TABLE staged ADD COLUMN upload TEXT") : r < 0 ? r : 0;
+}
+
+static int set_up(struct sqldb *db, struct err *err)
+{
+    int r = sqldb_exec(db, err, schema);
+    return r == 0 ? add_columns(db, err) : r;
+}
+
 static int open_journal(struct stage *s, struct err *err)
 {
     int r = sqldb_open(s->journal, SQLDB_WAL_FULL, err, &s->sync.db);
     if (r == 0)
-        r = sqldb_exec(s->sync.db, err, schema);
+        r = set_up(s->sync.db, err);
     if (r != -EUCLEAN)
         return r;
     sqldb_close(s->sync.db);
@@ -129,7 +148,7 @@ static int open_journal(struct stage *s, struct err *err)
         r = each_file(s, set_lost, NULL, err);
     if (r == 0)
         r = sqldb_open(s->journal, SQLDB_WAL_FULL, err, &s->sync.db);
-    return r == 0 ? sqldb_exec(s->sync.db, err, schema) : r;
+    return r == 0 ? set_up(s->sync.db, err) : r;
 }
 
 int stage_open(const char *cache_dir, const char *key, struct err *err, struct stage **ret)
@@ -270,8 +289,8 @@ int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
     ranges_format(&row->staged, &text);
     struct sqlstmt *st = NULL;
     int r = prepare(s, "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size,"
-                       " base_len, pre, pre_version, flags, ranges, since, attempts, error)"
-                       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", err, &st);
+                       " base_len, pre, pre_version, flags, ranges, since, attempts, error, upload)"
+                       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", err, &st);
     if (r < 0)
         return r;
     int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
@@ -290,6 +309,7 @@ int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
     sqldb_bind_i64(st, 12, row->since.tv_sec);
     sqldb_bind_i64(st, 13, row->attempts);
     sqldb_bind_text(st, 14, row->error);
+    sqldb_bind_text(st, 15, row->upload ? row->upload : "");
     return finish(s, st, err);
 }
 
@@ -349,6 +369,8 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     row->since.tv_sec = (time_t)sqldb_i64(st, 10);
     row->attempts = (unsigned)sqldb_i64(st, 11);
     copy_text(row->error, sizeof(row->error), sqldb_text(st, 12));
+    const char *upload = sqldb_text(st, 13);
+    row->upload = upload && *upload ? xstrdup(upload) : NULL;
     return attr_from_json(sqldb_text(st, 2), &row->attr) &&
            ranges_parse(sqldb_text(st, 9), &row->staged);
 }
@@ -362,7 +384,7 @@ static int read_rows(struct stage *s, struct rows *rows, struct err *err)
 {
     struct sqlstmt *st = NULL;
     int r = prepare(s, "SELECT file, path, attr, base_version, base_size, base_len, pre, pre_version,"
-                       " flags, ranges, since, attempts, error FROM staged WHERE key = ?"
+                       " flags, ranges, since, attempts, error, upload FROM staged WHERE key = ?"
                        " ORDER BY since, file", err, &st);
     if (r < 0)
         return r;

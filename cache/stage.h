@@ -4,7 +4,7 @@
  *
  * CACHE_DIR/stage/KEYHASH-RANDOM  one sparse file per vnode with staged content, bytes at their offsets
  * memory                          the same for small content that nothing was promised about: a nameless
- *                                 file of STAGE_MEMORY_MAX bytes at most, STAGE_MEMORY_FILES of them per key
+ *                                 file (of STAGE_MEMORY_MAX bytes), STAGE_MEMORY_FILES of them per key
  * CACHE_DIR/journal.db            (SQLDB_WAL_FULL) staged: one row per file that must be uploaded;
  *                                 uploads: multipart uploads begun and not yet finished or aborted
  * Rules
@@ -47,6 +47,7 @@ struct stage_row {
     char pre_version[ATTR_VERSION_MAX];
     bool excl, conflict, incomplete;
     struct ranges staged;
+    char *upload;          /* NULL; stream.h: bytes of `staged` that are in an unfinished upload only */
     struct timespec since;
     unsigned attempts;
     char error[256];

@@ -128,6 +128,7 @@ struct vnode *vnode_new(struct volume *v, const char *path)
 static void vnode_free(struct vnode *n)
 {
     assert(!n->attached && !n->dirty && !n->journaled && !n->parked && n->reads == 0);
+    vnode_drop_stream(n);
     base_put(n->base);
     stage_file_put(n->file);
     if (n->file_name)
@@ -351,6 +352,7 @@ void vnode_clean(struct vnode *n)
 {
     struct volume *v = n->v;
     struct err err = ERR_INIT;
+    vnode_drop_stream(n);
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
     lock_acquire(&n->lock);

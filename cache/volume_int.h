@@ -24,6 +24,7 @@
 struct stage;
 struct stage_file;
 struct commit_job;
+struct stream;
 
 enum name_mode { NAME_SHARED = 1, NAME_EXCL, NAME_TREE };
 
@@ -122,6 +123,8 @@ struct vnode {
     struct ranges staged;
     struct stage_file *file; /* NULL: none yet, or closed while it waits (file_name is set) */
     char *file_name;
+    struct stream *stream; /* the upload that runs while it is written (stream.h), or NULL */
+    bool restamp;         /* its metadata was changed after that had begun */
     uint64_t reserved;    /* of cache_reserve_dirty */
     struct timespec since;
     unsigned attempts;
@@ -255,6 +258,8 @@ int vnode_truncate(struct vnode *n, struct op *op, uint64_t size); /* with the t
 #define VNODE_STAGE_DISK UINT64_MAX
 int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end);
 int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /* with the token */
+/* With the token: parts of an upload that was begun are given up, with the bytes that were freed. */
+void vnode_drop_stream(struct vnode *n);
 /* Reads that waited for a commit go on. After committing was set to false. */
 void vnode_unpark(struct vnode *n);
 

@@ -115,7 +115,7 @@ static void work_failed(struct vx *x)
     struct vfile *f = vx_fopen(x, "unflushed", NEW, 0);
     vx_pwrite(x, f, "nobody was told", 15, 0);
     CHECK_INT(stage_files(x), 1); /* small and nothing promised: in memory */
-    vx_pwrite(x, f, "it grows", 8, STAGE_MEMORY_MAX);
+    vx_pwrite(x, f, "it grows", 8, 100);
     CHECK_INT(stage_files(x), 2);
     char head[16];
     CHECK_INT(vx_pread(f, head, 15, 0), 15);
@@ -130,6 +130,7 @@ static void test_killed_after_error(void)
 {
     struct vx x = vx_new();
     x.mask = S3_LIKE;
+    x.policy.stage_memory = 64;
     vx_open_local(&x, "");
     vx_write(&x, "base", "0123456789");
     CHECK_INT(vx_close(&x), 0);
@@ -234,7 +235,7 @@ static void test_unlinked_is_gone(void)
 static void test_disk_full(void)
 {
     struct vx x = vx_new();
-    x.mask = S3_LIKE;
+    x.mask = S3_LIKE | CAP_UPLOAD; /* else it would leave while it is written */
     vx_open(&x, "backend = memory");
     vx_write(&x, "f", "good content");
     CLEANUP_FREE char *big = xcalloc(1, 8 * MIB);

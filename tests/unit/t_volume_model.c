@@ -52,6 +52,7 @@ static struct mnode *nodes[PATHS]; /* attached ones */
 static struct handle handles[HANDLES];
 static unsigned versions;
 static uint64_t rng;
+static bool in_order; /* most writes go to the end */
 static unsigned long conflicts, commits, stale_reads, steps_done;
 
 static unsigned rnd(unsigned below)
@@ -225,6 +226,8 @@ static void step_write(struct vx *x, struct handle *h)
 {
     struct mnode *n = h->n;
     size_t off = rnd(3) ? rnd((unsigned)n->c.len + 1) : rnd(SIZE_MAX_FILE), len = 1 + rnd(900);
+    if (in_order && rnd(4))
+        off = n->c.len;
     off = off < SIZE_MAX_FILE ? off : SIZE_MAX_FILE;
     unsigned char data[1000];
     fill(data, len);
@@ -519,13 +522,17 @@ static void check_store(struct vx *x)
     }
 }
 
+static struct store_limits limits = {.upload_threshold = 2500, .part_size = 1100, .part_min = 1024};
+static uint64_t stage_memory;
+
 static void run(const char *conf, uint32_t mask, unsigned count)
 {
     struct vx x = vx_new();
     struct attr a = ATTR_INIT;
     x.mask = mask;
     x.policy.ttl_ms = 0;
-    x.limits = (struct store_limits){.upload_threshold = 2500, .part_size = 1100, .part_min = 1024};
+    x.limits = limits;
+    x.policy.stage_memory = stage_memory;
     if (conf)
         vx_open(&x, conf);
     else
@@ -556,6 +563,16 @@ static void test_native(void)
 
 static void test_like_s3(void)
 {
+    run("backend = memory", CAP_PATCH | CAP_RENAME_FILE, steps);
+}
+
+/* Files that are written in order leave while they are written; small ones are staged in memory. */
+static void test_streaming(void)
+{
+    in_order = true;
+    limits = (struct store_limits){.upload_threshold = 1200, .part_size = 1100, .part_min = 1024};
+    run("backend = memory", CAP_PATCH | CAP_RENAME_FILE, steps);
+    stage_memory = 900;
     run("backend = memory", CAP_PATCH | CAP_RENAME_FILE, steps);
 }
 
@@ -591,5 +608,6 @@ int main(void)
     RUN(test_like_s3);
     RUN(test_without_copies);
     RUN(test_local);
+    RUN(test_streaming);
     return t_done();
 }

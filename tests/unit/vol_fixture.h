@@ -30,6 +30,7 @@ struct vx {
     struct volume_policy policy;
     uint32_t mask;           /* caps taken from the store */
     struct store_limits limits; /* those not 0 replace the store's */
+    uint64_t max_size;       /* of the cache; 0 = 1 GiB */
     struct op op;
 };
 
@@ -66,7 +67,7 @@ static inline void vx_open(struct vx *x, const char *text)
     struct err err = ERR_INIT;
     CLEANUP_FREE char *dir = xasprintf("%s/cache", x->dir);
     CLEANUP_FREE char *conf = xasprintf("[store lake]\n%s\n", text);
-    struct cache_settings set = {.dir = dir, .max_size = 1 << 30, .block_size = MIB,
+    struct cache_settings set = {.dir = dir, .max_size = x->max_size ? x->max_size : 1 << 30, .block_size = MIB,
                                  .ttl_ms = 5000, .enabled = true, .verify = true};
     x->stats = stats_new();
     CHECK_INT(cache_open(&set, 128 * MIB, x->stats, &err, &x->c), 0);

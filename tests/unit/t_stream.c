@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT
+ * t_stream.c: files that leave while they are written: the plan of their parts, changes behind the writer,
+ * failures of every step, metadata, and a disk that is too small for them. */
+#include "cache/stream.h"
+#include "tests/unit/vol_fixture.h"
+
+#define RW (VFILE_READ | VFILE_WRITE)
+#define NEW (VFILE_READ | VFILE_WRITE | VFILE_CREATE | VFILE_TRUNC)
+#define S3_LIKE (CAP_PATCH | CAP_RENAME_FILE)
+#define SIZE (60 * KIB)
+
+/* ---- the plan ---- */
+
+static uint64_t check_plan(struct store_limits l)
+{
+    uint64_t at = 0, off = 0, len = 0, before = 0, parts = l.parts_max ? l.parts_max : 10000;
+    for (uint64_t i = 0; i < parts; i++) {
+        CHECK(stream_part(&l, i, &off, &len));
+        CHECK_INT(off, at);
+        CHECK(len >= before && len >= l.part_min && (!l.part_max || len <= l.part_max));
+        before = len;
+        at += len;
+    }
+    CHECK(!stream_part(&l, parts, &off, &len));
+    return at;
+}
+
+static void test_plan(void)
+{
+    struct store_limits s3 = {.part_size = 16 * MIB, .part_min = 5 * MIB, .part_max = 5 * KIB * MIB,
+                              .parts_max = 10000};
+    uint64_t off = 0, len = 0, five_tib = 5 * MIB * MIB;
+    CHECK(check_plan(s3) >= five_tib);
+    CHECK(stream_part(&s3, 800, &off, &len) && len == 16 * MIB); /* 12 GiB in parts of the wanted size */
+    s3.part_size = 5 * MIB;
+    CHECK(check_plan(s3) >= five_tib);
+    s3.part_size = 1; /* the least that the store takes */
+    CHECK(check_plan(s3) >= five_tib);
+    s3.part_size = 5 * KIB * MIB;
+    CHECK_INT(check_plan(s3), 10000 * s3.part_max);
+    CHECK_INT(check_plan((struct store_limits){.part_size = 10, .parts_max = 3}), 70);
+    CHECK_INT(check_plan((struct store_limits){.part_size = 1, .part_max = 2, .parts_max = 24}), 2 + 44);
+}
+
+/* ---- writing ---- */
+
+static struct vx up(const char *more)
+{
+    struct vx x = vx_new();
+    CLEANUP_FREE char *text = xasprintf("backend = memory\nretries = 0\n%s", more);
+    x.mask = S3_LIKE;
+    x.limits = (struct store_limits){
+        .upload_threshold = 8 * KIB, .part_size = 4 * KIB, .part_min = 1 * KIB};
+    vx_open(&x, text);
+    return x;
+}
+
+static unsigned char content[SIZE];
+
+static void make_content(void)
+{
+    for (size_t i = 0; i < SIZE; i++)
+        content[i] = (unsigned char)(i * 31 + i / 253);
+}
+
+static void write_all(struct vx *x, struct vfile *f)
+{
+    make_content();
+    for (size_t at = 0; at < SIZE; at += 1000)
+        vx_pwrite(x, f, content + at, SIZE - at < 1000 ? SIZE - at : 1000, at);
+}
+
+static void change(struct vx *x, struct vfile *f, const char *text, size_t at)
+{
+    memcpy(content + at, text, strlen(text));
+    vx_pwrite(x, f, text, strlen(text), at);
+}
+
+static void check_stored(struct vx *x, const char *path, size_t size)
+{
+    static unsigned char got[SIZE + 1];
+    struct read_req req = {.key = path, .iov = {.iov_base = got, .iov_len = sizeof(got)}};
+    struct read_res res = READ_RES_INIT;
+    CHECK_INT(store_read(x->store, &x->op, &req, &res), 0);
+    CHECK_INT(res.length, size);
+    CHECK(memcmp(got, content, size) == 0);
+    read_res_done(&res);
+}
+
+/* Bytes of parts that are or may be at the store are written again, cut off and grown again. */
+static void test_changes_behind(void)
+{
+    struct vx x = up("");
+    unsigned char got[100];
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f);
+    change(&x, f, "header", 0);
+    change(&x, f, "across two parts", 8 * KIB - 5);
+    CHECK_INT(vx_pread(f, got, 100, 8 * KIB - 50), 100);
+    CHECK(memcmp(got, content + 8 * KIB - 50, 100) == 0);
+    CHECK_INT(vfile_truncate(f, &x.op, 21000), 0);
+    CHECK_INT(vfile_truncate(f, &x.op, 40000), 0);
+    memset(content + 21000, 0, SIZE - 21000);
+    change(&x, f, "the end", 50000);
+    CHECK_INT(vfile_fallocate(f, &x.op, 3 /* PUNCH_HOLE | KEEP_SIZE */, 5000, 300), 0);
+    memset(content + 5000, 0, 300);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "f", 50007);
+    f = vx_fopen(&x, "f", NEW, 0); /* again, over it; then it ends small: no upload after all */
+    write_all(&x, f);
+    CHECK_INT(vfile_truncate(f, &x.op, 10), 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "f", 10);
+    f = vx_fopen(&x, "gone", NEW, 0);
+    write_all(&x, f);
+    CHECK_INT(volume_unlink(x.v, &x.op, "gone"), 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    CHECK(vx_foreign_get(&x, "gone") == NULL);
+    f = vx_fopen(&x, "synced", NEW, 0);
+    write_all(&x, f);
+    CHECK_INT(vfile_fsync(f, &x.op), 0);
+    check_stored(&x, "synced", SIZE);
+    change(&x, f, "after it", 30000);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "synced", SIZE);
+    vx_done(&x);
+}
+
+/* One failure of each step: the close succeeds, or it fails and the file goes out later. */
+static void test_failures(void)
+{
+    static const struct {
+        const char *rule;
+        bool passes; /* the close needs it no more, or tries it again */
+    } cases[] = {
+        {"op=upload_part,nth=2,errno=EIO", true},
+        {"op=upload_part,nth=14,errno=EIO", false}, /* of those that the close sends */
+        {"op=upload_begin,nth=1,errno=EHOSTUNREACH", true},
+        {"op=upload_finish,nth=1,errno=EIO", false},
+        {"op=upload_finish,nth=1,errno=ETIMEDOUT,lost=yes,retry=unknown", true},
+        {"op=upload_finish,nth=1,errno=ETIMEDOUT,retry=unknown", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP_FREE char *more = xasprintf("fault = %s\n", cases[i].rule);
+        struct vx x = up(more);
+        struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+        write_all(&x, f);
+        int r = vfile_flush(f, &x.op);
+        if (cases[i].passes)
+            CHECK_INT(r, 0);
+        if (r == 0)
+            check_stored(&x, "f", SIZE);
+        CHECK_INT(vfile_flush(f, &x.op), 0); /* what stayed staged is whole */
+        check_stored(&x, "f", SIZE);
+        vfile_release(f);
+        vx_done(&x);
+    }
+}
+
+/* The upload began with other metadata. */
+static void test_metadata(void)
+{
+    struct vx x = up("");
+    struct attr set = {.known = ATTR_HAS_MODE | ATTR_HAS_MTIME, .mode = 0600,
+                       .mtime = {.tv_sec = 1600000000, .tv_nsec = 5}};
+    struct attr a = ATTR_INIT;
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f);
+    CHECK_INT(vfile_set_attr(f, &x.op, &set), 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "f", SIZE);
+    CHECK_INT(store_stat(x.store, &x.op, "f", &a), 0);
+    CHECK_INT(a.mode, 0600);
+    CHECK_INT(a.mtime.tv_sec, 1600000000);
+    CHECK_INT(a.mtime.tv_nsec, 5);
+    CHECK_INT(vx_stat(&x, "f", &a), 0);
+    CHECK_INT(a.mode, 0600);
+    attr_done(&a);
+    vx_done(&x);
+}
+
+/* Another client makes the file meanwhile: both are kept, nothing of the upload stays. */
+static void test_conflict(void)
+{
+    struct vx x = up("");
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f);
+    vx_foreign_put(&x, "f", "theirs");
+    CHECK_INT(vx_fclose(&x, f), -ESTALE);
+    CHECK_STR(vx_foreign_get(&x, "f"), "theirs");
+    char *both = vx_foreign_ls(&x, "");
+    CHECK(strncmp(both, "f f.conflict-", 13) == 0 && !strstr(both, "incomplete"));
+    CLEANUP_FREE char *copy = xstrdup(both + 2);
+    check_stored(&x, copy, SIZE);
+    vx_done(&x);
+}
+
+/* ---- a disk that is too small ---- */
+
+static struct vx up_small(const char *more)
+{
+    struct vx x = vx_new();
+    CLEANUP_FREE char *text = xasprintf("backend = memory\nretries = 0\n%s", more);
+    x.mask = S3_LIKE;
+    x.max_size = 32 * KIB;
+    x.limits = (struct store_limits){
+        .upload_threshold = 8 * KIB, .part_size = 4 * KIB, .part_min = 1 * KIB};
+    vx_open(&x, text);
+    return x;
+}
+
+static void test_small_disk(void)
+{
+    struct vx x = up_small("");
+    struct cache_usage u;
+    char got[16];
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f); /* twice what the cache may take */
+    cache_get_usage(x.c, NULL, &u);
+    CHECK(u.bytes + u.dirty_bytes <= 32 * KIB);
+    CHECK_INT(vx_pread(f, got, 16, 5000), -EIO);  /* with the store only */
+    CHECK_INT(vx_pread(f, got, 16, SIZE - 16), 16);
+    CHECK(memcmp(got, content + SIZE - 16, 16) == 0);
+    CHECK_INT(vfile_write(f, &x.op, 5000, "x", 1), -ENOSPC);
+    CHECK_INT(vfile_truncate(f, &x.op, 5000), -ENOSPC);
+    change(&x, f, "header", 10); /* the first part stays */
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "f", SIZE);
+    f = vx_fopen(&x, "f", VFILE_READ, 0);
+    CHECK_INT(vx_pread(f, got, 16, 5000), 16);
+    CHECK(memcmp(got, content + 5000, 16) == 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    vx_done(&x);
+}
+
+/* The store fails at the end: what is at the store and what is here stay together, and go out later. */
+static void test_small_disk_failure(void)
+{
+    struct vx x = up_small("fault = op=upload_finish,nth=1,errno=EIO\n");
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f);
+    CHECK_INT(vfile_flush(f, &x.op), -EIO);
+    CHECK(vx_foreign_get(&x, "f") == NULL);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "f", SIZE);
+    vx_done(&x);
+}
+
+/* Nobody takes the parts: the writer is told that there is no room, and nothing is lost silently. */
+static void test_small_disk_no_store(void)
+{
+    struct vx x = up_small("fault = op=upload_part,errno=EIO\n");
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    make_content();
+    ssize_t r = 0;
+    for (size_t at = 0; at < SIZE && r >= 0; at += 1000)
+        r = vfile_write(f, &x.op, at, content + at, 1000);
+    CHECK_INT(r, -ENOSPC);
+    vfile_release(f);
+    CHECK_INT(vx_close(&x), 1); /* staged */
+    vx_done(&x);
+}
+
+int main(void)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    RUN(test_plan);
+    RUN(test_changes_behind);
+    RUN(test_failures);
+    RUN(test_metadata);
+    RUN(test_conflict);
+    RUN(test_small_disk);
+    RUN(test_small_disk_failure);
+    RUN(test_small_disk_no_store);
+    return t_done();
+}

@@ -386,7 +386,8 @@ static void close_idle(struct vnode *n)
     lock_release(&n->v->s.lock);
     struct stage_file *file = NULL;
     lock_acquire(&n->lock);
-    if (idle && n->journaled && !n->stream)
+    /* Somebody else's reference keeps its lock: it could not be opened again. */
+    if (idle && n->journaled && n->file && atomic_load(&n->file->refs) == 1)
         file = take_ptr(&n->file);
     lock_release(&n->lock);
     stage_file_put(file);

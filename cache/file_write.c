@@ -182,10 +182,10 @@ static void bytes_changed(struct vnode *n, uint64_t off, uint64_t end)
         stream_changed(n->stream, off, end);
 }
 
-static int reserve(struct vnode *n, struct op *op, uint64_t bytes)
+static int reserve(struct vnode *n, struct op *op, uint64_t bytes, bool wait)
 {
     int r = reserve_once(n, op, bytes);
-    while (r == -ENOSPC && give_way(n, op))
+    while (r == -ENOSPC && wait && give_way(n, op))
         r = reserve_once(n, op, bytes);
     if (r < 0)
         return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
@@ -212,7 +212,7 @@ static void changed(struct vnode *n)
 }
 
 static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const void *buf,
-                            size_t len)
+                            size_t len, bool wait)
 {
     struct vnode *n = f->n;
     if (f->flags & VFILE_APPEND)
@@ -225,7 +225,7 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
     uint64_t add = len - ranges_overlap(&n->staged, off, off + len);
     r = may_change(n, op, off, off + len);
     if (r == 0)
-        r = reserve(n, op, add);
+        r = reserve(n, op, add, wait);
     if (r < 0)
         return r;
     ssize_t wrote = sys_pwrite(n->file->fd, buf, len, off);
@@ -251,9 +251,21 @@ ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *bu
     int r = begin_change(f, op);
     if (r < 0)
         return r;
-    ssize_t wrote = write_staged(f, op, off, buf, len);
+    ssize_t wrote = write_staged(f, op, off, buf, len, true);
     vnode_end(f->n);
     return wrote;
+}
+
+ssize_t vfile_try_write(struct vfile *f, uint64_t off, const void *buf, size_t len)
+{
+    struct vnode *n = f->n;
+    struct op op;
+    if (len == 0 || !(f->flags & VFILE_WRITE) || atomic_load(&n->stale) || !vnode_try_begin(n))
+        return -EAGAIN;
+    op_init(&op, "write", 0);
+    ssize_t wrote = write_staged(f, &op, off, buf, len, false);
+    vnode_end(n);
+    return wrote < 0 ? -EAGAIN : wrote;
 }
 
 /* ---- sizes ---- */
@@ -367,7 +379,7 @@ static int zero(struct vfile *f, struct op *op, uint64_t off, uint64_t end)
     uint64_t add = end - off - ranges_overlap(&n->staged, off, end);
     r = may_change(n, op, off, end);
     if (r == 0)
-        r = reserve(n, op, add);
+        r = reserve(n, op, add, true);
     if (r < 0)
         return r;
     r = sys_fallocate(n->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, end - off);

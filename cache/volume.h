@@ -148,7 +148,9 @@ int volume_open_file(struct volume *v, struct op *op, const char *path, const st
 void vfile_read(struct vfile *f, struct read_call *call);
 /* Writes to the staging file: no network but for base bytes that must be fetched first. */
 ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *buf, size_t len);
-/* The same from a pipe or file descriptor is not offered: fs copies into memory first. */
+/* The same without waiting for anything but the local disk: -EAGAIN when that cannot be, or on any failure
+ * (nothing was written then: vfile_write tells why). */
+ssize_t vfile_try_write(struct vfile *f, uint64_t off, const void *buf, size_t len);
 int vfile_truncate(struct vfile *f, struct op *op, uint64_t size);
 /* fallocate: mode 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE; others -EOPNOTSUPP. */
 int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint64_t len);

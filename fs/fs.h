@@ -50,6 +50,7 @@ struct fs {
     atomic_bool splice;      /* reply by descriptor */
     struct passthrough *passthrough;
     struct passthrough_wire *wire; /* for the session's own I/O */
+    atomic_int writing;      /* threads of the session that write to the local disk now */
     struct {
         struct lock lock;
         char last[512];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * op_write.c: write, flush, fsync, fallocate. Writes go to the staging file through a worker (base bytes
- * may have to be fetched); flush and fsync return when the store has the bytes (write = through) or
- * when they are safe on the local disk (write = back). */
+ * op_write.c: write, flush, fsync, fallocate. Writes go to the staging file: at once where that waits for
+ * nobody, else through a worker (a commit may run, uploads may have to make room); flush and fsync return
+ * when the store has the bytes (write = through) or when they are safe on the local disk (write = back). */
 #include "fs/ops.h"
 #include "fs/request.h"
 
@@ -30,16 +30,33 @@ static struct request *file_request(fuse_req_t req, const char *name, fuse_ino_t
     return r;
 }
 
+/* A disk that is busy writing back holds up the thread: the others go on serving requests. */
+#define AT_ONCE_MAX 4
+
+static bool write_at_once(struct request *r, const char *data)
+{
+    struct fs *fs = r->fs;
+    ssize_t n = -EAGAIN;
+    if (atomic_fetch_add(&fs->writing, 1) < AT_ONCE_MAX)
+        n = vfile_try_write(r->handle->file, (uint64_t)r->off, data, r->size);
+    atomic_fetch_sub(&fs->writing, 1);
+    if (n >= 0)
+        request_reply_write(r, (size_t)n);
+    return n >= 0;
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
               struct fuse_file_info *fi)
 {
     struct request *r = file_request(req, "write", ino, fi, do_write);
     if (!r)
         return;
-    r->data = xmalloc(size ? size : 1);
-    memcpy(r->data, data, size);
     r->size = size;
     r->off = off;
+    if (write_at_once(r, data))
+        return;
+    r->data = xmalloc(size ? size : 1);
+    memcpy(r->data, data, size);
     request_submit(r, 0);
 }
 

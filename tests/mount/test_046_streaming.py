@@ -106,23 +106,6 @@ def test_failures_that_do_not_pass(seen, bucket, proxy, fault):
     assert bucket.get("f") == data
 
 
-def test_a_crash_leaves_no_upload(mount, bucket):
-    m = mount({"store k": {**bucket.store(), **SMALL_PARTS}})
-    descriptor = os.open(m / "k/big", os.O_CREAT | os.O_WRONLY)
-    for _ in range(20):
-        os.write(descriptor, bytes(MIB))
-    pending = lambda: bucket.s3.list_multipart_uploads(Bucket=bucket.name, Prefix="big").get("Uploads", [])  # noqa: E731
-    eventually(pending)
-    m.crash()
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass
-    m.start()
-    eventually(lambda: not pending())
-    assert "big" not in bucket.keys()
-
-
 @pytest.fixture
 def little_room(mount, bucket, proxy, folder):
     """A cache directory that holds a third of the file."""

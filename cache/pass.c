@@ -42,19 +42,27 @@ static bool begin_locked(struct cache_object *o)
     return true;
 }
 
-/* Bytes not verified since the start; *ret_pending: some of whose checksum is being made. */
-static uint64_t unchecked_locked(const struct cache_object *o, bool *ret_pending)
+struct unchecked {
+    uint64_t bytes;   /* not verified since the start */
+    uint64_t from;    /* the first block with some of them begins here */
+    bool pending;     /* there are bytes whose checksum is being made */
+};
+
+static struct unchecked unchecked_locked(const struct cache_object *o)
 {
-    uint64_t bytes = 0;
-    *ret_pending = false;
+    struct unchecked u = {0};
     for (uint32_t i = 0; i < o->n_blocks; i++) {
         const struct extent *e = extents_array(&o->blocks[i]->set);
         for (uint32_t k = 0; k < o->blocks[i]->set.n; k++) {
-            bytes += e[k].flags & EXTENT_VERIFIED ? 0 : e[k].len;
-            *ret_pending |= (e[k].flags & EXTENT_NO_CRC) != 0;
+            u.pending |= (e[k].flags & EXTENT_NO_CRC) != 0;
+            if (e[k].flags & EXTENT_VERIFIED)
+                continue;
+            if (u.bytes == 0)
+                u.from = o->blocks[i]->no * o->cache->set.block_size;
+            u.bytes += e[k].len;
         }
     }
-    return bytes;
+    return u;
 }
 
 /* ---- checking in the background, block by block, so that others get at the disk in between ---- */
@@ -86,7 +94,8 @@ static void check_block(struct pool_job *job)
     free(j);
 }
 
-static void check_later(struct cache_object *o)
+/* While somebody has it open; the next open goes on where this ended. */
+static void check_later(struct cache_object *o, uint64_t from)
 {
     struct cache *c = o->cache;
     lock_acquire(&c->lock);
@@ -98,6 +107,7 @@ static void check_later(struct cache_object *o)
     struct check_job *j = xcalloc(1, sizeof(*j));
     j->job.run = check_block;
     j->object = cache_object_ref(o);
+    j->at = from;
     pool_submit(c->disk, &j->job, 2);
 }
 
@@ -110,23 +120,24 @@ static bool has_size(int fd, uint64_t size)
 int cache_object_pass(struct cache_object *o)
 {
     struct cache *c = o->cache;
-    bool pending = false;
+    struct unchecked u = {0};
     lock_assert_none_held();
     lock_acquire(&c->lock);
     bool begun = begin_locked(o);
-    uint64_t unchecked = begun && !o->given ? unchecked_locked(o, &pending) : 0;
+    if (begun && !o->given)
+        u = unchecked_locked(o);
     bool given = o->given;
     lock_release(&c->lock);
     if (!begun)
         return -EAGAIN;
     int fd = -1;
-    if (!pending && unchecked <= CHECK_NOW && (unchecked == 0 || blockfile_check_all(o) == 0))
+    if (!u.pending && u.bytes <= CHECK_NOW && (u.bytes == 0 || blockfile_check_all(o) == 0))
         fd = blockfile_fd(o, false);
     if (fd >= 0 && (given || has_size(fd, o->size)))
         return fd;
     cache_object_unpass(o);
-    if (unchecked > CHECK_NOW)
-        check_later(o);
+    if (u.bytes > CHECK_NOW)
+        check_later(o, u.from);
     return -EAGAIN;
 }
 

@@ -417,6 +417,12 @@ static void supersede_locked(struct inode_table *t, struct inode *i)
     i->successor->io.wary_until_ns = clock_now_ns() + WARY_NS;
 }
 
+bool inode_is_superseded(struct inode_table *t, struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    return i->successor != NULL;
+}
+
 enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim)
 {
     LOCK_SCOPE(&t->lock);

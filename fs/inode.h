@@ -3,7 +3,8 @@
  *
  * An inode is found by number (every request) or by parent and name (lookup). Its object path is built
  * from its ancestors, so a directory rename moves everything below it. Numbers are derived from key and
- * path, so they are the same after a remount, and never shared by two live inodes.
+ * path, so they are the same after a remount (but for a successor, see fs/passthrough.h), and never shared by
+ * two live inodes.
  *
  * Lifetime: nlookup (the kernel's count) + refs (children, open handles, running requests). Freed when
  * both are 0. An unlinked inode keeps its number but has no path; a superseded one likewise, while its name
@@ -92,6 +93,8 @@ void inode_unlinked(struct inode_table *t, struct inode *parent, const char *nam
 void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
                    const char *new_name, const char *new_segment, bool shadow);
 
+/* Does another inode have its name now? Then a request by path is to be answered ESTALE. */
+bool inode_is_superseded(struct inode_table *t, struct inode *i);
 /* A new handle of i is about to be answered. claim->file: what it can be passed through to, NULL = nothing;
  * claim->backing: the kernel's number of that, 0 = none yet.
  * PASSED: counted; claim->backing is the number to answer with. CACHED: counted. FREE: nothing is open;

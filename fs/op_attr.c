@@ -79,7 +79,9 @@ static int apply_size(struct request *r, uint64_t size)
         CLEANUP_ATTR struct attr a = ATTR_INIT;
         return volume_truncate(request_volume(r), &r->op, path, size, &a);
     }
-    h = r->inode->successor ? NULL : handle_borrow(r->fs->inodes, r->inode);
+    if (inode_is_superseded(r->fs->inodes, r->inode))
+        return -ENOENT;
+    h = handle_borrow(r->fs->inodes, r->inode);
     if (!h)
         return -ENOENT;
     int rc = vfile_truncate(h->file, &r->op, size);

@@ -160,10 +160,13 @@ static void log_read_failure(struct read_request *rr)
                    &rr->call.err);
 }
 
+/* Up to here a copy costs less than the calls that fill and empty a pipe. */
+#define COPY_MAX (64u << 10)
+
 static void reply_pieces(struct read_request *rr)
 {
     size_t n = rr->call.n_pieces;
-    bool spliceable = atomic_load(&rr->fs->splice);
+    bool spliceable = atomic_load(&rr->fs->splice) && rr->call.total > COPY_MAX;
     CLEANUP_FREE struct fuse_bufvec *bv = xcalloc(1, sizeof(*bv) + n * sizeof(struct fuse_buf));
     bv->count = n;
     for (size_t k = 0; k < n; k++) {

@@ -20,7 +20,7 @@ bool passthrough_wire_init(struct passthrough_wire *w, struct fuse_conn_info *co
     if (!(conn->capable & FUSE_CAP_PASSTHROUGH))
         return false;
     conn->want |= FUSE_CAP_PASSTHROUGH;
-    conn->max_backing_stack_depth = depth;
+    conn->max_backing_stack_depth = depth - 1; /* libfuse adds this layer */
     return true;
 }
 

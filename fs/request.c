@@ -156,7 +156,7 @@ static void log_failure(struct request *r, int error)
 void request_reply_err(struct request *r, int error)
 {
     fuse_req_t req = request_take_reply(r);
-    if (error == -ENOENT && r->inode->successor) /* the name is there: to be looked up again */
+    if (error == -ENOENT && inode_is_superseded(r->fs->inodes, r->inode)) /* the name is there: to be looked up again */
         error = -ESTALE;
     else if (error)
         log_failure(r, error);

@@ -72,7 +72,8 @@ enum store_caps {
     CAP_LOCAL_FD = 1 << 14,     /* reads cost no more than the cache: do not cache blocks */
     CAP_UNNAMED = 1 << 15,      /* files whose key ends in '/' (contract 1) */
     CAP_READ_META = 1 << 16,    /* read_res.attr is complete: all that stat would have told */
-    CAP_AGE = 1 << 17           /* stat tells attr.age_ms */
+    CAP_AGE = 1 << 17,          /* stat tells attr.age_ms */
+    CAP_LIST_AFTER = 1 << 18    /* list finds its way to `after` by itself: parts can be listed at once */
 };
 
 struct store_limits {
@@ -133,6 +134,7 @@ struct list_page {
     size_t count;
     char *cursor;        /* NULL on the last page */
     bool dir_exists;     /* first page: the prefix itself is known to be there (marker, real directory) */
+    bool unordered;      /* the server did not list in byte order, or from `after` on (contract 6 is broken) */
 };
 
 #define LIST_PAGE_INIT ((struct list_page){0})

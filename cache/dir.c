@@ -6,13 +6,20 @@
  * followed by a directory of that name: each is a prefix of the next, and one that is no prefix of the
  * entry at hand can be forgotten.
  * What is staged is looked at when the listing is opened: names made before that are shown, whether they
- * are stored meanwhile or not. Entries stay where they are once given, so positions are stable. */
+ * are stored meanwhile or not.
+ *
+ * Memory does not grow with the directory: entries well behind the reader are forgotten in chunks, and of
+ * each chunk its last name is kept (a mark). Who goes back further (rewinddir, seekdir) gets the listing
+ * anew from that name on, so what has not changed has its position again. */
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cache/lister.h"
 
 #define CHUNK 256
+#define BEHIND 8       /* chunks kept behind the reader: more than the kernel asks for in one reply */
+#define STEP (4 * CHUNK) /* entries of a cached listing that are merged at once */
 
 struct chunk {
     struct volume_entry v[CHUNK];
@@ -23,25 +30,41 @@ struct local_entry {
     struct attr attr;
 };
 
+/* The stack: prefixes of one name, by their lengths. */
+struct open_names {
+    char *name;
+    size_t *len;
+    size_t n, cap, room;
+};
+
+/* What is known at the end of a chunk that was forgotten. */
+struct mark {
+    char *name;
+    bool dir;
+    struct open_names open;
+};
+
 struct volume_dir {
     struct volume *v;
-    char *path, *prefix;       /* "a/b", "a/b/"; the root: "", "" */
-    struct listing *list;      /* what the store has; ours until it is whole, then shared */
-    size_t at;                 /* of it, the first entry not merged yet */
-    bool whole;                /* no page is missing */
-    bool cached;               /* list came from the cache */
-    bool keep;                 /* list is worth keeping */
-    bool given;                /* the first page was asked for */
+    char *path;                /* "a/b"; the root: "" */
+    struct lister *lister;     /* pages of the store, or */
+    struct listing *list;      /* cached: what was kept; else being made for the cache (NULL: is not) */
+    bool cached;
+    size_t at;                 /* cached: of list, the first entry not merged yet */
+    struct list_page page;     /* not cached: being merged */
+    bool marker;               /* the directory has an object of its own */
+    bool given;                /* the first page was got */
+    bool whole;                /* nothing is missing in list or page */
     uint64_t asked_ns;         /* when the newest page was asked for */
-    char *cursor;
     uint64_t seq;
     struct local_entry *local; /* staged files, in order */
     size_t n_local, local_at;
-    struct chunk **chunks;     /* the merged entries */
-    size_t n;
+    struct chunk **chunks;     /* merged entries [base, n) */
+    size_t base, n;
     bool complete;
-    const char **open_names;   /* the stack; borrowed from entries */
-    size_t n_open, cap_open;
+    struct mark *marks;        /* of the chunks [0, base / CHUNK) at least */
+    size_t n_marks, cap_marks;
+    struct open_names open;
 };
 
 /* ---- staged files ---- */
@@ -78,122 +101,214 @@ static void collect_local(struct volume_dir *d)
         qsort(d->local, d->n_local, sizeof(*d->local), by_name);
 }
 
-/* ---- merging ---- */
+/* ---- the stack ---- */
 
-static struct volume_entry *entry_at(struct volume_dir *d, size_t i)
+static bool starts_with(const char *s, const char *prefix, size_t n)
 {
-    return &d->chunks[i / CHUNK]->v[i % CHUNK];
-}
-
-static bool starts_with(const char *s, const char *prefix)
-{
-    return strncmp(s, prefix, strlen(prefix)) == 0;
+    return strncmp(s, prefix, n) == 0;
 }
 
 /* Is there an object of the directory's name? Also keeps the stack. */
-static bool shadows(struct volume_dir *d, const struct volume_entry *e, bool dir)
+static bool shadows(struct open_names *o, const char *name, bool dir)
 {
-    while (d->n_open && !starts_with(e->name, d->open_names[d->n_open - 1]))
-        d->n_open--;
+    size_t len = strlen(name);
+    while (o->n && !starts_with(name, o->name, o->len[o->n - 1]))
+        o->n--;
     if (dir)
-        return d->n_open && strcmp(d->open_names[d->n_open - 1], e->name) == 0;
-    if (d->n_open == d->cap_open) {
-        d->cap_open = d->cap_open ? d->cap_open * 2 : 8;
-        d->open_names = xrealloc(d->open_names, d->cap_open * sizeof(*d->open_names));
+        return o->n && o->len[o->n - 1] == len;
+    if (o->n == o->cap) {
+        o->cap = o->cap ? o->cap * 2 : 4;
+        o->len = xrealloc(o->len, o->cap * sizeof(*o->len));
     }
-    d->open_names[d->n_open++] = e->name;
+    if (o->room <= len) {
+        o->room = len + 64;
+        o->name = xrealloc(o->name, o->room);
+    }
+    memcpy(o->name, name, len + 1);
+    o->len[o->n++] = len;
     return false;
 }
 
-static void emit(struct volume_dir *d, const char *name, const struct attr *a)
+static void open_names_done(struct open_names *o)
+{
+    free(o->name);
+    free(o->len);
+    *o = (struct open_names){0};
+}
+
+static struct open_names open_names_copy(const struct open_names *o)
+{
+    struct open_names c = {.n = o->n, .cap = o->n, .room = o->n ? o->len[o->n - 1] + 1 : 0};
+    if (o->n == 0)
+        return c;
+    c.name = xstrndup(o->name, o->len[o->n - 1]);
+    c.len = xmalloc(o->n * sizeof(*c.len));
+    memcpy(c.len, o->len, o->n * sizeof(*c.len));
+    return c;
+}
+
+/* ---- entries ---- */
+
+static struct volume_entry *entry_at(struct volume_dir *d, size_t i)
+{
+    return &d->chunks[(i - d->base) / CHUNK]->v[i % CHUNK];
+}
+
+static void entry_done(struct volume_entry *e)
+{
+    free(e->name);
+    attr_done(&e->attr);
+}
+
+/* The chunk that ends here will be forgotten one day. */
+static void set_mark(struct volume_dir *d)
+{
+    const struct volume_entry *e = entry_at(d, d->n - 1);
+    if (d->n / CHUNK <= d->n_marks)
+        return;
+    if (d->n_marks == d->cap_marks) {
+        d->cap_marks = d->cap_marks ? d->cap_marks * 2 : 16;
+        d->marks = xrealloc(d->marks, d->cap_marks * sizeof(*d->marks));
+    }
+    d->marks[d->n_marks++] = (struct mark){.name = xstrdup(e->name),
+                                           .dir = e->attr.kind == ATTR_DIR,
+                                           .open = open_names_copy(&d->open)};
+}
+
+/* Takes the attributes. */
+static void emit(struct volume_dir *d, const char *name, struct attr *a)
 {
     if (d->n % CHUNK == 0) {
-        size_t chunks = d->n / CHUNK;
+        size_t chunks = (d->n - d->base) / CHUNK;
         d->chunks = xrealloc(d->chunks, (chunks + 1) * sizeof(*d->chunks));
         d->chunks[chunks] = xcalloc(1, sizeof(struct chunk));
     }
     struct volume_entry *e = entry_at(d, d->n++);
     e->name = xstrdup(name);
-    attr_copy(&e->attr, a);
+    attr_move(&e->attr, a);
     volume_complete(d->v, &e->attr);
-    e->shadow = shadows(d, e, a->kind == ATTR_DIR);
+    e->shadow = shadows(&d->open, name, e->attr.kind == ATTR_DIR);
+    if (d->n % CHUNK == 0)
+        set_mark(d);
 }
+
+/* Entries [base, to) are forgotten; `to` begins a chunk. */
+static void forget_before(struct volume_dir *d, size_t to)
+{
+    size_t gone = (to - d->base) / CHUNK, chunks = (d->n - d->base + CHUNK - 1) / CHUNK;
+    for (size_t i = d->base; i < to && i < d->n; i++)
+        entry_done(entry_at(d, i));
+    for (size_t i = 0; i < gone && i < chunks; i++)
+        free(d->chunks[i]);
+    if (gone < chunks)
+        memmove(d->chunks, d->chunks + gone, (chunks - gone) * sizeof(*d->chunks));
+    d->base = to;
+}
+
+static void keep_behind(struct volume_dir *d, size_t index)
+{
+    size_t chunk = index / CHUNK;
+    if (chunk > d->base / CHUNK + BEHIND)
+        forget_before(d, (chunk - BEHIND) * CHUNK);
+}
+
+static void forget_all(struct volume_dir *d)
+{
+    forget_before(d, (d->n + CHUNK - 1) / CHUNK * CHUNK);
+    free(d->chunks);
+    d->chunks = NULL;
+}
+
+/* ---- merging ---- */
 
 static void emit_local(struct volume_dir *d)
 {
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
     const struct local_entry *l = &d->local[d->local_at++];
-    emit(d, l->name, &l->attr);
+    attr_copy(&a, &l->attr);
+    emit(d, l->name, &a);
 }
 
-static void merge(struct volume_dir *d)
+/* One entry of the store, after the staged ones before it; a staged one of the same name takes its place. */
+static void merge_one(struct volume_dir *d, const char *name, struct attr *a)
 {
-    for (; d->at < d->list->n; d->at++) {
-        const struct meta_entry *e = &d->list->v[d->at];
-        bool dir = e->attr.kind == ATTR_DIR, same = false;
-        while (d->local_at < d->n_local) {
-            int c = listing_compare(d->local[d->local_at].name, false, e->name, dir);
-            if (c > 0)
-                break;
-            same = same || c == 0;
-            emit_local(d);
-        }
-        if (!same)
-            emit(d, e->name, &e->attr);
+    bool dir = a->kind == ATTR_DIR, same = false;
+    while (d->local_at < d->n_local) {
+        int c = listing_compare(d->local[d->local_at].name, false, name, dir);
+        if (c > 0)
+            break;
+        same = same || c == 0;
+        emit_local(d);
     }
-    if (d->whole) {
-        while (d->local_at < d->n_local)
-            emit_local(d);
-        d->complete = true;
+    if (!same)
+        emit(d, name, a);
+}
+
+static void merge_cached(struct volume_dir *d)
+{
+    for (size_t n = 0; d->at < d->list->n && n < STEP; n++, d->at++) {
+        CLEANUP_ATTR struct attr a = ATTR_INIT;
+        listing_get(d->list, d->at, &a);
+        merge_one(d, listing_name(d->list, d->at), &a);
     }
+    d->whole = d->at == d->list->n;
+}
+
+static void merge_page(struct volume_dir *d)
+{
+    for (size_t i = 0; i < d->page.count; i++) {
+        struct list_entry *e = &d->page.entries[i];
+        merge_one(d, path_rest(e->key, d->path), &e->attr);
+    }
+    list_page_done(&d->page);
+}
+
+static void merge_rest(struct volume_dir *d)
+{
+    if (!d->whole)
+        return;
+    while (d->local_at < d->n_local)
+        emit_local(d);
+    d->complete = true;
 }
 
 /* ---- pages ---- */
 
-static void take_page(struct volume_dir *d, const struct list_page *page)
+/* Of a listing that is too long to be kept none of it is. */
+static void keep_page(struct volume_dir *d)
 {
-    for (size_t i = 0; i < page->count; i++) {
-        struct list_entry *e = &page->entries[i];
-        if (!path_below(e->key, d->path) || strchr(path_rest(e->key, d->path), '/'))
-            continue; /* not ours: a class that breaks its contract */
+    for (size_t i = 0; i < d->page.count; i++) {
+        struct list_entry *e = &d->page.entries[i];
         meta_fill(d->v->meta, e->key, &e->attr);
-        listing_add(d->list, path_rest(e->key, d->path), &e->attr);
+        if (d->list)
+            listing_add(d->list, path_rest(e->key, d->path), &e->attr);
     }
-    d->keep = d->keep && d->list->n <= LISTING_KEPT_MAX;
+    if (d->list && d->list->bytes > LISTING_KEPT_BYTES) {
+        listing_put(d->list);
+        d->list = NULL;
+    }
 }
 
 static int fetch_page(struct volume_dir *d, struct op *op)
 {
-    struct list_query q = {.prefix = d->prefix, .cursor = d->cursor};
-    struct list_page page = LIST_PAGE_INIT;
     bool first = !d->given;
     if (first)
         d->seq = meta_seq(d->v->meta, d->path);
-    uint64_t asked = clock_now_ns();
-    int r = store_list(d->v->store, op, &q, &page);
+    int r = lister_next(d->lister, op, &d->page, &d->asked_ns);
     if (r < 0)
         return r;
     d->given = true;
-    d->asked_ns = asked;
     if (first)
-        d->list->marker = page.dir_exists;
-    take_page(d, &page);
-    free(d->cursor);
-    d->cursor = take_ptr(&page.cursor);
-    d->whole = !d->cursor;
-    list_page_done(&page);
-    if (d->whole && d->keep)
+        d->marker = d->page.dir_exists;
+    d->whole = r == 0 || lister_is_end(d->lister);
+    keep_page(d);
+    if (d->whole && d->list) {
+        d->list->marker = d->marker;
         meta_listing_put(d->v->meta, d->path, d->list, d->seq);
+        listing_put(d->list);
+        d->list = NULL;
+    }
     return 0;
-}
-
-/* Pages of a listing that is not kept need no second copy. */
-static void drop_merged(struct volume_dir *d)
-{
-    if (d->keep || d->cached || d->at < d->list->n)
-        return;
-    listing_put(d->list);
-    d->list = listing_new();
-    d->at = 0;
 }
 
 static bool is_away(int r)
@@ -201,22 +316,31 @@ static bool is_away(int r)
     return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EIO;
 }
 
+static void use_cached(struct volume_dir *d, struct listing *l /* taken */)
+{
+    listing_put(d->list);
+    d->list = l;
+    d->cached = d->given = true;
+    d->marker = l->marker;
+    d->asked_ns = l->at_ns;
+}
+
 static int more(struct volume_dir *d, struct op *op)
 {
-    int r = d->whole ? 0 : fetch_page(d, op);
+    int r = d->cached ? 0 : fetch_page(d, op);
     if (is_away(r) && !d->given && d->v->policy.offline_serve) {
         struct listing *old = meta_listing_offline(d->v->meta, d->path);
-        if (old) {
-            listing_put(d->list);
-            d->list = old;
-            d->cached = d->whole = true;
-            r = 0;
-        }
+        if (old)
+            use_cached(d, old);
+        r = old ? 0 : r;
     }
     if (r < 0)
         return r;
-    merge(d);
-    drop_merged(d);
+    if (d->cached)
+        merge_cached(d);
+    else
+        merge_page(d);
+    merge_rest(d);
     return 0;
 }
 
@@ -224,7 +348,7 @@ static int more(struct volume_dir *d, struct op *op)
 
 static int check_there(struct volume_dir *d, struct op *op)
 {
-    bool there = d->n || d->list->marker || d->cached || d->cursor || d->path[0] == '\0' ||
+    bool there = d->n || d->marker || d->cached || !d->whole || d->path[0] == '\0' ||
                  vnode_any_dirty_below(d->v, d->path);
     if (there)
         return 0;
@@ -236,14 +360,14 @@ int volume_opendir(struct volume *v, struct op *op, const char *path, struct vol
     struct volume_dir *d = xcalloc(1, sizeof(*d));
     d->v = v;
     d->path = xstrdup(path);
-    d->prefix = path_dir_prefix(path);
     collect_local(d);
-    d->list = v->policy.ttl_ms ? meta_listing(v->meta, path, v->policy.ttl_ms) : NULL;
-    d->cached = d->whole = d->list != NULL;
-    d->keep = !d->cached;
-    if (!d->list)
+    struct listing *known = v->policy.ttl_ms ? meta_listing(v->meta, path, v->policy.ttl_ms) : NULL;
+    if (known) {
+        use_cached(d, known);
+    } else {
         d->list = listing_new();
-    d->asked_ns = d->list->at_ns;
+        d->lister = lister_new(v, path, NULL, false);
+    }
     int r = more(d, op);
     if (r == 0)
         r = check_there(d, op);
@@ -251,29 +375,65 @@ int volume_opendir(struct volume *v, struct op *op, const char *path, struct vol
         volume_closedir(d);
         return r;
     }
-    if (d->list->marker)
+    if (d->marker)
         volume_parent_has_marker(v, path);
     *ret = d;
     return 0;
 }
 
+/* To the chunk that holds entry `index`, which was forgotten. */
+static void go_back(struct volume_dir *d, size_t index)
+{
+    size_t chunk = index / CHUNK;
+    const struct mark *m = chunk ? &d->marks[chunk - 1] : NULL;
+    forget_all(d);
+    d->base = d->n = chunk * CHUNK;
+    d->complete = d->whole = false;
+    open_names_done(&d->open);
+    if (m)
+        d->open = open_names_copy(&m->open);
+    d->local_at = 0;
+    while (m && d->local_at < d->n_local &&
+           listing_compare(d->local[d->local_at].name, false, m->name, m->dir) <= 0)
+        d->local_at++;
+    if (d->cached) {
+        d->at = m ? listing_from(d->list, m->name, m->dir) : 0;
+        if (m && d->at < d->list->n &&
+            listing_compare(listing_name(d->list, d->at), listing_is_dir(d->list, d->at), m->name,
+                            m->dir) == 0)
+            d->at++;
+        return;
+    }
+    listing_put(d->list);
+    d->list = NULL;
+    list_page_done(&d->page);
+    lister_close(d->lister);
+    d->lister = lister_new(d->v, d->path, m ? m->name : NULL, m && m->dir);
+}
+
 int volume_readdir(struct volume_dir *d, struct op *op, uint64_t index,
                    const struct volume_entry **ret)
 {
+    if (index < d->base)
+        go_back(d, (size_t)index);
     while (index >= d->n && !d->complete) {
+        keep_behind(d, d->n);
         int r = more(d, op);
         if (r < 0)
             return r;
     }
     if (index >= d->n)
         return 0;
+    keep_behind(d, (size_t)index);
     *ret = entry_at(d, (size_t)index);
     return 1;
 }
 
 bool volume_readdir_ready(struct volume_dir *d, uint64_t index)
 {
-    return index < d->n || d->complete;
+    if (index < d->base)
+        return false;
+    return index < d->n || d->complete || d->cached || (index == d->n && lister_ready(d->lister));
 }
 
 uint64_t volume_dir_valid_ms(const struct volume_dir *d)
@@ -288,23 +448,21 @@ uint64_t volume_dir_valid_ms(const struct volume_dir *d)
 
 void volume_closedir(struct volume_dir *d)
 {
-    for (size_t i = 0; i < d->n; i++) {
-        struct volume_entry *e = entry_at(d, i);
-        free(e->name);
-        attr_done(&e->attr);
-    }
-    for (size_t i = 0; i < (d->n + CHUNK - 1) / CHUNK; i++)
-        free(d->chunks[i]);
+    forget_all(d);
     for (size_t i = 0; i < d->n_local; i++) {
         free(d->local[i].name);
         attr_done(&d->local[i].attr);
     }
+    for (size_t i = 0; i < d->n_marks; i++) {
+        free(d->marks[i].name);
+        open_names_done(&d->marks[i].open);
+    }
+    free(d->marks);
     free(d->local);
-    free(d->chunks);
-    free(d->open_names);
+    open_names_done(&d->open);
+    list_page_done(&d->page);
+    lister_close(d->lister);
     listing_put(d->list);
-    free(d->cursor);
     free(d->path);
-    free(d->prefix);
     free(d);
 }

@@ -40,77 +40,9 @@ struct meta {
     struct entry lru;         /* .newer: the oldest, .older: the newest: a ring through this one */
     size_t n;
     struct strmap listings;   /* directory -> struct listing */
-    size_t listed;            /* entries in them */
+    size_t listed;            /* bytes in them */
     uint64_t seqs[SEQS];
 };
-
-/* ---- listings ---- */
-
-struct listing *listing_new(void)
-{
-    struct listing *l = xcalloc(1, sizeof(*l));
-    atomic_init(&l->refs, 1);
-    l->at_ns = clock_now_ns();
-    return l;
-}
-
-struct listing *listing_ref(struct listing *l)
-{
-    atomic_fetch_add(&l->refs, 1);
-    return l;
-}
-
-void listing_put(struct listing *l)
-{
-    if (!l || atomic_fetch_sub(&l->refs, 1) != 1)
-        return;
-    for (size_t i = 0; i < l->n; i++) {
-        free(l->v[i].name);
-        attr_done(&l->v[i].attr);
-    }
-    strmap_done(&l->voided);
-    free(l->v);
-    free(l);
-}
-
-void listing_add(struct listing *l, const char *name, const struct attr *a)
-{
-    if (l->n == l->cap) {
-        l->cap = l->cap ? l->cap * 2 : 32;
-        l->v = xrealloc(l->v, l->cap * sizeof(*l->v));
-    }
-    struct meta_entry *e = &l->v[l->n++];
-    e->name = xstrdup(name);
-    attr_copy(&e->attr, a);
-}
-
-int listing_compare(const char *a, bool a_dir, const char *b, bool b_dir)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    unsigned char x = *a ? (unsigned char)*a : a_dir ? '/' : 0;
-    unsigned char y = *b ? (unsigned char)*b : b_dir ? '/' : 0;
-    if (x == '/' && y == '/') /* a name has no '/': both have ended */
-        return 0;
-    return (x > y) - (x < y);
-}
-
-static const struct attr *listing_find(const struct listing *l, const char *name, bool dir)
-{
-    size_t lo = 0, hi = l->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        bool is_dir = l->v[mid].attr.kind == ATTR_DIR;
-        int c = listing_compare(l->v[mid].name, is_dir, name, dir);
-        if (c == 0)
-            return &l->v[mid].attr;
-        if (c < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return NULL;
-}
 
 /* ---- entries ---- */
 
@@ -168,7 +100,7 @@ static void listing_drop_locked(struct meta *m, const char *dir)
 {
     struct listing *l = strmap_del(&m->listings, dir);
     if (l)
-        m->listed -= l->n;
+        m->listed -= l->bytes;
     listing_put(l); /* memory only */
 }
 
@@ -244,9 +176,25 @@ void meta_close(struct meta *m)
 
 /* ---- asking ---- */
 
-/* What the parent's listing says. *ret_at: when it was made. */
+/* An answer where it lies. */
+struct found {
+    const struct entry *entry;
+    const struct listing *list; /* and the row in it, when it is there */
+    size_t row;
+    uint64_t at_ns;
+};
+
+static void found_copy(const struct found *f, struct attr *ret)
+{
+    if (f->entry)
+        attr_copy(ret, &f->entry->attr);
+    else
+        listing_get(f->list, f->row, ret);
+}
+
+/* What the parent's listing says. */
 static enum meta_answer ask_listing_locked(struct meta *m, const char *path, bool dir,
-                                           const struct attr **ret, uint64_t *ret_at)
+                                           struct found *ret)
 {
     if (path[0] == '\0')
         return META_MISS;
@@ -258,40 +206,40 @@ static enum meta_answer ask_listing_locked(struct meta *m, const char *path, boo
     const char *name = path_base(path, &up);
     if (strmap_get(&l->voided, name))
         return META_MISS;
-    *ret_at = l->at_ns;
-    *ret = dir ? NULL : listing_find(l, name, false);
-    if (!*ret)
-        *ret = listing_find(l, name, true);
-    return *ret ? META_THERE : META_ABSENT;
+    long row = dir ? -1 : listing_find(l, name, false);
+    if (row < 0)
+        row = listing_find(l, name, true);
+    *ret = (struct found){.list = l, .row = row < 0 ? 0 : (size_t)row, .at_ns = l->at_ns};
+    return row < 0 ? META_ABSENT : META_THERE;
 }
 
 /* The youngest answer of all ages. */
-static enum meta_answer ask_locked(struct meta *m, const char *path, bool dir,
-                                   const struct attr **ret, uint64_t *ret_at)
+static enum meta_answer ask_locked(struct meta *m, const char *path, bool dir, struct found *ret)
 {
-    enum meta_answer listed = ask_listing_locked(m, path, dir, ret, ret_at);
+    enum meta_answer listed = ask_listing_locked(m, path, dir, ret);
     const struct entry *e = strmap_get(&m->maps[dir], path);
-    if (!e || !e->at_ns || (listed != META_MISS && e->at_ns < *ret_at))
+    if (!e || !e->at_ns || (listed != META_MISS && e->at_ns < ret->at_ns))
         return listed;
-    *ret = &e->attr;
-    *ret_at = e->at_ns;
+    *ret = (struct found){.entry = e, .at_ns = e->at_ns};
     return e->absent ? META_ABSENT : META_THERE;
 }
 
 enum meta_answer meta_get(struct meta *m, const char *path, bool dir, uint64_t max_age_ms,
                           bool need_meta, struct attr *ret, uint64_t *ret_age_ms)
 {
-    const struct attr *a = NULL;
-    uint64_t at = 0;
+    struct found found = {0};
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
     LOCK_SCOPE(&m->lock);
-    enum meta_answer answer = ask_locked(m, path, dir, &a, &at);
-    uint64_t age = age_ms(at, clock_now_ns());
+    enum meta_answer answer = ask_locked(m, path, dir, &found);
+    uint64_t age = age_ms(found.at_ns, clock_now_ns());
     if (answer == META_MISS || (max_age_ms != UINT64_MAX && age >= max_age_ms))
         return META_MISS;
-    if (answer == META_THERE && need_meta && !(a->known & ATTR_META))
+    if (answer == META_THERE)
+        found_copy(&found, &a);
+    if (answer == META_THERE && need_meta && !(a.known & ATTR_META))
         return META_MISS;
     if (answer == META_THERE)
-        attr_copy(ret, a);
+        attr_move(ret, &a);
     if (ret_age_ms)
         *ret_age_ms = age;
     return answer;
@@ -428,7 +376,7 @@ static void forget_listings_locked(struct meta *m, const char *dir)
             (void)strmap_put(&kept, it->key, l);
             continue;
         }
-        m->listed -= l->n;
+        m->listed -= l->bytes;
         listing_put(l);
     }
     strmap_done(&m->listings);
@@ -466,7 +414,7 @@ struct listing *meta_listing(struct meta *m, const char *dir, uint64_t max_age_m
 /* Makes room by dropping the oldest listings. */
 static void listings_fit_locked(struct meta *m, size_t n)
 {
-    while (m->listed + n > LISTING_KEPT_MAX && m->listings.count) {
+    while (m->listed + n > LISTING_KEPT_BYTES && m->listings.count) {
         const char *oldest = NULL;
         uint64_t at = UINT64_MAX;
         STRMAP_EACH(&m->listings, it) {
@@ -483,12 +431,12 @@ static void listings_fit_locked(struct meta *m, size_t n)
 
 static bool listing_take_locked(struct meta *m, const char *dir, struct listing *l, uint64_t seq)
 {
-    if (l->n > LISTING_KEPT_MAX || *seq_of(m, dir) != seq)
+    if (l->bytes > LISTING_KEPT_BYTES || *seq_of(m, dir) != seq)
         return false;
     listing_drop_locked(m, dir);
-    listings_fit_locked(m, l->n);
+    listings_fit_locked(m, l->bytes);
     (void)strmap_put(&m->listings, dir, listing_ref(l));
-    m->listed += l->n;
+    m->listed += l->bytes;
     return true;
 }
 
@@ -536,16 +484,15 @@ void meta_fill(struct meta *m, const char *path, struct attr *a)
 enum meta_answer meta_get_offline(struct meta *m, const char *path, bool dir, struct attr *ret)
 {
     lock_acquire(&m->lock);
-    const struct attr *a = NULL;
-    uint64_t at = 0;
-    enum meta_answer answer = ask_locked(m, path, dir, &a, &at);
+    struct found found = {0};
+    enum meta_answer answer = ask_locked(m, path, dir, &found);
     const struct entry *e = strmap_get(&m->maps[0], path);
     if (answer == META_MISS && e && !e->absent && (!dir || e->attr.kind == ATTR_DIR)) {
-        a = &e->attr;
+        found = (struct found){.entry = e};
         answer = META_THERE;
     }
     if (answer == META_THERE)
-        attr_copy(ret, a);
+        found_copy(&found, ret);
     lock_release(&m->lock);
     if (answer != META_MISS || !m->index)
         return answer;
@@ -553,12 +500,6 @@ enum meta_answer meta_get_offline(struct meta *m, const char *path, bool dir, st
         return META_THERE;
     CLEANUP_FREE char *row = path_dir_prefix(path);
     return meta_db_get(m->index, m->key, row, ret) == 0 ? META_THERE : META_MISS;
-}
-
-static int by_key(const void *a, const void *b)
-{
-    const struct meta_entry *x = a, *y = b;
-    return listing_compare(x->name, x->attr.kind == ATTR_DIR, y->name, y->attr.kind == ATTR_DIR);
 }
 
 /* The listing with what we have changed since: a voided name is there iff its entry says so. */
@@ -569,17 +510,20 @@ static struct listing *listing_patched_locked(struct meta *m, const char *dir)
         return NULL;
     struct listing *l = listing_new();
     l->marker = old->marker;
-    for (size_t i = 0; i < old->n; i++)
-        if (!strmap_get(&old->voided, old->v[i].name))
-            listing_add(l, old->v[i].name, &old->v[i].attr);
+    for (size_t i = 0; i < old->n; i++) {
+        CLEANUP_ATTR struct attr a = ATTR_INIT;
+        if (strmap_get(&old->voided, listing_name(old, i)))
+            continue;
+        listing_get(old, i, &a);
+        listing_add(l, listing_name(old, i), &a);
+    }
     STRMAP_EACH(&old->voided, it) {
         CLEANUP_FREE char *path = path_child(dir, it->key);
         const struct entry *e = strmap_get(&m->maps[0], path);
         if (e && !e->absent)
             listing_add(l, it->key, &e->attr);
     }
-    if (l->n)
-        qsort(l->v, l->n, sizeof(*l->v), by_key);
+    listing_sort(l);
     return l;
 }
 

@@ -20,40 +20,12 @@
 #define QUAY_CACHE_META_H
 
 #include "backends/attr.h"
-#include "base/strmap.h"
 #include "cache/index.h"
-
-#include <stdatomic.h>
+#include "cache/listing.h"
 
 struct meta;
 
 enum meta_answer { META_MISS = 0, META_THERE, META_ABSENT };
-
-struct meta_entry { /* of a listing */
-    char *name;     /* last segment */
-    struct attr attr;
-};
-
-/* What a store listed, in key order; counted. Once it was put, v[] is constant, and the last two fields
- * belong to meta.c: names that we have changed since, about which it answers nothing any more. */
-struct listing {
-    atomic_uint refs;
-    uint64_t at_ns;   /* when it was begun */
-    struct meta_entry *v;
-    size_t n, cap;
-    bool marker;      /* the directory has an object of its own */
-    bool changed;
-    struct strmap voided;
-};
-
-struct listing *listing_new(void);
-struct listing *listing_ref(struct listing *l);
-void listing_put(struct listing *l); /* NULL ok */
-void listing_add(struct listing *l, const char *name, const struct attr *a);
-
-/* As strcmp of the keys, where that of a directory ends with '/': the order of listings. */
-int listing_compare(const char *a, bool a_dir, const char *b, bool b_dir);
-#define LISTING_KEPT_MAX 65536 /* entries: longer listings are not kept */
 
 /* `index` may be NULL: nothing is kept. `real_dirs`: directories have times that change with what is
  * in them. */

@@ -169,11 +169,12 @@ static int put_entries(struct sqldb *db, const struct listing_job *j, struct err
     struct sqlstmt *st = NULL;
     int r = prepare_put(db, err, &st);
     for (size_t i = 0; i < j->l->n && r == 0; i++) {
-        const struct meta_entry *e = &j->l->v[i];
-        CLEANUP_FREE char *path = path_child(j->dir, e->name);
-        CLEANUP_FREE char *row = e->attr.kind == ATTR_DIR ? path_dir_prefix(path) : xstrdup(path);
-        CLEANUP_FREE char *json = attr_to_json(&e->attr);
-        r = put_row(st, j->key, row, json, e->attr.version, 0, err);
+        CLEANUP_ATTR struct attr a = ATTR_INIT;
+        listing_get(j->l, i, &a);
+        CLEANUP_FREE char *path = path_child(j->dir, listing_name(j->l, i));
+        CLEANUP_FREE char *row = a.kind == ATTR_DIR ? path_dir_prefix(path) : xstrdup(path);
+        CLEANUP_FREE char *json = attr_to_json(&a);
+        r = put_row(st, j->key, row, json, a.version, 0, err);
     }
     sqldb_finalize(st);
     return r;
@@ -198,7 +199,7 @@ static int listing_run(struct sqldb *db, void *arg, struct err *err)
 void meta_db_put_listing(struct cache_index *idx, const char *key, const char *dir,
                          struct listing *l)
 {
-    if (l->n && !l->v[0].name[0] && l->v[0].attr.kind != ATTR_DIR)
+    if (l->n && !listing_name(l, 0)[0] && !listing_is_dir(l, 0))
         return;
     struct listing_job *j = xcalloc(1, sizeof(*j));
     *j = (struct listing_job){.key = xstrdup(key), .dir = xstrdup(dir), .l = listing_ref(l)};
@@ -325,12 +326,6 @@ static int list_run(struct sqldb *db, void *arg, struct err *err)
     return r;
 }
 
-static int by_key(const void *a, const void *b)
-{
-    const struct meta_entry *x = a, *y = b;
-    return listing_compare(x->name, x->attr.kind == ATTR_DIR, y->name, y->attr.kind == ATTR_DIR);
-}
-
 int meta_db_listing(struct cache_index *idx, const char *key, const char *dir,
                     struct listing **ret)
 {
@@ -341,8 +336,7 @@ int meta_db_listing(struct cache_index *idx, const char *key, const char *dir,
         listing_put(c.list);
         return r < 0 ? r : -ENOENT;
     }
-    if (c.list->n)
-        qsort(c.list->v, c.list->n, sizeof(*c.list->v), by_key);
+    listing_sort(c.list);
     *ret = c.list;
     return 0;
 }

@@ -86,7 +86,8 @@ struct volume_dir;
 /* Opens a listing: local state merged over pages from the cache or the store. Entries in key order. */
 int volume_opendir(struct volume *v, struct op *op, const char *path, struct volume_dir **ret);
 /* The entry at position `index` (0-based), fetching further pages as needed: 1 and a borrowed entry
- * (valid until volume_closedir), 0 at the end, -errno. One thread at a time per volume_dir. */
+ * (valid until the next call), 0 at the end, -errno. One thread at a time per volume_dir. Entries far behind
+ * the newest index asked for are forgotten: going back there lists again. */
 int volume_readdir(struct volume_dir *d, struct op *op, uint64_t index,
                    const struct volume_entry **ret);
 /* True when entry `index` can be given without waiting. */

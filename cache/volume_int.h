@@ -46,6 +46,7 @@ struct volume {
     struct stage *stage;
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
+    atomic_bool list_serially; /* the store's order is not what parts of a listing need */
     struct stat_counter *pending_bytes, *pending_files, *conflicts;
     struct {
         struct lock lock;

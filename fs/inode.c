@@ -74,8 +74,9 @@ struct inode_table *inode_table_new(void)
 
 static void inode_destroy(struct inode *i)
 {
+    if (i->segment != i->name)
+        free(i->segment);
     free(i->name);
-    free(i->segment);
     free(i);
 }
 
@@ -231,7 +232,7 @@ static struct inode *create_locked(struct inode_table *t, struct inode *parent,
     i->parent = parent;
     parent->refs++;
     i->name = xstrdup(spec->name);
-    i->segment = xstrdup(spec->segment);
+    i->segment = strcmp(i->name, spec->segment) == 0 ? i->name : xstrdup(spec->segment);
     i->shadow = spec->shadow;
     struct inode **b = &t->by_ino[ino_bucket(t, i->ino)];
     i->next_ino = *b;
@@ -348,10 +349,11 @@ void inode_renamed(struct inode_table *t, struct inode *from, const char *name, 
     struct inode *old_parent = i->parent;
     i->parent = to;
     to->refs++;
+    if (i->segment != i->name)
+        free(i->segment);
     free(i->name);
-    free(i->segment);
     i->name = xstrdup(new_name);
-    i->segment = xstrdup(new_segment);
+    i->segment = strcmp(i->name, new_segment) == 0 ? i->name : xstrdup(new_segment);
     i->shadow = shadow;
     link_name(t, i);
     assert(old_parent->refs > 0);

@@ -44,7 +44,7 @@ struct inode {
     int view;
     struct inode *parent;    /* referenced; NULL for the root */
     char *name;              /* as shown */
-    char *segment;           /* as in the object key */
+    char *segment;           /* as in the object key; `name` itself when that is the same */
     bool shadow;             /* a directory beside an object of the same name */
     bool unlinked;
     uint64_t nlookup;

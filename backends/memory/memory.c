@@ -270,7 +270,7 @@ static int memory_open(const struct conf_section *section, struct stats *stats, 
         .base_uri = xasprintf("memory://%s", section->name ? section->name : ""),
         .caps = CAP_WRITE | CAP_IF_MATCH | CAP_RENAME_FILE | CAP_COPY | CAP_PATCH | CAP_UPLOAD |
                 CAP_COPY_PART | CAP_SET_META | CAP_LIST_META | CAP_READ_META | CAP_SYMLINK |
-                CAP_PRIVATE,
+                CAP_PRIVATE | CAP_LIST_AFTER,
         .limits = {.upload_threshold = 8 * MIB,
                    .part_size = 4 * MIB,
                    .part_min = 1024,

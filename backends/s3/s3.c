@@ -221,6 +221,13 @@ static int take_identity(const struct conf_section *c, struct err *err, struct s
 
 /* ---- limits, client ---- */
 
+/* S3 Express: lists in no order, and from the start only. */
+static bool is_directory_bucket(const char *bucket)
+{
+    size_t n = strlen(bucket);
+    return n > 6 && strcmp(bucket + n - 6, "--x-s3") == 0;
+}
+
 static int take_limits(const struct conf_section *c, struct err *err, struct s3_store *s)
 {
     uint64_t part = conf_size(c, "multipart_chunksize", 16ULL << 20);
@@ -244,6 +251,8 @@ static int take_limits(const struct conf_section *c, struct err *err, struct s3_
     };
     s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_AGE | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN |
                    CAP_UNNAMED | CAP_READ_META;
+    if (!is_directory_bucket(s->bucket))
+        s->base.caps |= CAP_LIST_AFTER;
     if (s->posix)
         s->base.caps |= CAP_SET_META | CAP_SYMLINK;
     if (s->posix && s->list_meta == S3_LIST_META_YES)

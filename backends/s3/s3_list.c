@@ -130,10 +130,30 @@ static void add_entry(const struct s3_store *s, const struct s3_list_item *i, co
         s3_meta_from_headers(&i->meta, s->posix, &e->attr);
 }
 
+/* Objects ascend, and so do common prefixes; both come from `after` on (but a prefix that it lies in). */
+static bool is_unordered(const struct s3_store *s, const struct list_query *q,
+                         const struct s3_list_result *l)
+{
+    CLEANUP_FREE char *after = q->after ? xasprintf("%s%s", s->prefix, q->after) : NULL;
+    const char *last[2] = {after, NULL};
+    for (size_t i = 0; i < l->n; i++) {
+        const struct s3_list_item *it = &l->v[i];
+        const char **before = &last[it->is_prefix];
+        if (*before && strcmp(it->object, *before) < 0)
+            return true;
+        if (after && it->is_prefix && strcmp(it->object, after) < 0 &&
+            strncmp(it->object, after, strlen(it->object)) != 0)
+            return true;
+        *before = it->object;
+    }
+    return false;
+}
+
 static int fill_page(const struct s3_store *s, struct op *op, const char *prefix,
                      const struct list_query *q, struct s3_list_result *l, struct list_page *page)
 {
     size_t base = strlen(s->prefix), n = strlen(prefix);
+    page->unordered = is_unordered(s, q, l);
     if (l->n > 1)
         qsort(l->v, l->n, sizeof(*l->v), compare_items);
     for (size_t i = 0; i < l->n; i++) {

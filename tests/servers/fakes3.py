@@ -35,6 +35,7 @@ class FakeS3:
         self.page = 1000                # entries in a listing page at most
         self.conditions = True          # honours If-Match and If-None-Match on PUT
         self.etags = True               # False: answers without an ETag
+        self.start_after = True         # False: lists from the beginning whatever is asked
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"fake": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -149,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "continuation-token" in ask:
             ask["continuation-token"] = urllib.parse.unquote_to_bytes(ask["continuation-token"])
         prefix, delimiter = ask.get("prefix", b""), ask.get("delimiter", b"")
-        after = ask.get("continuation-token") or ask.get("start-after") or b""
+        after = ask.get("continuation-token") or (ask.get("start-after", b"") if self.fake.start_after else b"")
         most = min(int(self.query.get("max-keys", "1000")), self.fake.page)
         encode = (lambda b: urllib.parse.quote(b, safe="/")) if "encoding-type" in self.query else \
             (lambda b: escape(b.decode("utf-8", "replace")))

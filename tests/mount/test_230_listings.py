@@ -1,0 +1,153 @@
+"""Large directories: in order, complete, shown as they arrive, and in little memory."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from servers import FakeS3, ManyS3
+
+KIB = 1024
+
+
+@pytest.fixture
+def many():
+    made: list[ManyS3] = []
+
+    def make(count: int, metadata: bool = False) -> ManyS3:
+        made.append(ManyS3(count, metadata).start())
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+def peak(mount) -> int:
+    """Bytes of memory that the daemon had at most."""
+    for line in Path(f"/proc/{mount.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * KIB
+    raise AssertionError("no VmHWM")
+
+
+# A sanitizer keeps freed memory for a while: not so much that it hides what is looked at here.
+SMALL_QUARANTINE = {"ASAN_OPTIONS": "detect_leaks=1:quarantine_size_mb=1:thread_local_quarantine_size_kb=16"}
+
+
+def test_first_entries_come_before_the_last_page(mount, many):
+    server = many(20_000)
+    m = mount({"store k": server.store()})
+    server.last_page.clear()
+    with os.scandir(m / "k/many") as entries:
+        first = [next(entries).name for _ in range(3000)]
+        assert first == [f"entry-{n:07}" for n in range(3000)]
+        server.last_page.set()
+        rest = [entry.name for entry in entries]
+    assert first + rest == [f"entry-{n:07}" for n in range(20_000)]
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+def test_memory_does_not_grow_with_the_directory(mount, many, metadata):
+    server = many(500_000, metadata)
+    more = {"list_metadata": "yes"} if metadata else {}
+    m = mount({"store k": server.store(**more)}, env=SMALL_QUARANTINE)
+    count, small, wrong = 0, 0, 0
+    with os.scandir(m / "k/many") as entries:
+        for entry in entries:
+            wrong += entry.name != f"entry-{count:07}"
+            count += 1
+            if count == 300_000:  # more than a listing that is kept may have
+                small = peak(m)
+    assert (count, wrong) == (500_000, 0)
+    # With metadata the kernel keeps inodes, and so do we; without, nothing at all is kept. (A sanitizer's
+    # allocations are larger.)
+    allowed = (256 if metadata else 16) + (160 if "libasan" in Path(f"/proc/{m.pid}/maps").read_text() else 0)
+    print(f"{(peak(m) - small) / 200_000:.0f} bytes an entry, {peak(m) >> 20} MiB in all")
+    assert (peak(m) - small) / 200_000 < allowed
+    assert server.heads < 10
+    assert server.lists < 2 * 500
+
+
+def test_a_long_listing_goes_back_and_on(mount, many):
+    """rewinddir and seekdir to what is not kept any more: the same names at the same places."""
+    server = many(30_000)
+    m = mount({"store k": server.store()})
+    descriptor = os.open(m / "k/many", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = sorted(os.listdir(descriptor))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        again = os.listdir(descriptor)
+    finally:
+        os.close(descriptor)
+    assert names == again == [f"entry-{n:07}" for n in range(30_000)]
+
+
+ODD = [b"plain", b"with space", b"100%", b"%41", b"a+b", b"a&b<c>", b"q?x=1#y", b"tab\tin", b"\xc3\xa4\xc3\xb6",
+       b"\xf0\x9f\x98\x80", b"~", b"!", b"a", b"a-b", b"a0", b"'quote\""]
+
+
+def test_odd_names_in_many_pages(mount, fake):
+    """Names that are encoded in listings, a marker, sub-directories and objects of the same name: all are
+    there once, with parts of the listing asked for at once."""
+    server = fake
+    server.page = 20
+    wanted = set()
+    server.put(b"d/", b"")
+    for name in ODD:
+        for number in range(12):
+            key = b"%02d%s" % (number, name)
+            server.put(b"d/" + key, b"x")
+            wanted.add(key)
+            if number % 4 == 0:
+                server.put(b"d/" + key + b"/below/deep", b"x")
+                server.put(b"d/" + key + b"/other", b"x")
+                wanted.add(key + b"%2F")
+    m = mount({"store k": server.store()})
+    listed = os.listdir(os.fsencode(m / "k/d"))
+    assert len(listed) == len(set(listed))
+    assert set(listed) == wanted
+    assert server.count("start-after") > 0
+
+
+@pytest.fixture
+def fake():
+    server = FakeS3().start()
+    yield server
+    server.stop()
+
+
+def test_a_server_that_ignores_start_after(mount, fake):
+    """Told by its answers: the directory is listed page by page, and it is whole."""
+    server = fake
+    server.page = 50
+    server.start_after = False
+    names = [f"n{number:04}" for number in range(700)]
+    for name in names:
+        server.put(b"d/" + name.encode(), b"x")
+    m = mount({"store k": server.store()})
+    for _ in range(3):
+        try:
+            listed = os.listdir(m / "k/d")
+            break
+        except OSError:
+            continue
+    assert listed == names
+    assert "page by page" in m.log()
+
+
+def test_absent_names_are_not_asked_for_again(mount, bucket):
+    bucket.put("d/there", b"x")
+    m = mount({"store k": bucket.store(), "cache": {"ttl": "60s"}})
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            os.stat(m / "k/d/absent")
+    before = bucket.minio.counts()
+    for _ in range(20):
+        with pytest.raises(FileNotFoundError):
+            os.stat(m / "k/d/absent")
+    after = bucket.minio.counts()
+    asked = ("HeadObject", "ListObjectsV2", "GetObject")
+    assert sum(after.get(name, 0) - before.get(name, 0) for name in asked) == 0
+    (m / "k/d/absent").write_text("now it is")  # our own change is seen at once
+    assert (m / "k/d/absent").read_text() == "now it is"

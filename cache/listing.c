@@ -124,6 +124,11 @@ bool listing_is_dir(const struct listing *l, size_t i)
     return l->v[i]->kind == ATTR_DIR;
 }
 
+unsigned listing_known(const struct listing *l, size_t i)
+{
+    return l->v[i]->known;
+}
+
 void listing_get(const struct listing *l, size_t i, struct attr *ret)
 {
     const struct listing_row *r = l->v[i];

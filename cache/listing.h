@@ -39,6 +39,7 @@ void listing_sort(struct listing *l);
 
 const char *listing_name(const struct listing *l, size_t i);
 bool listing_is_dir(const struct listing *l, size_t i);
+unsigned listing_known(const struct listing *l, size_t i); /* attr.known */
 void listing_get(const struct listing *l, size_t i, struct attr *ret /* empty */);
 /* The first row not before the name. */
 size_t listing_from(const struct listing *l, const char *name, bool dir);

@@ -14,6 +14,7 @@
 #include "cache/commit.h"
 #include "cache/parallel.h"
 #include "cache/stage.h"
+#include "cache/walk.h"
 
 #define WORKERS 24
 #define FETCHERS_MIN 8
@@ -29,6 +30,7 @@ static void volume_free(struct volume *v)
 {
     pool_free(v->fetch);
     pool_free(v->pool);
+    walk_free(v->walk);
     meta_close(v->meta);
     stage_close(v->stage);
     STRMAP_EACH(&v->s.seen, it)
@@ -58,6 +60,7 @@ static struct volume *volume_new(const char *key, struct store *store,
     v->opened = clock_wall();
     v->keep_blocks = policy->cache_blocks && !(store->caps & CAP_LOCAL_FD);
     v->pool = pool_new(key, WORKERS);
+    v->walk = walk_new(v);
     v->fetch = pool_new("fetch", fetchers > FETCHERS_MAX ? FETCHERS_MAX : fetchers);
     lock_init(&v->s.lock, LOCK_RANK_VOLUME, "volume");
     cond_init(&v->s.cond);
@@ -180,6 +183,7 @@ int volume_close(struct volume *v, struct op *op)
 {
     if (!v)
         return 0;
+    walk_stop(v->walk);
     volume_retrier_stop(v);
     (void)volume_sync(v, op);
     volume_retrier_stop(v); /* what the failures have scheduled */
@@ -365,6 +369,17 @@ static int known_attr(struct volume *v, const char *path, unsigned flags, struct
     }
 }
 
+/* Its own listing tells that it is there. 1: that is not the whole truth, -EAGAIN: there is none. */
+static int dir_from_listing(struct volume *v, const char *path, struct attr *ret)
+{
+    struct listing *l = v->policy.ttl_ms ? meta_listing(v->meta, path, v->policy.ttl_ms) : NULL;
+    int r = !l ? -EAGAIN : l->n == 0 || l->marker ? 1 : 0;
+    listing_put(l);
+    if (r == 0)
+        *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+    return r;
+}
+
 /* A listing told that it is a directory. Unless it has a marker, whose attributes count, one request is
  * enough. 1: it is to be asked for in full. */
 static int ask_listed_dir(struct volume *v, struct op *op, const char *path, unsigned flags,
@@ -378,6 +393,11 @@ static int ask_listed_dir(struct volume *v, struct op *op, const char *path, uns
     size_t count = 0;
     bool marker = false;
     uint64_t seq = meta_seq(v->meta, path);
+    int r = dir_from_listing(v, path, ret);
+    if (r == 0)
+        meta_put(v->meta, path, false, ret, seq);
+    if (r >= 0)
+        return r;
     if (volume_count_entries(v, op, path, 1, &count, &marker) < 0 || marker || count == 0)
         return 1;
     *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
@@ -385,17 +405,38 @@ static int ask_listed_dir(struct volume *v, struct op *op, const char *path, uns
     return 0;
 }
 
+static int stat_unknown(struct volume *v, struct op *op, const char *path, unsigned flags,
+                        struct attr *ret)
+{
+    int r = ask_listed_dir(v, op, path, flags, ret);
+    if (r == 1)
+        r = ask_store(v, op, path, flags & VOLUME_STAT_DIR, NULL, ret);
+    return r;
+}
+
 int volume_stat(struct volume *v, struct op *op, const char *path, unsigned flags, struct attr *ret)
 {
     int r = known_attr(v, path, flags, ret);
     if (r == -ENOENT)
         return from_answer(v, op, path, META_ABSENT);
-    if (r == -EAGAIN)
-        r = ask_listed_dir(v, op, path, flags, ret);
-    if (r == 1)
-        r = ask_store(v, op, path, flags & VOLUME_STAT_DIR, NULL, ret);
+    if (r == -EAGAIN) {
+        if (!flags)
+            walk_note(v->walk, path);
+        r = stat_unknown(v, op, path, flags, ret);
+    }
     if (r == 0)
         volume_complete(v, ret);
+    return r;
+}
+
+int volume_stat_ahead(struct volume *v, struct op *op, const char *path, struct attr *ret)
+{
+    CLEANUP_ATTR struct attr used = ATTR_INIT;
+    int r = known_attr(v, path, 0, ret);
+    if (r != -EAGAIN)
+        return r;
+    r = stat_unknown(v, op, path, 0, ret);
+    (void)meta_take_ticket(v->meta, path, 0, &used);
     return r;
 }
 

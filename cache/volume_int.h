@@ -43,6 +43,7 @@ struct volume {
     struct pool *pool;      /* what fs and the retrier run; may wait for `fetch` */
     struct pool *fetch;     /* fetches of readers: wait for nobody */
     struct meta *meta;
+    struct walk *walk;      /* asks ahead */
     struct stage *stage;
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
@@ -227,6 +228,8 @@ void first_read_give(struct volume *v, struct first_read *body, const struct att
 void first_read_drop(struct volume *v, struct first_read *body);
 
 /* ---- volume.c ---- */
+/* As volume_stat, for walk.c: asked for by nobody yet, so it is no ticket for an open. */
+int volume_stat_ahead(struct volume *v, struct op *op, const char *path, struct attr *ret);
 /* What the store says now (or said within policy.ticket_ms, once): fresh answers into meta. `body` (NULL
  * ok): the caller opens it to read it; filled when the store had to be asked and it is small. */
 int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool allow_ticket,

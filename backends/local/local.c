@@ -235,6 +235,7 @@ static int local_open(const struct conf_section *section, struct stats *stats, s
     lock_init(&l->claims.lock, LOCK_RANK_STORE, "local claims");
     cond_init(&l->claims.released);
     lock_init(&l->aliases.lock, LOCK_RANK_STORE, "local versions");
+    lock_init(&l->rests.lock, LOCK_RANK_STORE, "local listings");
     *ret = &l->store;
     return 0;
 }
@@ -246,6 +247,8 @@ static void local_close(struct store *s)
     lock_done(&l->claims.lock);
     cond_done(&l->claims.released);
     lock_done(&l->aliases.lock);
+    local_rests_done(l);
+    lock_done(&l->rests.lock);
     free(l);
 }
 

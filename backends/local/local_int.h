@@ -31,6 +31,21 @@ struct version_id {
     uint64_t mtime_ns, ctime_ns, size, ino;
 };
 
+/* Names of a directory, as they sort: those of directories end with '/'. */
+struct local_names {
+    char **v;
+    size_t n, cap;
+};
+
+/* What a listing of one level has still to give: the directory is read once, not for every page. */
+struct local_rest {
+    char *prefix, *cursor; /* of the query that goes on with it; NULL: free */
+    struct local_names names;
+    size_t at;             /* the first one to give */
+    uint64_t read_ns;
+};
+#define RESTS 4
+
 struct local {
     struct store store;
     int root_fd; /* O_PATH */
@@ -48,12 +63,19 @@ struct local {
         } ring[ALIASES];
         unsigned next;
     } aliases;
+    struct {
+        struct lock lock;
+        struct local_rest v[RESTS];
+    } rests;
 };
 
 static inline struct local *local_of(struct store *s)
 {
     return (struct local *)s;
 }
+
+/* ---- local_list.c ---- */
+void local_rests_done(struct local *l);
 
 /* ---- local_path.c ---- */
 struct local_at {     /* where a key is: `base` in the directory `fd` */

@@ -3,9 +3,12 @@
  *
  * A page reads each directory it touches completely, keeps the names behind the cursor, sorts them
  * and looks at (lstat) only those it returns. The cursor is the last entry, as it sorts, so a
- * listing goes on correctly whatever was created or removed meanwhile. */
+ * listing goes on correctly whatever was created or removed meanwhile. Of a listing of one level the names
+ * that are left are kept for the next page (a rest, for a few listings and REST_NS each): it does not read the
+ * directory again, and does not show what was created meanwhile. */
 #include "backends/local/local_int.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/sys.h"
 
@@ -13,11 +16,8 @@
 #include <stdio.h>
 
 #define PAGE_MAX 10000
-
-struct names {
-    char **v; /* names; directories end with '/' */
-    size_t n, cap;
-};
+#define LEVEL_PAGE_MAX 2000 /* of one level: costs no more than a long one, and is there sooner */
+#define REST_NS (30 * NS_PER_S)
 
 struct walk {
     struct local *l;
@@ -27,14 +27,15 @@ struct walk {
     size_t max;
     struct list_page *page;
     char *last; /* the last entry, as it sorts */
+    struct local_rest rest; /* one level: in, what is left of it; out, what is left now */
 };
 
-static void names_done(struct names *a)
+static void names_done(struct local_names *a)
 {
     for (size_t i = 0; i < a->n; i++)
         free(a->v[i]);
     free(a->v);
-    *a = (struct names){0};
+    *a = (struct local_names){0};
 }
 
 static int compare_names(const void *a, const void *b)
@@ -42,7 +43,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void names_add(struct names *a, const char *name, bool is_dir)
+static void names_add(struct local_names *a, const char *name, bool is_dir)
 {
     if (a->n == a->cap) {
         a->cap = a->cap ? 2 * a->cap : 64;
@@ -91,7 +92,7 @@ static bool classify(int fd, const struct dirent *e, bool *is_dir)
 
 /* The wanted names of a directory that begin with `filter`, sorted. Takes fd. */
 static int scan(const struct walk *w, int fd, const char *dir, const char *filter,
-                struct names *ret)
+                struct local_names *ret)
 {
     DIR *d = fdopendir(fd);
     if (!d) {
@@ -167,17 +168,85 @@ static int list_name(struct walk *w, int fd, const char *dir, char *name)
 /* Lists the directory `fd` (taken), whose full key with '/' is `dir`. 1 = page full. */
 static int list_level(struct walk *w, int fd, const char *dir, const char *filter)
 {
-    __attribute__((cleanup(names_done))) struct names names = {0};
+    __attribute__((cleanup(names_done))) struct local_names names = w->rest.names;
+    size_t i = w->rest.at;
+    bool known = names.n > 0;
     CLEANUP_FD int at = sys_openat(fd, ".", O_PATH | O_DIRECTORY, 0);
-    int r = scan(w, fd, dir, filter, &names); /* closes fd */
+    w->rest.names = (struct local_names){0};
+    int r = 0;
+    if (known)
+        cleanup_fd_(&fd);
+    else
+        r = scan(w, fd, dir, filter, &names); /* closes fd */
     if (r == 0 && at < 0)
         r = local_fail(w->op, at, "list", dir);
-    for (size_t i = 0; i < names.n && r == 0; i++) {
+    while (r == 0 && i < names.n) {
         r = op_check(w->op);
         if (r == 0)
             r = list_name(w, at, dir, names.v[i]);
+        i += r == 0;
+    }
+    if (r == 1 && !w->recursive) {
+        w->rest.names = names;
+        w->rest.at = i;
+        names = (struct local_names){0};
     }
     return r;
+}
+
+/* ---- rests ---- */
+
+static void rest_done(struct local_rest *r)
+{
+    names_done(&r->names);
+    free(r->prefix);
+    free(r->cursor);
+    *r = (struct local_rest){0};
+}
+
+void local_rests_done(struct local *l)
+{
+    for (unsigned i = 0; i < RESTS; i++)
+        rest_done(&l->rests.v[i]);
+}
+
+static struct local_rest rest_take(struct local *l, const struct list_query *q)
+{
+    struct local_rest found = {0};
+    uint64_t now = clock_now_ns();
+    LOCK_SCOPE(&l->rests.lock);
+    for (unsigned i = 0; i < RESTS && !q->recursive && q->cursor; i++) {
+        struct local_rest *r = &l->rests.v[i];
+        if (!r->prefix || strcmp(r->prefix, q->prefix) != 0 || strcmp(r->cursor, q->cursor) != 0)
+            continue;
+        found = *r;
+        *r = (struct local_rest){0};
+        break;
+    }
+    if (found.prefix && now - found.read_ns > REST_NS)
+        rest_done(&found);
+    return found;
+}
+
+/* Takes it; the oldest one goes. */
+static void rest_keep(struct local *l, const struct list_query *q, const char *cursor,
+                      struct local_rest *rest)
+{
+    free(rest->prefix);
+    free(rest->cursor);
+    rest->prefix = xstrdup(q->prefix);
+    rest->cursor = xstrdup(cursor);
+    rest->read_ns = rest->read_ns ? rest->read_ns : clock_now_ns();
+    lock_acquire(&l->rests.lock);
+    struct local_rest *oldest = &l->rests.v[0];
+    for (unsigned i = 1; i < RESTS; i++)
+        if (l->rests.v[i].read_ns < oldest->read_ns)
+            oldest = &l->rests.v[i];
+    struct local_rest old = *oldest;
+    *oldest = *rest;
+    lock_release(&l->rests.lock);
+    *rest = (struct local_rest){0};
+    rest_done(&old);
 }
 
 int local_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret)
@@ -191,9 +260,10 @@ int local_list(struct store *s, struct op *op, const struct list_query *q, struc
         .op = op,
         .behind = q->cursor ? q->cursor : q->after,
         .recursive = q->recursive,
-        .max = q->max && q->max < PAGE_MAX ? q->max : PAGE_MAX,
+        .max = q->recursive ? PAGE_MAX : LEVEL_PAGE_MAX,
         .page = ret,
     };
+    w.max = q->max && q->max < w.max ? q->max : w.max;
     CLEANUP_FD int path_fd = -1;
     int r = local_open_dir(w.l, op, path, &path_fd);
     if (r == -ENOENT || r == -ENOTDIR) {
@@ -205,6 +275,7 @@ int local_list(struct store *s, struct op *op, const struct list_query *q, struc
     int fd = sys_openat(path_fd, ".", O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
         return local_fail(op, fd, "list", dir);
+    w.rest = rest_take(w.l, q);
     bool dir_exists = !w.behind && q->prefix[dir_len + (slash != NULL)] == '\0';
     r = list_level(&w, fd, dir, q->prefix + strlen(dir));
     if (r < 0) {
@@ -212,7 +283,10 @@ int local_list(struct store *s, struct op *op, const struct list_query *q, struc
     } else {
         ret->dir_exists = dir_exists;
         ret->cursor = r == 1 ? take_ptr(&w.last) : NULL;
+        if (ret->cursor && w.rest.names.n)
+            rest_keep(w.l, q, ret->cursor, &w.rest);
     }
+    rest_done(&w.rest);
     free(w.last);
     return r < 0 ? r : 0;
 }

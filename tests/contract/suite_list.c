@@ -135,6 +135,57 @@ static void changing(struct suite *s)
     list_page_done(&next);
 }
 
+static struct list_page next_page(struct suite *s, const char *prefix, const char *cursor, unsigned max)
+{
+    struct list_page page = LIST_PAGE_INIT;
+    struct list_query q = {.prefix = prefix, .cursor = cursor, .max = max};
+    OK(store_list(s->store, &s->op, &q, &page));
+    return page;
+}
+
+/* The same cursor may be used again, by another reader or with another size of page. */
+static void cursors_again(struct suite *s)
+{
+    const char *names[] = {"r/1", "r/2", "r/3", "r/4", "r/5", "r/6"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        put_text(s, names[i], "x", NULL);
+    struct list_page a = next_page(s, K(s, "r/"), NULL, 2);
+    for (unsigned max = 1; max <= 4; max++) {
+        struct list_page b = next_page(s, K(s, "r/"), a.cursor, max);
+        CHECK_INT(b.count, max < 4 ? max : 4);
+        CHECK_STR(b.entries[0].key, K(s, "r/3"));
+        if (b.cursor) {
+            struct list_page c = next_page(s, K(s, "r/"), b.cursor, 0);
+            CHECK_INT(c.count, 4 - max);
+            list_page_done(&c);
+        }
+        list_page_done(&b);
+    }
+    list_page_done(&a);
+}
+
+/* A part of a listing: behind a name that is not there, that nothing is below, or that all is. */
+static void parts(struct suite *s)
+{
+    static const struct {
+        const char *after;
+        size_t n;
+    } want[] = {{"p/a", 5}, {"p/b", 4}, {"p/b0", 2}, {"p/c", 1}, {"p/zz", 0}};
+    const char *names[] = {"p/b", "p/b-", "p/b/x", "p/c", "p/d/x"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (i != 0 || !has(s, CAP_REAL_DIRS))
+            put_text(s, names[i], "x", NULL);
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        struct list_page page = LIST_PAGE_INIT;
+        struct list_query q = {.prefix = K(s, "p/"), .after = K(s, want[i].after)};
+        OK(store_list(s->store, &s->op, &q, &page));
+        size_t lacks = has(s, CAP_REAL_DIRS) && i < 1; /* the object "p/b" */
+        CHECK_INT(page.count, want[i].n - lacks);
+        CHECK(!page.unordered);
+        list_page_done(&page);
+    }
+}
+
 static void directory_is_known(struct suite *s)
 {
     struct list_page all = LIST_PAGE_INIT;
@@ -157,6 +208,8 @@ void suite_list(struct suite *s)
     attributes(s);
     after(s);
     changing(s);
+    cursors_again(s);
+    parts(s);
     directory_is_known(s);
     many(s);
 }

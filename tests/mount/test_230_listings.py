@@ -136,6 +136,43 @@ def test_a_server_that_ignores_start_after(mount, fake):
     assert "page by page" in m.log()
 
 
+def walked(top):
+    return sorted(os.path.relpath(os.path.join(at, name), top) for at, _, names in os.walk(top) for name in names)
+
+
+def test_a_walk_is_asked_for_ahead(mount, fake):
+    """find over a tree: sub-directories are listed several at once and once each; again: not at all."""
+    wanted = []
+    for folder in range(60):
+        for number in range(5):
+            fake.put(b"t/d%02d/f%d" % (folder, number), b"x")
+            wanted.append(f"d{folder:02}/f{number}")
+    m = mount({"store k": fake.store(list_metadata="no"), "cache": {"ttl": "60s"}})
+    fake.slow = 0.02
+    os.listdir(m / "k")
+    fake.at_once = 0
+    assert walked(m / "k/t") == wanted
+    assert fake.at_once >= 3
+    # Each sub-directory once; at the front of the walk both sides may ask.
+    assert fake.count("list-type") < 60 * 3 // 2 + 10
+    before = len(fake.requests)
+    assert walked(m / "k/t") == wanted
+    assert len(fake.requests) == before
+
+
+def test_ls_l_without_metadata_asks_ahead(mount, fake):
+    """Where listings do not tell modes, `ls -l` needs a HEAD for each entry: several at once, one each, and the truth."""
+    for number in range(150):
+        fake.put(b"d/f%03d" % number, b"x", {"x-amz-meta-mode": str(0o100600 + number % 8)})
+    m = mount({"store k": fake.store(), "cache": {"ttl": "60s"}})
+    fake.slow = 0.02
+    with os.scandir(m / "k/d") as entries:
+        modes = {entry.name: entry.stat().st_mode & 0o777 for entry in entries}
+    assert modes == {f"f{number:03}": 0o600 + number % 8 for number in range(150)}
+    assert fake.at_once >= 3
+    assert fake.count("^HEAD .*/d/f") < 150 * 3 // 2
+
+
 def test_absent_names_are_not_asked_for_again(mount, bucket):
     bucket.put("d/there", b"x")
     m = mount({"store k": bucket.store(), "cache": {"ttl": "60s"}})

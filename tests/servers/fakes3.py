@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 import urllib.parse
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -36,6 +37,9 @@ class FakeS3:
         self.conditions = True          # honours If-Match and If-None-Match on PUT
         self.etags = True               # False: answers without an ETag
         self.start_after = True         # False: lists from the beginning whatever is asked
+        self.slow = 0.0                 # seconds before each answer
+        self.at_once = 0                # requests being answered at the same time, at most
+        self.busy = 0
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"fake": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -100,6 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(404, "NoSuchBucket")
             return
         with self.fake.lock:
+            self.fake.busy += 1
+            self.fake.at_once = max(self.fake.at_once, self.fake.busy)
+        time.sleep(self.fake.slow)
+        with self.fake.lock:
+            self.fake.busy -= 1
             getattr(self, "do_" + self.command.lower() + "_request")()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = serve

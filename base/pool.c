@@ -167,12 +167,17 @@ static void start_counted(struct pool *p)
     }
 }
 
-void pool_submit(struct pool *p, struct pool_job *job, unsigned priority)
+bool pool_submit_unless(struct pool *p, struct pool_job *job, unsigned priority,
+                        const atomic_bool *given_up)
 {
     if (priority >= POOL_PRIORITIES)
         priority = POOL_PRIORITIES - 1;
     job->next = NULL;
     lock_acquire(&p->lock);
+    if (given_up && atomic_load(given_up)) {
+        lock_release(&p->lock);
+        return false;
+    }
     struct pool_queue *q = &p->queues[priority];
     *q->tail = job;
     q->tail = &job->next;
@@ -185,6 +190,31 @@ void pool_submit(struct pool *p, struct pool_job *job, unsigned priority)
     lock_release(&p->lock);
     if (start)
         start_counted(p);
+    return true;
+}
+
+void pool_submit(struct pool *p, struct pool_job *job, unsigned priority)
+{
+    (void)pool_submit_unless(p, job, priority, NULL);
+}
+
+bool pool_take_back(struct pool *p, struct pool_job *job)
+{
+    LOCK_SCOPE(&p->lock);
+    for (unsigned i = 0; i < POOL_PRIORITIES; i++) {
+        struct pool_queue *q = &p->queues[i];
+        for (struct pool_job **at = &q->head; *at; at = &(*at)->next) {
+            if (*at != job)
+                continue;
+            *at = job->next;
+            if (q->tail == &job->next)
+                q->tail = at;
+            q->n--;
+            cond_broadcast(&p->drained); /* it may have been the last */
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool is_busy_locked(const struct pool *p)

@@ -7,6 +7,9 @@
  * Ownership: the job struct is the submitter's (often embedded); run() may free it. It is not touched
  * by the pool after run() was called.
  * pool_submit never blocks and never fails; callers bound their own number of jobs.
+ * A job that nobody needs any more is taken back with pool_take_back() while it is queued; one that may be
+ * given up at any time is submitted with pool_submit_unless(): set *given_up, then take it back: one of the
+ * two calls gives the job to its caller, or it runs.
  * pool_free runs what is queued, then ends the threads. No job may call pool_free.
  * Priorities: 0 is first (a reader waits for it), 1 normal, 2 background (read-ahead, write-behind).
  * Background jobs never have more than max - max(1, max/4) of the threads (of a pool of one: that one),
@@ -14,6 +17,8 @@
 #ifndef QUAY_BASE_POOL_H
 #define QUAY_BASE_POOL_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #define POOL_PRIORITIES 3
@@ -27,6 +32,9 @@ struct pool_job {
 
 struct pool *pool_new(const char *name, unsigned max_threads);
 void pool_submit(struct pool *p, struct pool_job *job, unsigned priority);
+bool pool_submit_unless(struct pool *p, struct pool_job *job, unsigned priority,
+                        const atomic_bool *given_up); /* false: it is, the job was not queued */
+bool pool_take_back(struct pool *p, struct pool_job *job); /* false: not queued (any more) */
 void pool_drain(struct pool *p); /* waits until queue and workers are idle */
 void pool_free(struct pool *p);  /* NULL ok */
 

@@ -35,7 +35,7 @@ static int fill_chunk(struct vnode *n, struct op *op, uint64_t pos, size_t len, 
         r = cache_reserve_dirty(v->cache, len, &op->err);
     if (r < 0)
         return r;
-    ssize_t got = reader_pread(n->base->reader, pos, buf, len, &op->err);
+    ssize_t got = reader_pread(n->base->reader, op, pos, buf, len, &op->err);
     if (got >= 0 && got != (ssize_t)len)
         got = err_set(&op->err, EIO, "%s: %s: the store gave %zd of %zu bytes", v->key, n->path, got,
                       len);

@@ -142,6 +142,9 @@ void fetch_cancel_locked(struct fetcher *f, const struct fetch_source *src, uint
 /* Lets go of a call's segments, read (`consumed`) or not. */
 void fetch_release_locked(struct fetcher *f, struct fetch_call *call, bool consumed,
                           struct fetch_work *w);
+/* Ends a waiting call with -EINTR; what `src` fetches for it and nobody else waits for is given up. */
+void fetch_abandon_locked(struct fetcher *f, struct fetch_call *call,
+                          const struct fetch_source *src, struct fetch_work *w);
 void fetch_work_run(struct fetch_work *w);
 
 #endif

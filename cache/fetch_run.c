@@ -107,6 +107,17 @@ static void fail_waiting_locked(struct fetch_part *p, int error, struct fetch_wo
     }
 }
 
+void fetch_abandon_locked(struct fetcher *f, struct fetch_call *call,
+                          const struct fetch_source *src, struct fetch_work *w)
+{
+    lock_assert_held(&f->lock);
+    uint64_t from = call->segs->off, to = call->last->off + call->last->len;
+    call->error = err_set(&call->err, EINTR, "read: interrupted");
+    fetch_release_locked(f, call, false, w);
+    make_ready_locked(call, w);
+    fetch_cancel_locked(f, src, from, to, w);
+}
+
 static void part_end_locked(struct fetch_part *p, int r, struct fetch_work *w)
 {
     struct fetcher *f = p->f;

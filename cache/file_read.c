@@ -35,6 +35,8 @@ struct read_state {
     unsigned char *buffer;
     struct read_piece piece; /* STAGED, MIXED */
     struct read_state *next; /* parked */
+    unsigned refs;           /* vnode.lock: the read itself, who cancels it */
+    bool cancelled;          /* vnode.lock */
 };
 
 static void begin(struct read_state *rs);
@@ -66,13 +68,18 @@ static void answer(struct read_state *rs, int error, struct read_piece *pieces, 
     user->pieces = error ? NULL : pieces;
     user->n_pieces = error ? 0 : n_pieces;
     user->total = error ? 0 : total;
+    lock_acquire(&n->lock);
+    user->priv = NULL;
+    lock_release(&n->lock);
     user->done(user);
     drop_plan(rs);
-    free(rs);
     lock_acquire(&n->lock);
+    bool last = --rs->refs == 0;
     n->reads--;
     cond_broadcast(&n->cond);
     lock_release(&n->lock);
+    if (last)
+        free(rs);
     vnode_put(n);
 }
 
@@ -83,20 +90,23 @@ static bool again(struct read_state *rs, int error)
     if ((error != -ESTALE && error != -ENOENT) || atomic_load(&n->stale))
         return false;
     lock_acquire(&n->lock);
+    if (rs->cancelled) {
+        lock_release(&n->lock);
+        return false;
+    }
     bool moved = n->base_gen != rs->gen;
     bool park = !moved && n->committing;
+    if (moved || park)
+        drop_plan(rs); /* under the lock: for who cancels it */
     if (park) {
-        drop_plan(rs);
         rs->next = n->parked;
         n->parked = rs;
     } else if (!moved && !n->dirty) {
         atomic_store(&n->stale, true);
     }
     lock_release(&n->lock);
-    if (moved) {
-        drop_plan(rs);
+    if (moved)
         begin(rs);
-    }
     return moved || park;
 }
 
@@ -257,8 +267,10 @@ static void use_direct(struct read_state *rs)
         lock_acquire(&n->v->s.lock);
         CLEANUP_FREE char *path = xstrdup(n->path);
         lock_release(&n->v->s.lock);
-        rs->base = base_new(n->v, path, kept->version, kept->size, false);
+        struct base *own = base_new(n->v, path, kept->version, kept->size, false);
         lock_acquire(&n->lock);
+        rs->base = own;
+        atomic_store(&rs->sub.cancelled, rs->cancelled); /* nobody saw whom to ask */
         old = f->direct;
         f->direct = base_ref(rs->base);
         f->direct_gen = rs->gen;
@@ -288,6 +300,11 @@ static void begin(struct read_state *rs)
     uint64_t first = 0, last = 0;
     rs->sub = (struct read_call){0};
     lock_acquire(&n->lock);
+    if (rs->cancelled) {
+        lock_release(&n->lock);
+        answer(rs, err_set(&rs->sub.err, EINTR, "read: interrupted"), NULL, 0, 0);
+        return;
+    }
     if (n->adopting) {
         rs->next = n->parked;
         n->parked = rs;
@@ -323,9 +340,48 @@ void vfile_read(struct vfile *f, struct read_call *call)
     struct read_state *rs = xcalloc(1, sizeof(*rs));
     rs->user = call;
     rs->n = n;
+    rs->refs = 1;
     lock_acquire(&n->lock);
+    call->priv = rs;
     rs->direct = f->flags & VFILE_DIRECT ? f : NULL;
     n->reads++;
     lock_release(&n->lock);
     begin(rs);
+}
+
+/* True when it was parked, and is not any more. */
+static bool unpark_one_locked(struct vnode *n, const struct read_state *rs)
+{
+    for (struct read_state **at = &n->parked; *at; at = &(*at)->next) {
+        if (*at != rs)
+            continue;
+        *at = rs->next;
+        return true;
+    }
+    return false;
+}
+
+void vfile_read_cancel(struct vfile *f, struct read_call *call)
+{
+    struct vnode *n = vnode_ref(f->n);
+    lock_acquire(&n->lock);
+    struct read_state *rs = call->priv;
+    bool parked = rs && unpark_one_locked(n, rs);
+    struct base *base = rs && !parked && rs->base ? base_ref(rs->base) : NULL;
+    if (rs) {
+        rs->cancelled = true;
+        rs->refs++;
+    }
+    lock_release(&n->lock);
+    if (parked)
+        begin(rs);
+    else if (base)
+        reader_cancel(base->reader, &rs->sub);
+    base_put(base);
+    lock_acquire(&n->lock);
+    bool last = rs && --rs->refs == 0;
+    lock_release(&n->lock);
+    if (last)
+        free(rs);
+    vnode_put(n);
 }

@@ -10,6 +10,7 @@
  *      memory than what they asked for, all together. */
 #include "cache/reader.h"
 
+#include "base/clock.h"
 #include "base/sys.h"
 #include "cache/fetch_int.h"
 #include "cache/readahead.h"
@@ -25,6 +26,7 @@
 #define PREAD_CHUNK (1ULL << 20)
 #define DISK_TRIES 2
 #define PIECES_INLINE 4
+#define WAIT_SLICE_NS (100 * NS_PER_MS)
 
 struct reader {
     struct fetcher *f;
@@ -142,6 +144,11 @@ static void answer(struct reader_call *rc)
     struct fetch_work w = FETCH_WORK_INIT;
     stat_add(rc->missed ? r->object->key->misses : r->object->key->hits, 1);
     struct read_piece *pieces = call->pieces; /* ours; the call may be gone soon */
+    if (rc->fetch.waited) {
+        lock_acquire(&f->lock);
+        call->priv = NULL; /* nothing to cancel any more */
+        lock_release(&f->lock);
+    }
     call->done(call);
     if (pieces != rc->inline_pieces)
         free(pieces);
@@ -205,6 +212,26 @@ static bool make_pieces(struct reader_call *rc)
 }
 
 /* ---- planning ---- */
+/* The call is to wait: it can be cancelled from here on, or was before. */
+static void await_locked(struct reader_call *rc, struct fetch_work *w)
+{
+    rc->call->priv = rc;
+    if (atomic_load(&rc->call->cancelled))
+        fetch_abandon_locked(rc->r->f, &rc->fetch, rc->r->src, w);
+}
+
+void reader_cancel(struct reader *r, struct read_call *call)
+{
+    struct fetch_work w = FETCH_WORK_INIT;
+    atomic_store(&call->cancelled, true);
+    lock_acquire(&r->f->lock);
+    struct reader_call *rc = call->priv;
+    if (rc && rc->fetch.pending)
+        fetch_abandon_locked(r->f, &rc->fetch, r->src, &w);
+    lock_release(&r->f->lock);
+    fetch_work_run(&w);
+}
+
 /* Exactly what the call still needs, past what went wrong. true: ready at once. */
 static bool plan_again(struct reader_call *rc)
 {
@@ -216,6 +243,8 @@ static bool plan_again(struct reader_call *rc)
     rc->fetch.again = false;
     fetch_plan_locked(r->f, &rc->fetch, &how, rc->call->offset, rc->call->length, &w);
     bool ready = rc->fetch.pending == 0;
+    if (!ready)
+        await_locked(rc, &w);
     lock_release(&r->f->lock);
     fetch_work_run(&w);
     return ready;
@@ -286,6 +315,8 @@ void reader_read(struct reader *r, struct read_call *call)
     else if (call->length)
         plan_locked(rc, &w);
     bool ready = rc->fetch.pending == 0;
+    if (!ready)
+        await_locked(rc, &w);
     lock_release(&f->lock);
     fetch_work_run(&w); /* another thread may finish rc now, unless it is ready */
     if (is_stale)
@@ -329,16 +360,35 @@ static void copy_out(struct read_call *call)
     lock_release(&b->lock);
 }
 
-static ssize_t pread_once(struct reader *r, uint64_t off, char *buf, size_t len, struct err *err)
+/* Waits for the end; the call is cancelled when the op is. */
+static void wait_done(struct reader *r, struct op *op, struct blocking *b)
+{
+    bool told = false;
+    lock_acquire(&b->lock);
+    while (!b->done) {
+        if (!op) {
+            cond_wait(&b->cond, &b->lock);
+            continue;
+        }
+        (void)cond_wait_until(&b->cond, &b->lock, clock_now_ns() + WAIT_SLICE_NS);
+        if (b->done || told || op_check(op) == 0)
+            continue;
+        told = true;
+        lock_release(&b->lock);
+        reader_cancel(r, &b->call);
+        lock_acquire(&b->lock);
+    }
+    lock_release(&b->lock);
+}
+
+static ssize_t pread_once(struct reader *r, struct op *op, uint64_t off, char *buf, size_t len,
+                          struct err *err)
 {
     struct blocking b = {.call = {.offset = off, .length = len, .done = copy_out}, .buf = buf};
     lock_init(&b.lock, LOCK_RANK_LEAF, "pread");
     cond_init(&b.cond);
     reader_read(r, &b.call);
-    lock_acquire(&b.lock);
-    while (!b.done)
-        cond_wait(&b.cond, &b.lock);
-    lock_release(&b.lock);
+    wait_done(r, op, &b);
     cond_done(&b.cond);
     lock_done(&b.lock);
     if (b.result < 0 && err)
@@ -346,13 +396,14 @@ static ssize_t pread_once(struct reader *r, uint64_t off, char *buf, size_t len,
     return b.result;
 }
 
-ssize_t reader_pread(struct reader *r, uint64_t off, void *buf, size_t len, struct err *err)
+ssize_t reader_pread(struct reader *r, struct op *op, uint64_t off, void *buf, size_t len,
+                     struct err *err)
 {
     size_t got = 0;
     lock_assert_none_held();
     while (got < len) { /* in pieces: a call holds all its buffers until it is answered */
         size_t want = len - got < PREAD_CHUNK ? len - got : PREAD_CHUNK;
-        ssize_t n = pread_once(r, off + got, (char *)buf + got, want, err);
+        ssize_t n = pread_once(r, op, off + got, (char *)buf + got, want, err);
         if (n < 0)
             return n;
         got += (size_t)n;

@@ -45,6 +45,7 @@ struct read_call {
     size_t n_pieces;
     size_t total;      /* bytes in pieces: less than length only at the end of the object */
     void *priv;        /* the reader's */
+    atomic_bool cancelled; /* likewise */
 };
 
 /* `store`, `pool`, `object` are borrowed resp. referenced until reader_close. `path` is the object key
@@ -55,8 +56,13 @@ struct reader *reader_open(struct cache *c, struct cache_object *object, struct 
  * read, and kept on disk. Takes `buf`, which is of cache_buffer_get(c, size). */
 void reader_give(struct reader *r, void *buf, size_t size, size_t len);
 void reader_read(struct reader *r, struct read_call *call);
-/* Blocking form for workers; returns bytes or -errno. */
-ssize_t reader_pread(struct reader *r, uint64_t off, void *buf, size_t len, struct err *err);
+/* From any thread: a call that waits ends with -EINTR (in this thread or another), one that is still to be
+ * begun as soon as it would wait; a fetch that nobody else needs is given up. The caller sees to it that
+ * neither call nor reader goes away meanwhile. */
+void reader_cancel(struct reader *r, struct read_call *call);
+/* Blocking form for workers; returns bytes or -errno. `op` (NULL: none) may be cancelled. */
+ssize_t reader_pread(struct reader *r, struct op *op, uint64_t off, void *buf, size_t len,
+                     struct err *err);
 void reader_close(struct reader *r);
 
 #endif

@@ -147,6 +147,9 @@ int volume_open_file(struct volume *v, struct op *op, const char *path, const st
                      struct vfile **ret, struct attr *ret_attr, bool *ret_keep);
 /* As reader_read, over staged bytes: see reader.h for call and done. */
 void vfile_read(struct vfile *f, struct read_call *call);
+/* Ends a read that waits with -EINTR, if it still waits; done runs here or in another thread. `call` must
+ * not be given back to the system meanwhile, and f not be released. */
+void vfile_read_cancel(struct vfile *f, struct read_call *call);
 /* Writes to the staging file: no network but for base bytes that must be fetched first. */
 ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *buf, size_t len);
 /* The same without waiting for anything but the local disk: -EAGAIN when that cannot be, or on any failure

@@ -43,6 +43,7 @@ struct fs {
     size_t n_keys;
     struct inode_table *inodes;
     struct fuse_session *session;
+    struct pool *aside;      /* answers interrupted requests: its jobs wait for nobody */
     char *mountpoint;
     char *config_path;       /* "" when there is none */
     struct rpc_server *control;
@@ -51,6 +52,8 @@ struct fs {
     struct passthrough *passthrough;
     struct passthrough_wire *wire; /* for the session's own I/O */
     atomic_int writing;      /* threads of the session that write to the local disk now */
+    bool parallel_dirops;    /* the kernel offered it (before the first reply) */
+    atomic_bool init_sent;   /* session_io.c */
     struct {
         struct lock lock;
         char last[512];
@@ -75,6 +78,10 @@ int fs_control_start(struct fs *fs, struct err *err);
 /* mount.c: the session. */
 extern const struct fuse_lowlevel_ops fs_ops;
 int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err);
+/* session_io.c: after the mount and passthrough, before the loop. */
+void fs_session_own_io(struct fs *fs);
+/* Each reply on its way out, by whoever writes them for libfuse. */
+void fs_session_complete(struct fs *fs, const struct iovec *iov, int count);
 int fs_loop(struct fs *fs);     /* until unmounted or signalled; 0 or -errno */
 /* Unmounts, waits for what runs, closes what the kernel has left open. */
 void fs_unmount(struct fs *fs);

@@ -189,6 +189,7 @@ static int run(struct fs *fs, const struct options *o)
     if (rc < 0)
         return fail(&(struct err){.code = -rc}, 1);
     fs->inodes = inode_table_new();
+    fs->aside = pool_new("aside", 2);
     fs->started = clock_wall();
     lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
     fs->passthrough = passthrough_new(fs);
@@ -200,6 +201,7 @@ static int run(struct fs *fs, const struct options *o)
         (void)fail(&err, 1);
     rpc_stop(fs->control);
     fs_unmount(fs);
+    pool_free(fs->aside);
     if (fs_keys_close(fs) > 0 && status == 0)
         status = 3;
     fs_session_end(fs);

@@ -17,11 +17,13 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
                             FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
                             FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO;
     conn->want |= conn->capable & wanted;
+    fs->parallel_dirops = conn->capable & FUSE_CAP_PARALLEL_DIROPS;
     /* Not AUTO: the kernel would fall back to plain entries in the middle of an `ls -l`, and then ask for
      * each of them. */
     conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE);
-    conn->max_background = 128;
-    conn->congestion_threshold = 96;
+    /* Reads of a store that does not answer stay in the kernel's one queue for all keys: it is long. */
+    conn->max_background = 2048;
+    conn->congestion_threshold = 1536;
     conn->max_readahead = 1 << 20;
     conn->time_gran = 1;
     passthrough_init(fs->passthrough, conn);
@@ -104,6 +106,7 @@ int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
     }
     if (passthrough_attach(fs->passthrough) < 0)
         log_debug("fs", "passthrough is off");
+    fs_session_own_io(fs);
     raise_read_ahead(fs->mountpoint);
     return 0;
 }
@@ -128,6 +131,7 @@ void fs_unmount(struct fs *fs)
         if (fs->keys[n].volume)
             pool_drain(volume_pool(fs->keys[n].volume));
     }
+    pool_drain(fs->aside);
     handle_close_all(fs->inodes);
     fuse_session_unmount(fs->session);
 }

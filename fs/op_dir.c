@@ -3,12 +3,15 @@
  * for as long as the directory is open. Pages are fetched as the reader gets to them.
  * readdirplus hands out attributes only where they are the truth (ATTR_META); other entries are plain,
  * and the kernel looks up those that somebody asks for. */
+#include "base/clock.h"
 #include "base/name.h"
 #include "fs/ops.h"
 #include "fs/request.h"
 #include "fs/view.h"
 
 #include <string.h>
+
+#define WAIT_SLICE_NS (100 * NS_PER_MS)
 
 struct filler {
     struct request *r;
@@ -114,17 +117,29 @@ static int fill_from_key(struct filler *f, struct handle *h, off_t off)
     return rc < 0 ? rc : 0;
 }
 
+/* One reader at a time; -EINTR. */
+static int dir_begin(struct request *r)
+{
+    struct handle *h = r->handle;
+    int rc = 0;
+    LOCK_SCOPE(&h->dir_lock);
+    while (h->busy && (rc = op_check(&r->op)) == 0)
+        (void)cond_wait_until(&h->dir_cond, &h->dir_lock, clock_now_ns() + WAIT_SLICE_NS);
+    if (rc == 0)
+        h->busy = true;
+    return rc;
+}
+
 static void do_readdir(struct request *r)
 {
-    struct filler f = {.r = r, .buf = xmalloc(r->size), .size = r->size};
     struct handle *h = r->handle;
     off_t off = r->off;
-    int rc = 0;
-    lock_acquire(&h->dir_lock);
-    while (h->busy)
-        cond_wait(&h->dir_cond, &h->dir_lock);
-    h->busy = true;
-    lock_release(&h->dir_lock);
+    int rc = dir_begin(r);
+    if (rc < 0) {
+        request_reply_err(r, rc);
+        return;
+    }
+    struct filler f = {.r = r, .buf = xmalloc(r->size), .size = r->size};
     if (add_dots(&f, &off))
         rc = fill_from_key(&f, h, off);
     lock_acquire(&h->dir_lock);

@@ -9,6 +9,7 @@
 #include "fs/request.h"
 #include "fs/view.h"
 
+#include <sched.h>
 #include <string.h>
 
 static unsigned wanted_flags(int flags)
@@ -146,12 +147,70 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     request_submit(r, 0);
 }
 
+/* A read that is answered at once never has an interrupt hook: a second thread sees to it that one that
+ * waits gets it, and that it is taken off before the reply. */
+enum hook { HOOK_NONE = 0, HOOK_SETTING, HOOK_SET, HOOK_NEVER };
+
 struct read_request {
     struct read_call call;
     fuse_req_t req;
     struct fs *fs;
     struct inode *inode;
+    struct handle *handle;  /* open until the reply */
+    struct pool_job cancel;
+    atomic_uint refs;       /* op_read, the call, the cancelling job */
+    atomic_int hook;
+    atomic_bool cancelled;
 };
+
+static void read_unref(struct read_request *rr)
+{
+    if (atomic_fetch_sub(&rr->refs, 1) == 1)
+        free(rr);
+}
+
+static void cancel_read(struct pool_job *job)
+{
+    struct read_request *rr =
+        (struct read_request *)(void *)((char *)job - offsetof(struct read_request, cancel));
+    struct inode_table *t = rr->fs->inodes;
+    struct handle *h = rr->handle;
+    vfile_read_cancel(h->file, &rr->call);
+    read_unref(rr);
+    handle_release(t, h);
+}
+
+/* libfuse holds the request's lock, which the reply needs: another thread does it. */
+static void on_read_interrupt(fuse_req_t req, void *data)
+{
+    (void)req;
+    struct read_request *rr = data;
+    if (atomic_exchange(&rr->cancelled, true))
+        return;
+    atomic_fetch_add(&rr->refs, 1);
+    inode_ref_handle(rr->fs->inodes, rr->handle);
+    rr->cancel.run = cancel_read;
+    pool_submit(rr->fs->aside, &rr->cancel, 0);
+}
+
+static void hook_read(struct read_request *rr)
+{
+    int none = HOOK_NONE;
+    if (!atomic_compare_exchange_strong(&rr->hook, &none, HOOK_SETTING))
+        return; /* answered */
+    fuse_req_interrupt_func(rr->req, on_read_interrupt, rr);
+    atomic_store(&rr->hook, HOOK_SET);
+}
+
+static void unhook_read(struct read_request *rr)
+{
+    int none = HOOK_NONE;
+    if (atomic_compare_exchange_strong(&rr->hook, &none, HOOK_NEVER))
+        return;
+    while (atomic_load(&rr->hook) != HOOK_SET) /* microseconds */
+        sched_yield();
+    fuse_req_interrupt_func(rr->req, NULL, NULL);
+}
 
 static void log_read_failure(struct read_request *rr)
 {
@@ -187,6 +246,7 @@ static void reply_pieces(struct read_request *rr)
 static void read_done(struct read_call *call)
 {
     struct read_request *rr = (struct read_request *)(void *)call;
+    unhook_read(rr);
     if (call->error) {
         log_read_failure(rr);
         fuse_reply_err(rr->req, fs_errno(call->error));
@@ -198,7 +258,7 @@ static void read_done(struct read_call *call)
         reply_pieces(rr);
     }
     inode_unref(rr->fs->inodes, rr->inode);
-    free(rr);
+    read_unref(rr);
 }
 
 /* The handle is held until the reply has left: its release may overtake us. */
@@ -228,8 +288,12 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
     rr->req = req;
     rr->fs = fs;
     rr->inode = h->inode;
+    rr->handle = h;
+    atomic_init(&rr->refs, 2);
     inode_ref(fs->inodes, h->inode);
     vfile_read(h->file, &rr->call);
+    hook_read(rr);
+    read_unref(rr);
 }
 
 static void do_release(struct request *r)
@@ -248,7 +312,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     r->handle = (struct handle *)(uintptr_t)fi->fh;
     if (r->inode->key)
-        request_submit(r, 1);
+        request_submit_always(r, 1);
     else
         do_release(r);
 }

@@ -73,6 +73,7 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
     struct fs *fs = userdata;
     pthread_key_t key = fs->wire->note;
     struct note *n = pthread_getspecific(key);
+    fs_session_complete(fs, iov, count);
     if (n) {
         complete(n, iov, count);
         free(n);

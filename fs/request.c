@@ -14,11 +14,28 @@ struct fs *fs_of(fuse_req_t req)
     return fuse_req_userdata(req);
 }
 
+static struct request *of_job(struct pool_job *job)
+{
+    return (struct request *)(void *)((char *)job - offsetof(struct request, job));
+}
+
+static void reply_interrupted(struct pool_job *job)
+{
+    struct request *r = of_job(job);
+    err_set(&r->op.err, EINTR, "interrupted");
+    request_reply_err(r, -EINTR);
+}
+
+/* libfuse holds the request's lock meanwhile: it is answered by another thread. */
 static void on_interrupt(fuse_req_t req, void *data)
 {
     (void)req;
     struct request *r = data;
     op_cancel(&r->op);
+    if (!pool_take_back(volume_pool(r->inode->key->volume), &r->job))
+        return;
+    r->job.run = reply_interrupted;
+    pool_submit(r->fs->aside, &r->job, 0);
 }
 
 struct request *request_new(fuse_req_t req, const char *name, fuse_ino_t ino,
@@ -41,7 +58,7 @@ struct request *request_new(fuse_req_t req, const char *name, fuse_ino_t ino,
 
 static void run_job(struct pool_job *job)
 {
-    struct request *r = (struct request *)(void *)((char *)job - offsetof(struct request, job));
+    struct request *r = of_job(job);
     r->run(r);
 }
 
@@ -57,21 +74,34 @@ struct volume *request_volume(struct request *r)
     return NULL;
 }
 
-void request_submit(struct request *r, unsigned priority)
+/* False: answered. */
+static bool has_volume(struct request *r)
 {
     struct fs_key *k = r->inode->key;
-    if (!k) {
-        request_reply_err(r, -EPERM);
+    if (k && k->volume)
+        return true;
+    request_volume(r);
+    request_reply_err(r, k ? -EIO : -EPERM);
+    return false;
+}
+
+void request_submit_always(struct request *r, unsigned priority)
+{
+    if (!has_volume(r))
         return;
-    }
-    if (!k->volume) {
-        request_volume(r);
-        request_reply_err(r, -EIO);
-        return;
-    }
-    fuse_req_interrupt_func(r->req, on_interrupt, r);
     r->job.run = run_job;
-    pool_submit(volume_pool(k->volume), &r->job, priority);
+    pool_submit(volume_pool(r->inode->key->volume), &r->job, priority);
+}
+
+void request_submit(struct request *r, unsigned priority)
+{
+    if (!has_volume(r))
+        return;
+    r->job.run = run_job;
+    fuse_req_interrupt_func(r->req, on_interrupt, r); /* at once, if it came before */
+    if (!pool_submit_unless(volume_pool(r->inode->key->volume), &r->job, priority,
+                            &r->op.cancelled))
+        reply_interrupted(&r->job);
 }
 
 void request_free(struct request *r)

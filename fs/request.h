@@ -5,7 +5,8 @@
  * key. The worker runs `run`, which ends with exactly one request_reply_*; that call frees the request.
  *     struct request *r = request_new(req, "mkdir", parent, do_mkdir);
  *     r->name = xstrdup(name); request_submit(r);
- * An interrupt (SIGINT on a stuck process) sets op.cancelled; the store call then ends with EINTR.
+ * An interrupt (SIGINT on a stuck process) sets op.cancelled; the store call then ends with EINTR. A request
+ * that still waits for a worker is taken back and answered by the pool fs->aside, which waits for nobody.
  * Logging: request_reply_err() is the one place that logs a failure of a mount operation: one line with
  * key, path, operation and the server's own words; repeats within 5 s are counted, not printed. */
 #ifndef QUAY_FS_REQUEST_H
@@ -39,6 +40,8 @@ struct fs *fs_of(fuse_req_t req);
 struct request *request_new(fuse_req_t req, const char *name, fuse_ino_t ino,
                             void (*run)(struct request *));
 void request_submit(struct request *r, unsigned priority);
+/* The same, for what must be done whatever the kernel thinks of it: no interrupt. */
+void request_submit_always(struct request *r, unsigned priority);
 struct volume *request_volume(struct request *r); /* NULL: the key failed to open, err filled */
 
 void request_reply_err(struct request *r, int error /* 0 or -errno */);

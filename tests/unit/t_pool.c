@@ -179,8 +179,39 @@ static void test_concurrent(void)
     CHECK_INT(atomic_load(&done), 4 * 3000 + 501);
 }
 
+/* A job is given back while it is queued, and only then; given up before that, it is not queued. */
+static void test_take_back(void)
+{
+    struct pool *p = pool_new("back", 1);
+    struct job first = {.job.run = wait_at_gate}, jobs[4] = {0};
+    struct pool_stats s;
+    atomic_bool given_up = false;
+    atomic_store(&gate, false);
+    atomic_store(&done, 0);
+    pool_submit(p, &first.job, 0);
+    wait_for(&running, 1);
+    for (int i = 0; i < 4; i++) {
+        jobs[i].job.run = wait_at_gate;
+        CHECK(pool_submit_unless(p, &jobs[i].job, 0, &given_up));
+    }
+    CHECK(!pool_take_back(p, &first.job)); /* it runs */
+    CHECK(pool_take_back(p, &jobs[1].job));
+    CHECK(!pool_take_back(p, &jobs[1].job));
+    CHECK(pool_take_back(p, &jobs[3].job)); /* the last: the queue can be added to */
+    atomic_store(&given_up, true);
+    CHECK(!pool_submit_unless(p, &jobs[3].job, 0, &given_up));
+    pool_submit(p, &jobs[1].job, 0);
+    pool_stats(p, &s);
+    CHECK_INT(s.queued, 3);
+    atomic_store(&gate, true);
+    pool_drain(p);
+    CHECK_INT(atomic_load(&done), 4);
+    pool_free(p);
+}
+
 int main(void)
 {
+    RUN(test_take_back);
     RUN(test_many);
     RUN(test_on_demand);
     RUN(test_background);

@@ -75,7 +75,7 @@ static void check_read(struct reader *r, uint64_t size, uint64_t off, size_t len
 {
     CLEANUP_FREE char *buf = xmalloc(len + 1);
     struct err err = ERR_INIT;
-    ssize_t n = reader_pread(r, off, buf, len, &err);
+    ssize_t n = reader_pread(r, NULL, off, buf, len, &err);
     uint64_t want = off < size ? size - off : 0;
     if (want > len)
         want = len;
@@ -383,11 +383,11 @@ static void test_stale_is_sticky(void)
     check_read(r, BIG, 8 * MIB, 4096);
     pool_drain(g.pool);
     snprintf(g.store->version, sizeof(g.store->version), "v2");
-    CHECK_INT(reader_pread(r, 12 * MIB, buf, sizeof(buf), &err), -ESTALE);
+    CHECK_INT(reader_pread(r, NULL, 12 * MIB, buf, sizeof(buf), &err), -ESTALE);
     CHECK(strstr(err_text(&err), "changed"));
-    CHECK_INT(reader_pread(r, 8 * MIB, buf, sizeof(buf), &err), -ESTALE);
+    CHECK_INT(reader_pread(r, NULL, 8 * MIB, buf, sizeof(buf), &err), -ESTALE);
     unsigned gets = atomic_load(&g.store->gets);
-    CHECK_INT(reader_pread(r, 0, buf, sizeof(buf), &err), -ESTALE);
+    CHECK_INT(reader_pread(r, NULL, 0, buf, sizeof(buf), &err), -ESTALE);
     CHECK_INT(atomic_load(&g.store->gets), gets);
     reader_close(r);
     r = rig_reader(&g, "v2");
@@ -406,7 +406,7 @@ static void test_unversioned(void)
     read_all(r, BIG, 512 * KIB);
     pool_drain(g.pool);
     snprintf(g.store->version, sizeof(g.store->version), "v2");
-    CHECK_INT(reader_pread(r, MIB, buf, sizeof(buf), &err), -ESTALE); /* the first reply was v1 */
+    CHECK_INT(reader_pread(r, NULL, MIB, buf, sizeof(buf), &err), -ESTALE); /* the first reply was v1 */
     reader_close(r);
     rig_down(&g);
 }
@@ -418,14 +418,14 @@ static void test_failures_are_forgotten(void)
     struct err err = ERR_INIT;
     char buf[4096];
     atomic_store(&g.store->fail, EIO);
-    CHECK_INT(reader_pread(r, 5 * MIB, buf, sizeof(buf), &err), -EIO);
+    CHECK_INT(reader_pread(r, NULL, 5 * MIB, buf, sizeof(buf), &err), -EIO);
     CHECK_STR(err_text(&err), "injected");
-    CHECK_INT(reader_pread(r, 0, buf, sizeof(buf), &err), -EIO);
+    CHECK_INT(reader_pread(r, NULL, 0, buf, sizeof(buf), &err), -EIO);
     atomic_store(&g.store->fail, 0);
     check_read(r, BIG, 5 * MIB, 4096);
     check_read(r, BIG, 0, 4096);
     atomic_store(&g.store->cut, 100); /* a body that ends early is no success */
-    CHECK_INT(reader_pread(r, 9 * MIB, buf, sizeof(buf), &err), -EIO);
+    CHECK_INT(reader_pread(r, NULL, 9 * MIB, buf, sizeof(buf), &err), -EIO);
     atomic_store(&g.store->cut, 0);
     check_read(r, BIG, 9 * MIB, 4096);
     /* a stream that breaks off within a part: what arrived counts, the rest is asked for again */
@@ -434,9 +434,9 @@ static void test_failures_are_forgotten(void)
     atomic_store(&g.store->fail, ECONNRESET);
     for (uint64_t off = 0; off < BIG; off += 128 * KIB) {
         CLEANUP_FREE char *b = xmalloc(128 * KIB);
-        ssize_t n = reader_pread(r, off, b, 128 * KIB, &err);
+        ssize_t n = reader_pread(r, NULL, off, b, 128 * KIB, &err);
         if (n < 0)
-            n = reader_pread(r, off, b, 128 * KIB, &err);
+            n = reader_pread(r, NULL, off, b, 128 * KIB, &err);
         CHECK(n > 0 && memcmp(b, data + off, (size_t)n) == 0);
     }
     reader_close(r);

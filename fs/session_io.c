@@ -26,8 +26,10 @@ static bool is_good_init(const struct iovec *iov, int count)
 
 void fs_session_complete(struct fs *fs, const struct iovec *iov, int count)
 {
-    if (atomic_exchange_explicit(&fs->init_sent, true, memory_order_relaxed) ||
-        !fs->parallel_dirops || !is_good_init(iov, count))
+    if (atomic_load_explicit(&fs->init_sent, memory_order_relaxed))
+        return;
+    atomic_store(&fs->init_sent, true); /* no other reply comes before it */
+    if (!fs->parallel_dirops || !is_good_init(iov, count))
         return;
     char *at = (char *)iov[1].iov_base + offsetof(struct fuse_init_out, flags);
     uint32_t flags;

@@ -128,10 +128,25 @@ static void table_insert(struct fetcher *f, struct fetch_part *p)
     p->refs++;
 }
 
+/* Nobody will look at the bytes any more: what still holds the part is a job that was overtaken and waits
+ * for a worker, perhaps behind workers that wait for this memory (invariant 4). */
+static bool is_read_out(const struct fetch_part *p)
+{
+    return p->buf && !p->in_table && !p->segs && !p->disk_queued && !p->disk_running &&
+           (p->state == PART_DONE || p->state == PART_DEAD);
+}
+
 void part_unref_locked(struct fetch_part *p, struct fetch_work *w)
 {
-    if (--p->refs)
+    if (--p->refs) {
+        if (!is_read_out(p))
+            return;
+        struct fetch_freed *b = (struct fetch_freed *)(void *)p->buf;
+        *b = (struct fetch_freed){.next = w->freed, .budget = p->f->cache->budget, .len = p->len};
+        w->freed = b;
+        p->buf = NULL;
         return;
+    }
     p->next_dead = w->dead;
     w->dead = p;
 }

@@ -90,7 +90,15 @@ struct fetch_part {
     struct fetch_seg *segs;
 };
 
+/* A buffer on its way back to the budget; lies in the buffer itself. */
+struct fetch_freed {
+    struct fetch_freed *next;
+    struct budget *budget;
+    size_t len;
+};
+
 struct fetch_work {
+    struct fetch_freed *freed;
     struct fetch_part *submit, *hurry, *disk, *dead;
     struct fetch_call *ready;
 };

@@ -315,6 +315,11 @@ static struct fetch_part *in_order(struct fetch_part *list)
 
 void fetch_work_run(struct fetch_work *w)
 {
+    while (w->freed) {
+        struct fetch_freed b = *w->freed;
+        budget_put(b.budget, w->freed, b.len);
+        w->freed = b.next;
+    }
     struct fetch_part *submit = in_order(w->submit);
     while (submit) {
         struct fetch_part *p = TAKE(submit, next_submit);

@@ -137,8 +137,8 @@ static void part_end_locked(struct fetch_part *p, int r, struct fetch_work *w)
     }
     part_take_out_locked(p, w);
     p->state = PART_DEAD;
+    part_keep_locked(p, w); /* first: it keeps the buffer */
     fail_waiting_locked(p, r, w);
-    part_keep_locked(p, w);
 }
 
 static void part_end(struct fetch_part *p, int r)

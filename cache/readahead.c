@@ -2,7 +2,8 @@
  * readahead.c: streams and windows.
  * States of a slot: FREE (tick 0) -> CANDIDATE (one read seen) -> CONFIRMED (it goes on) ->
  * replaced by a newer stream: the least recently read candidate first, then the least recently read
- * stream. Invariants: (1) window is between start and max_window; (2) ahead never moves back; (3) a
+ * stream. Invariants: (1) window and trust are between start and
+ * max_window; (2) ahead never moves back; (3) a
  * candidate that did not start at 0 causes no read-ahead. */
 #include "cache/readahead.h"
 
@@ -22,6 +23,7 @@ void readahead_init(struct readahead *ra, uint64_t block_size, uint64_t max_part
     ra->max_part = max_part < block_size ? block_size : max_part;
     ra->start = block_size < START_WINDOW ? START_WINDOW : block_size;
     ra->max_window = max_window < ra->start ? ra->start : max_window;
+    ra->trust = ra->max_window;
 }
 
 /* Does a read at `off` belong to the stream? Behind as well as ahead of what is expected. */
@@ -57,6 +59,16 @@ static bool goes_before(const struct readahead_stream *a, const struct readahead
     return a->tick < b->tick;
 }
 
+/* Fetched for nothing: the next streams are likely to end as early. */
+static void learn(struct readahead *ra, const struct readahead_stream *ended)
+{
+    uint64_t wasted = ended->ahead - ended->next;
+    if (!ended->confirmed || wasted <= ended->bytes / 2)
+        return;
+    uint64_t limit = ended->window < ra->trust ? ended->window : ra->trust;
+    ra->trust = limit / 2 > ra->start ? limit / 2 : ra->start;
+}
+
 static struct readahead_stream *replace(struct readahead *ra, struct readahead_plan *p)
 {
     struct readahead_stream *victim = &ra->streams[0];
@@ -67,6 +79,7 @@ static struct readahead_stream *replace(struct readahead *ra, struct readahead_p
         p->dropped = true;
         p->drop_from = victim->next;
         p->drop_to = victim->ahead;
+        learn(ra, victim);
     }
     *victim = (struct readahead_stream){0};
     return victim;
@@ -88,8 +101,10 @@ static void go_on(struct readahead *ra, struct readahead_stream *s, uint64_t off
         s->window *= 2;
         s->progress = 0;
     }
-    if (s->window > ra->max_window)
-        s->window = ra->max_window;
+    if (s->bytes > 2 * ra->trust)
+        ra->trust = ra->trust * 2 < ra->max_window ? ra->trust * 2 : ra->max_window;
+    if (s->window > ra->trust)
+        s->window = ra->trust;
 }
 
 /* A quarter of the window, so that several GETs share it: a power of two of blocks. */
@@ -142,4 +157,8 @@ void readahead_issued(struct readahead *ra, const struct readahead_plan *p, uint
     struct readahead_stream *s = &ra->streams[p->slot];
     if (upto > s->ahead)
         s->ahead = upto;
+    if (upto < p->to && s->ahead < s->next + s->window / 2) { /* memory is short */
+        s->window = s->window / 2 > ra->start ? s->window / 2 : ra->start;
+        s->progress = 0;
+    }
 }

@@ -7,10 +7,13 @@
  *     if (p.dropped) cancel what was fetched ahead in [p.drop_from, p.drop_to);
  *     if (p.stream) fetch [p.from, p.to) in GETs of p.part bytes; readahead_issued(&ra, &p, upto);
  *     else fetch exactly the range asked.
- * Up to READAHEAD_STREAMS streams at once. A read within REORDER bytes of where a confirmed stream
- * is expected to go on belongs to it: the kernel sends requests of one stream in any order. A
- * stream is confirmed by reads that follow each other closely; one that starts at 0 gets a first
- * small window on credit. Threads: the caller locks. */
+ * Up to READAHEAD_STREAMS streams at once. A read within REORDER bytes of where a confirmed stream is
+ * expected to go on belongs to it: the kernel sends requests of one stream in any order. A stream is
+ * confirmed by reads that follow each other closely; one that starts at 0 gets a first small window on
+ * credit. A window doubles as the stream goes on. It shrinks when the caller could not start half of it
+ * (memory is short), and streams that end with more fetched than read leave less trust to the next ones
+ * (`trust` bounds their windows, until one has read twice that much).
+ * Threads: the caller locks. */
 #ifndef QUAY_CACHE_READAHEAD_H
 #define QUAY_CACHE_READAHEAD_H
 
@@ -34,6 +37,7 @@ struct readahead_stream {
 struct readahead {
     struct readahead_stream streams[READAHEAD_STREAMS];
     uint64_t tick, block_size, start, max_part, max_window;
+    uint64_t trust; /* windows grow up to here */
 };
 
 struct readahead_plan {

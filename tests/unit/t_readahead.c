@@ -153,6 +153,47 @@ static void test_seek_drops_the_window(void)
     CHECK(dropped);
 }
 
+/* Row groups: 2 MiB in sequence at one place, then at another. What is fetched for nothing shrinks. */
+static void test_short_streams_lose_trust(void)
+{
+    struct readahead ra = fresh();
+    uint64_t wasted_early = 0, wasted_late = 0;
+    for (unsigned i = 0; i < 60; i++) {
+        uint64_t at = (uint64_t)(i * 37 % 60) * 8 * MIB + 4 * MIB;
+        for (uint64_t off = 0; off < 2 * MIB; off += 128 * KIB) {
+            struct readahead_plan p = step(&ra, at + off, 128 * KIB);
+            *(i < 10 ? &wasted_early : &wasted_late) += p.dropped ? p.drop_to - p.drop_from : 0;
+        }
+    }
+    CHECK(wasted_late / 50 < wasted_early / 10);
+    CHECK(wasted_late / 50 <= 2 * MIB);
+    CHECK_INT(ra.trust, ra.start);
+    uint64_t ahead = 0;
+    for (uint64_t off = 0; off < 256 * MIB; off += 128 * KIB) { /* a long one earns it back */
+        struct readahead_plan p = step(&ra, off, 128 * KIB);
+        ahead = p.to > off ? p.to - off : 0;
+    }
+    CHECK(ahead == 0 || ahead >= 48 * MIB);
+    CHECK_INT(ra.trust, 64 * MIB);
+}
+
+static void test_window_shrinks_when_memory_is_short(void)
+{
+    struct readahead ra = fresh();
+    uint64_t off = 0;
+    for (; off < 128 * MIB; off += 128 * KIB)
+        step(&ra, off, 128 * KIB);
+    CHECK_INT(ra.streams[0].window, 64 * MIB);
+    for (; off < 256 * MIB; off += 128 * KIB) { /* 2 MiB ahead is all that can be had */
+        struct readahead_plan p = readahead_note(&ra, off, 128 * KIB, SIZE);
+        uint64_t can = off + 2 * MIB;
+        if (p.stream && p.to > p.from)
+            readahead_issued(&ra, &p, can < p.to ? can : p.to);
+    }
+    CHECK(ra.streams[0].window <= 8 * MIB);
+    CHECK(ra.streams[0].window >= ra.start);
+}
+
 static void test_small_sequential(void)
 {
     struct readahead ra = fresh();
@@ -192,6 +233,8 @@ int main(void)
     RUN(test_random_reads_stay_exact);
     RUN(test_stream_survives_random_noise);
     RUN(test_seek_drops_the_window);
+    RUN(test_short_streams_lose_trust);
+    RUN(test_window_shrinks_when_memory_is_short);
     RUN(test_small_sequential);
     RUN(test_end_of_object);
     RUN(test_partly_issued);

@@ -6,32 +6,75 @@
  *   copying fails    the copies made are removed (none was there before: the target was empty, and copies
  *                    are conditional where the store can); the source is as it was
  *   removing fails   the target is whole; what is left of the source stays, and the error says so
+ *   we are killed    the journal (rename_log.h) has it: rename_resume.c goes on at the next start
  * Files below that are staged are stored first; open ones go on under their new names. */
-#include "cache/volume_int.h"
+#include "cache/rename_int.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "cache/parallel.h"
 
 #define COPY_THREADS 8
+#define COPY_THREADS_MAX 32
 #define REMOVE_BATCH 1000
+#define LARGE (1u << 20) /* written down at once: comparing it would cost more */
 
-struct entry {
-    char *from, *to;
-    struct attr attr; /* then that of the copy */
-    bool done;        /* the copy is there */
-};
+/* ---- its life ---- */
 
-struct moving {
-    struct volume *v;
-    struct op *op;
-    const char *from, *to;
-    struct entry *entries;
-    size_t n, cap;
-    bool marker;           /* the source has an object of its own */
-    bool made;             /* the target's marker is ours */
-    struct vnode **nodes;  /* below, with their tokens */
-    size_t n_nodes;
-};
+void moving_init(struct moving *m, struct volume *v, struct op *op, const char *from, const char *to)
+{
+    *m = (struct moving){.v = v, .op = op, .from = from, .to = to};
+    m->info = (struct volume_rename_info){.from = xstrdup(from), .to = xstrdup(to),
+                                          .since = clock_wall()};
+    lock_init(&m->lock, LOCK_RANK_LEAF, "rename");
+}
+
+void moving_phase(struct moving *m, enum rename_phase phase)
+{
+    static const char *const names[] = {
+        [RENAME_COPY] = "copying", [RENAME_REMOVE] = "removing", [RENAME_UNDO] = "undoing"};
+    LOCK_SCOPE(&m->v->s.lock);
+    if (!m->info.phase) {
+        m->next = m->v->s.renames;
+        m->v->s.renames = m;
+    }
+    m->info.phase = names[phase];
+    m->info.total = m->n;
+    m->info.done = 0;
+}
+
+static void count(struct moving *m, size_t n)
+{
+    LOCK_SCOPE(&m->v->s.lock);
+    m->info.done += n;
+}
+
+static void moving_free_entries(struct moving *m)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        free(m->entries[i].from);
+        free(m->entries[i].to);
+        attr_done(&m->entries[i].attr);
+    }
+    free(m->entries);
+}
+
+void moving_done(struct moving *m)
+{
+    lock_acquire(&m->v->s.lock);
+    for (struct moving **at = &m->v->s.renames; *at; at = &(*at)->next) {
+        if (*at != m)
+            continue;
+        *at = m->next;
+        break;
+    }
+    lock_release(&m->v->s.lock);
+    moving_free_entries(m);
+    free(m->info.from);
+    free(m->info.to);
+    lock_done(&m->lock);
+}
 
 /* ---- open files below ---- */
 
@@ -41,7 +84,7 @@ static int by_path(const void *a, const void *b)
     return strcmp((*x)->path, (*y)->path);
 }
 
-static void release_nodes(struct moving *m, size_t held)
+void moving_release(struct moving *m, size_t held)
 {
     for (size_t i = 0; i < m->n_nodes; i++) {
         if (i < held) {
@@ -53,8 +96,8 @@ static void release_nodes(struct moving *m, size_t held)
     free(m->nodes);
 }
 
-/* Takes all tokens, in order, and stores what is staged. *ret_held: how many are held. */
-static int hold_nodes(struct moving *m, size_t *ret_held)
+/* All tokens, in order. *ret_held: how many are held. */
+int moving_hold(struct moving *m, size_t *ret_held)
 {
     m->n_nodes = vnode_collect(m->v, vnode_pick_below_locked, m->from, &m->nodes);
     if (m->n_nodes)
@@ -88,6 +131,14 @@ static int move_node(struct moving *m, struct vnode *n)
     return r;
 }
 
+int moving_nodes(struct moving *m)
+{
+    int r = 0;
+    for (size_t i = 0; i < m->n_nodes && r == 0; i++)
+        r = move_node(m, m->nodes[i]);
+    return r;
+}
+
 /* ---- the copies ---- */
 
 static void add_entry(struct moving *m, struct list_entry *e)
@@ -96,13 +147,13 @@ static void add_entry(struct moving *m, struct list_entry *e)
         m->cap = m->cap ? m->cap * 2 : 64;
         m->entries = xrealloc(m->entries, m->cap * sizeof(*m->entries));
     }
-    struct entry *x = &m->entries[m->n++];
-    *x = (struct entry){.from = take_ptr(&e->key)};
+    struct moving_entry *x = &m->entries[m->n++];
+    *x = (struct moving_entry){.from = take_ptr(&e->key)};
     x->to = path_child(m->to, path_rest(x->from, m->from));
     attr_move(&x->attr, &e->attr);
 }
 
-static int list_all(struct moving *m)
+int moving_list(struct moving *m)
 {
     CLEANUP_FREE char *prefix = path_dir_prefix(m->from);
     CLEANUP_FREE char *cursor = NULL;
@@ -136,39 +187,96 @@ static int copy_marker(struct moving *m, struct op *op, const char *from, const 
     return r == -EEXIST ? 0 : r;
 }
 
+/* Writes down the copies that `batch` names; they were made. */
+static int write_copies(struct moving *m, const size_t *batch, size_t n, struct err *err)
+{
+    struct rename_copy copies[MOVING_UNWRITTEN];
+    for (size_t i = 0; i < n; i++) {
+        const struct moving_entry *e = &m->entries[batch[i]];
+        copies[i] = (struct rename_copy){
+            .from = e->from, .from_version = e->attr.version, .to_version = e->version};
+    }
+    return n ? rename_log_copied(m->v->renames, m->id, copies, n, err) : 0;
+}
+
+static int note_copy(struct moving *m, size_t i, struct op *op)
+{
+    size_t batch[MOVING_UNWRITTEN];
+    size_t n = 0;
+    count(m, 1);
+    lock_acquire(&m->lock);
+    m->entries[i].done = true;
+    m->unwritten[m->n_unwritten++] = i;
+    if (m->n_unwritten == MOVING_UNWRITTEN || m->entries[i].attr.size >= LARGE) {
+        n = m->n_unwritten;
+        memcpy(batch, m->unwritten, n * sizeof(*batch));
+        m->n_unwritten = 0;
+    }
+    lock_release(&m->lock);
+    return write_copies(m, batch, n, &op->err);
+}
+
 static int copy_entry(void *arg, size_t i, struct op *op)
 {
     struct moving *m = arg;
-    struct entry *e = &m->entries[i];
+    struct moving_entry *e = &m->entries[i];
+    if (e->done || e->keep)
+        return 0;
     if (e->attr.kind == ATTR_DIR) {
         int r = copy_marker(m, op, e->from, e->to);
         e->done = r == 0;
+        count(m, r == 0);
         return r;
     }
-    struct attr copy = ATTR_INIT;
+    CLEANUP_ATTR struct attr copy = ATTR_INIT;
     int r = volume_copy_object(m->v, op, e->from, &e->attr, e->to, true, &copy);
     if (r < 0)
         return r;
-    attr_done(&e->attr);
-    attr_move(&e->attr, &copy);
-    e->attr.kind = ATTR_FILE;
-    e->done = true;
-    return 0;
+    memcpy(e->version, copy.version, sizeof(e->version));
+    return note_copy(m, i, op);
 }
 
 /* Copies that were made go; the source is whole. */
-static void remove_copies(struct moving *m)
+void moving_undo(struct moving *m)
 {
     struct op op; /* the caller's may be cancelled: that is no reason to leave half a tree */
     op_init(&op, "rename", 0);
-    for (size_t i = 0; i < m->n; i++)
-        if (m->entries[i].done && m->entries[i].attr.kind != ATTR_DIR)
-            (void)store_remove(m->v->store, &op, m->entries[i].to, NULL);
+    bool match = m->v->store->caps & CAP_IF_MATCH;
+    for (size_t i = 0; i < m->n; i++) {
+        const struct moving_entry *e = &m->entries[i];
+        if (e->done && e->attr.kind != ATTR_DIR)
+            (void)store_remove(m->v->store, &op, e->to, match ? e->version : NULL);
+    }
     for (size_t i = m->n; i-- > 0;)
         if (m->entries[i].done && m->entries[i].attr.kind == ATTR_DIR)
             (void)store_remove_dir(m->v->store, &op, m->entries[i].to);
     if (m->made)
         (void)store_remove_dir(m->v->store, &op, m->to);
+}
+
+int moving_copy(struct moving *m)
+{
+    struct volume *v = m->v;
+    unsigned threads = v->store->limits.concurrency > COPY_THREADS ? v->store->limits.concurrency
+                                                                   : COPY_THREADS;
+    int r = 0;
+    if (m->marker || m->n == 0) {
+        r = copy_marker(m, m->op, m->from, m->to);
+        m->made = r == 0;
+    }
+    if (r == 0)
+        r = parallel_each(m->n, threads > COPY_THREADS_MAX ? COPY_THREADS_MAX : threads, copy_entry,
+                          m, m->op);
+    struct err err = ERR_INIT;
+    int written = write_copies(m, m->unwritten, m->n_unwritten, &err);
+    m->n_unwritten = 0;
+    if (r == 0 && written < 0) {
+        m->op->err = err;
+        r = written;
+    }
+    if (r == 0 && (m->marker || m->n == 0))
+        volume_parent_has_marker(v, m->to);
+    return r;
 }
 
 /* ---- the sources ---- */
@@ -183,54 +291,75 @@ static int remove_batch(struct moving *m, const char **keys, size_t n)
     return r;
 }
 
-static int remove_sources(struct moving *m)
+/* Directories, deepest first: one in which something stays stays as well. */
+static int remove_dirs(struct moving *m, bool kept)
+{
+    int r = 0;
+    for (size_t i = m->n; i-- > 0 && r == 0;) {
+        if (m->entries[i].attr.kind != ATTR_DIR || kept)
+            continue;
+        r = store_remove_dir(m->v->store, m->op, m->entries[i].from);
+        r = r == -ENOENT ? 0 : r;
+    }
+    if (r == 0 && m->marker && !kept)
+        r = store_remove_dir(m->v->store, m->op, m->from);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* What has been written to the source since it was listed is in no copy: it stays. */
+static int keep_changed(struct moving *m, size_t *ret_kept)
+{
+    struct moving now = {.v = m->v, .op = m->op, .from = m->from, .to = m->to};
+    struct strmap versions = STRMAP_INIT;
+    int r = moving_list(&now);
+    for (size_t i = 0; i < now.n && r == 0; i++)
+        (void)strmap_put(&versions, now.entries[i].from, now.entries[i].attr.version);
+    *ret_kept = now.n > m->n ? now.n - m->n : 0; /* new ones */
+    for (size_t i = 0; i < m->n && r == 0; i++) {
+        struct moving_entry *e = &m->entries[i];
+        const char *version = strmap_get(&versions, e->from);
+        if (!e->done || e->attr.kind == ATTR_DIR || !version || strcmp(version, e->attr.version) == 0)
+            continue;
+        log_warn("rename", "%s: %s was written to while it was being renamed: the new content stays "
+                           "there, %s has the old one", m->v->key, e->from, e->to);
+        e->done = false;
+        ++*ret_kept;
+    }
+    strmap_done(&versions);
+    moving_free_entries(&now);
+    return r;
+}
+
+int moving_remove(struct moving *m)
 {
     CLEANUP_FREE const char **keys = xcalloc(REMOVE_BATCH, sizeof(*keys));
     size_t n = 0;
-    int r = 0;
+    size_t changed = 0;
+    int r = keep_changed(m, &changed);
+    bool kept = changed > 0;
     for (size_t i = 0; i < m->n && r == 0; i++) {
-        if (m->entries[i].attr.kind == ATTR_DIR)
+        const struct moving_entry *e = &m->entries[i];
+        kept = kept || !e->done;
+        if (e->attr.kind == ATTR_DIR || !e->done)
             continue;
-        keys[n++] = m->entries[i].from;
+        keys[n++] = e->from;
         if (n == REMOVE_BATCH) {
             r = remove_batch(m, keys, n);
+            count(m, n);
             n = 0;
         }
     }
     if (r == 0)
         r = remove_batch(m, keys, n);
-    for (size_t i = m->n; i-- > 0 && r == 0;) {
-        if (m->entries[i].attr.kind != ATTR_DIR)
-            continue;
-        r = store_remove_dir(m->v->store, m->op, m->entries[i].from);
-        r = r == -ENOENT ? 0 : r;
-    }
-    if (r == 0 && m->marker)
-        r = store_remove_dir(m->v->store, m->op, m->from);
-    if (r == 0 || r == -ENOENT)
+    count(m, n);
+    if (r == 0)
+        r = remove_dirs(m, kept);
+    if (r == 0 && changed)
+        r = err_set(&m->op->err, EBUSY, "%zu of its objects are new or were written meanwhile", changed);
+    if (r == 0)
         return 0;
     return err_prefix(&m->op->err, "%s: %s is whole, but not all of %s could be removed", m->v->key,
                       m->to, m->from);
-}
-
-static int copy_tree(struct moving *m)
-{
-    int r = list_all(m);
-    if (r == 0 && (m->marker || m->n == 0)) {
-        r = copy_marker(m, m->op, m->from, m->to);
-        m->made = r == 0;
-    }
-    if (r == 0)
-        r = parallel_each(m->n, COPY_THREADS, copy_entry, m, m->op);
-    if (r < 0) {
-        struct err keep = m->op->err;
-        remove_copies(m);
-        m->op->err = keep;
-        return r;
-    }
-    if (m->marker || m->n == 0)
-        volume_parent_has_marker(m->v, m->to);
-    return 0;
 }
 
 /* ---- the whole ---- */
@@ -256,18 +385,47 @@ static int check_target(struct moving *m, bool no_replace)
     return r;
 }
 
-static int move_tree(struct moving *m)
+/* Object by object, with the journal. */
+static int move_objects(struct moving *m)
 {
     struct volume *v = m->v;
-    if (v->store->caps & CAP_RENAME_DIR)
-        return store_rename(v->store, m->op, m->from, m->to, false);
-    int r = copy_tree(m);
+    struct rename_log *log = v->renames;
+    int r = rename_log_begin(log, m->from, m->to, &m->op->err, &m->id);
+    if (r < 0)
+        return r;
+    r = moving_list(m);
+    moving_phase(m, RENAME_COPY);
     if (r == 0)
+        r = moving_copy(m);
+    if (r == 0)
+        r = rename_log_phase(log, m->id, RENAME_REMOVE, &m->op->err);
+    struct err keep = m->op->err;
+    struct err err = ERR_INIT;
+    if (r < 0) {
+        moving_phase(m, RENAME_UNDO);
+        (void)rename_log_phase(log, m->id, RENAME_UNDO, &err);
+        moving_undo(m);
+    } else {
+        moving_phase(m, RENAME_REMOVE);
         r = volume_keep_parent(v, m->op, m->from);
-    return r == 0 ? remove_sources(m) : r;
+        if (r == 0)
+            r = moving_remove(m);
+        keep = m->op->err;
+    }
+    if (rename_log_end(log, m->id, &err) < 0)
+        log_warn("rename", "%s: %s: the journal keeps its entry: %s", v->key, m->from, err_text(&err));
+    m->op->err = keep;
+    return r;
 }
 
-static void forget_both(struct moving *m)
+static int move_tree(struct moving *m)
+{
+    if (m->v->store->caps & CAP_RENAME_DIR)
+        return store_rename(m->v->store, m->op, m->from, m->to, false);
+    return move_objects(m);
+}
+
+void moving_forget(struct moving *m)
 {
     struct volume *v = m->v;
     const char *const dirs[] = {m->from, m->to};
@@ -282,25 +440,49 @@ static void forget_both(struct moving *m)
 int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to,
                       bool no_replace)
 {
-    struct moving m = {.v = v, .op = op, .from = from, .to = to};
+    struct moving m;
     size_t held = 0;
+    moving_init(&m, v, op, from, to);
     int r = check_target(&m, no_replace);
-    if (r < 0)
-        return r;
-    volume_parents_forget(v, to);
-    r = hold_nodes(&m, &held);
     if (r == 0) {
-        r = move_tree(&m);
-        forget_both(&m);
+        volume_parents_forget(v, to);
+        r = moving_hold(&m, &held);
+        if (r == 0) {
+            r = move_tree(&m);
+            moving_forget(&m);
+        }
+        if (r == 0)
+            r = moving_nodes(&m);
+        moving_release(&m, held);
     }
-    for (size_t i = 0; i < m.n_nodes && r == 0; i++)
-        r = move_node(&m, m.nodes[i]);
-    release_nodes(&m, held);
-    for (size_t i = 0; i < m.n; i++) {
-        free(m.entries[i].from);
-        free(m.entries[i].to);
-        attr_done(&m.entries[i].attr);
-    }
-    free(m.entries);
+    moving_done(&m);
     return r;
+}
+
+/* ---- what is going on ---- */
+
+size_t volume_renames(struct volume *v, struct volume_rename_info **ret)
+{
+    size_t n = 0;
+    LOCK_SCOPE(&v->s.lock);
+    for (struct moving *m = v->s.renames; m; m = m->next)
+        n++;
+    *ret = xcalloc(n + 1, sizeof(**ret));
+    n = 0;
+    for (struct moving *m = v->s.renames; m; m = m->next) {
+        struct volume_rename_info *info = &(*ret)[n++];
+        *info = m->info;
+        info->from = xstrdup(m->info.from);
+        info->to = xstrdup(m->info.to);
+    }
+    return n;
+}
+
+void volume_renames_free(struct volume_rename_info *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(list[i].from);
+        free(list[i].to);
+    }
+    free(list);
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cache/commit.h"
 #include "cache/parallel.h"
+#include "cache/rename_log.h"
 #include "cache/stage.h"
 #include "cache/walk.h"
 
@@ -33,6 +34,7 @@ static void volume_free(struct volume *v)
     walk_free(v->walk);
     meta_close(v->meta);
     stage_close(v->stage);
+    rename_log_close(v->renames);
     STRMAP_EACH(&v->s.seen, it)
         free(it->value);
     strmap_done(&v->s.seen);
@@ -84,9 +86,13 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
     if (r == 0)
         r = stage_open(cache_dir(cache), key, err, &v->stage);
     if (r == 0)
+        r = rename_log_open(cache_dir(cache), key, err, &v->renames);
+    if (r == 0)
         r = volume_recover(v, err);
     if (r == 0)
         r = volume_retrier_start(v, err);
+    if (r == 0)
+        r = volume_resume_renames(v, err);
     if (r == 0) {
         *ret = v;
         return 0;
@@ -184,6 +190,7 @@ int volume_close(struct volume *v, struct op *op)
     if (!v)
         return 0;
     walk_stop(v->walk);
+    volume_resume_stop(v);
     volume_retrier_stop(v);
     (void)volume_sync(v, op);
     volume_retrier_stop(v); /* what the failures have scheduled */

@@ -188,6 +188,15 @@ struct staged_info {
 /* Gives an array (staged_list_free) of everything not yet in its store. */
 int volume_staged(struct volume *v, struct staged_info **ret, size_t *ret_n);
 void staged_list_free(struct staged_info *list, size_t n);
+/* Directory renames that are going on object by object (also those of before a restart). */
+struct volume_rename_info {
+    char *from, *to;
+    const char *phase;      /* "copying", "removing", "undoing" */
+    size_t done, total;     /* objects, of this phase */
+    struct timespec since;
+};
+size_t volume_renames(struct volume *v, struct volume_rename_info **ret);
+void volume_renames_free(struct volume_rename_info *list, size_t n);
 /* Uploads now what is staged; waits. */
 int volume_sync(struct volume *v, struct op *op);
 /* Drops cached attributes and listings (and, with blocks, cached bytes) of a path or all (NULL). */

@@ -25,6 +25,8 @@ struct stage;
 struct stage_file;
 struct commit_job;
 struct stream;
+struct moving;
+struct rename_log;
 
 enum name_mode { NAME_SHARED = 1, NAME_EXCL, NAME_TREE };
 
@@ -45,6 +47,7 @@ struct volume {
     struct meta *meta;
     struct walk *walk;      /* asks ahead */
     struct stage *stage;
+    struct rename_log *renames;
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
     atomic_bool list_serially; /* the store's order is not what parts of a listing need */
@@ -59,12 +62,16 @@ struct volume {
         struct vnode *due;         /* scheduled for a commit in the background */
         struct commit_job *running; /* background.c */
         size_t dirty;              /* vnodes with staged content */
+        struct moving *renames;    /* of directories, object by object */
         unsigned bases;            /* not yet closed */
         unsigned jobs;             /* background commits running or queued */
         bool stopping;
     } s;
     pthread_t retrier;
     bool retrier_runs;
+    pthread_t resumer;      /* rename_resume.c */
+    bool resumer_runs;
+    struct op *resuming;    /* s.lock: of the rename being resumed, to be cancelled */
 };
 
 /* A version of an object that is being read: counted, closed by a job of volume.pool as a reader
@@ -294,6 +301,11 @@ uint64_t retry_delay_ms(unsigned attempts);
 /* With a name lock of both trees. */
 int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to,
                       bool no_replace);
+
+/* ---- rename_resume.c ---- */
+/* Finishes, in a thread of its own, what the journal has. To be called once; stopped before the volume goes. */
+int volume_resume_renames(struct volume *v, struct err *err);
+void volume_resume_stop(struct volume *v);
 
 /* ---- rename.c ---- */
 /* A copy within the store, by the store or through here. */

@@ -59,6 +59,21 @@ static void print_staged(const json_t *list)
     }
 }
 
+static void print_renames(const json_t *list)
+{
+    size_t n;
+    json_t *r;
+
+    if (json_array_size(list))
+        puts("renames going on:");
+    json_array_foreach(list, n, r) {
+        printf("  %s: %s -> %s  %s %lld of %lld objects, since %s\n", word(r, "key"), word(r, "from"),
+               word(r, "to"), word(r, "phase"),
+               (long long)json_integer_value(json_object_get(r, "done")),
+               (long long)json_integer_value(json_object_get(r, "total")), word(r, "since"));
+    }
+}
+
 static int run_status(struct ctl *ctl, int argc, char **argv)
 {
     int flags = json_option("status", argc, argv);
@@ -81,6 +96,7 @@ static int run_status(struct ctl *ctl, int argc, char **argv)
     json_array_foreach(json_object_get(r, "keys"), n, k)
         print_key(k);
     print_staged(json_object_get(r, "staged"));
+    print_renames(json_object_get(r, "renames"));
     json_decref(r);
     return CTL_OK;
 }
@@ -177,7 +193,8 @@ const struct ctl_command ctl_status = {
     .usage = "Usage: quayctl status [--json]\n"
              "\n"
              "Shows the running quayfs of this configuration: mountpoint, keys with their state, and\n"
-             "every file whose bytes are staged locally because the store does not have them yet.\n"
+             "every file whose bytes are staged locally because the store does not have them yet,\n"
+             "and renames of directories that go on object by object.\n"
              "\n"
              "  -j, --json   the answer as JSON\n",
     .run = run_status,

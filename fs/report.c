@@ -131,6 +131,26 @@ json_t *report_health(struct fs *fs)
     return o;
 }
 
+json_t *report_renames(struct fs *fs)
+{
+    json_t *out = json_array();
+    for (size_t n = 0; n < fs->n_keys; n++) {
+        struct volume_rename_info *list = NULL;
+        size_t count = fs->keys[n].volume ? volume_renames(fs->keys[n].volume, &list) : 0;
+        for (size_t i = 0; i < count; i++) {
+            char since[32];
+            date_format_iso(list[i].since, since);
+            json_array_append_new(
+                out, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "key", fs->keys[n].name, "from",
+                               list[i].from, "to", list[i].to, "phase", list[i].phase, "done",
+                               (json_int_t)list[i].done, "total", (json_int_t)list[i].total, "since",
+                               since));
+        }
+        volume_renames_free(list, count);
+    }
+    return out;
+}
+
 json_t *report_staged(struct fs *fs)
 {
     json_t *all = json_array();
@@ -188,5 +208,6 @@ json_t *report_status(struct fs *fs)
     put(o, "inodes", inode_count(fs->inodes));
     json_object_set_new(o, "keys", report_keys(fs));
     json_object_set_new(o, "staged", report_staged(fs));
+    json_object_set_new(o, "renames", report_renames(fs));
     return o;
 }

@@ -11,9 +11,10 @@ json_t *report_cache_stats(struct fs *fs, const char *key);
 json_t *report_health(struct fs *fs);
 /* [{"key":..,"path":..,"bytes":..,"attempts":..,"last_error":..}] */
 json_t *report_staged(struct fs *fs);
+json_t *report_renames(struct fs *fs); /* of directories, object by object, going on now */
 /* [{"name":..,"backend":..,"base_uri":..,"state":..}] */
 json_t *report_keys(struct fs *fs);
-/* {"version":..,"pid":..,"mountpoint":..,"config":..,"cache_dir":..,"keys":[..],"staged":[..]} */
+/* {"version":..,"pid":..,"mountpoint":..,"config":..,"cache_dir":..,"keys":[..],"staged":[..],"renames":[..]} */
 json_t *report_status(struct fs *fs);
 
 #endif

@@ -30,6 +30,7 @@ struct stage {
         struct cond cond;
         bool busy; /* db is in use by a thread */
         struct sqldb *db;
+        struct change *first, **last; /* waiting for a thread that commits them all at once */
     } sync;
 };
 
@@ -68,7 +69,7 @@ static void db_give(struct stage *s)
 {
     LOCK_SCOPE(&s->sync.lock);
     s->sync.busy = false;
-    cond_signal(&s->sync.cond);
+    cond_broadcast(&s->sync.cond);
 }
 
 static int prepare(struct stage *s, const char *sql, struct err *err, struct sqlstmt **ret)
@@ -79,13 +80,86 @@ static int prepare(struct stage *s, const char *sql, struct err *err, struct sql
     return r;
 }
 
-/* Runs and ends what prepare() began. */
-static int finish(struct stage *s, struct sqlstmt *st, struct err *err)
+/* ---- changes: whoever comes while one is on its way to the disk shares the next commit ---- */
+
+struct change {
+    const char *sql;
+    void (*bind)(struct sqlstmt *st, const void *arg);
+    const void *arg;
+    struct err err;
+    int r;
+    bool done;
+    struct change *next;
+};
+
+static int run_change(struct sqldb *db, struct change *c)
 {
-    int r = sqldb_run(st, err);
+    struct sqlstmt *st = NULL;
+    int r = sqldb_prepare(db, c->sql, &c->err, &st);
+    if (r < 0)
+        return r;
+    c->bind(st, c->arg);
+    r = sqldb_run(st, &c->err);
     sqldb_finalize(st);
-    db_give(s);
     return r;
+}
+
+/* All in one transaction; when that fails, each by itself, so that a failure hits its own caller. */
+static void run_changes(struct sqldb *db, struct change *list)
+{
+    struct err err = ERR_INIT;
+    int r = list->next ? sqldb_begin(db, &err) : -EAGAIN;
+    bool begun = r == 0;
+    for (struct change *c = list; c && r == 0; c = c->next)
+        c->r = r = run_change(db, c);
+    if (r == 0)
+        r = sqldb_commit(db, &err);
+    if (r == 0)
+        return;
+    if (begun)
+        sqldb_rollback(db);
+    for (struct change *c = list; c; c = c->next) {
+        err_clear(&c->err);
+        c->r = run_change(db, c);
+    }
+}
+
+/* With `busy` taken: commits what waits until nothing does. */
+static void commit_waiting_locked(struct stage *s)
+{
+    while (s->sync.first) {
+        struct change *list = take_ptr(&s->sync.first);
+        s->sync.last = &s->sync.first;
+        struct sqldb *db = s->sync.db;
+        lock_release(&s->sync.lock);
+        run_changes(db, list);
+        lock_acquire(&s->sync.lock);
+        for (struct change *c = list, *next; c; c = next) {
+            next = c->next; /* its owner may go as soon as it is done */
+            c->done = true;
+        }
+        cond_broadcast(&s->sync.cond);
+    }
+}
+
+/* Durable when it returns 0. */
+static int change(struct stage *s, struct change *c, struct err *err)
+{
+    lock_acquire(&s->sync.lock);
+    *s->sync.last = c;
+    s->sync.last = &c->next;
+    while (s->sync.busy && !c->done)
+        cond_wait(&s->sync.cond, &s->sync.lock);
+    if (!c->done) {
+        s->sync.busy = true;
+        commit_waiting_locked(s);
+        s->sync.busy = false;
+        cond_broadcast(&s->sync.cond);
+    }
+    lock_release(&s->sync.lock);
+    if (c->r < 0)
+        *err = c->err;
+    return c->r;
 }
 
 /* ---- opening ---- */
@@ -162,6 +236,7 @@ int stage_open(const char *cache_dir, const char *key, struct err *err, struct s
     snprintf(s->prefix, sizeof(s->prefix), "%.*s-", HASH_DIGITS, hex);
     lock_init(&s->sync.lock, LOCK_RANK_LEAF, "stage");
     cond_init(&s->sync.cond);
+    s->sync.last = &s->sync.first;
     int r = sys_mkdirs(s->dir, 0700);
     if (r < 0)
         err_set(err, -r, "%s: %s", s->dir, strerror(-r));
@@ -282,68 +357,80 @@ void stage_file_remove(struct stage *s, const char *name)
 
 /* ---- rows ---- */
 
-int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
+struct row_change {
+    struct stage *s;
+    const struct stage_row *row;
+    const char *attr, *ranges;
+};
+
+static void bind_row(struct sqlstmt *st, const void *arg)
 {
-    CLEANUP_FREE char *json = attr_to_json(&row->attr);
-    CLEANUP_BUF struct buf text = BUF_INIT;
-    ranges_format(&row->staged, &text);
-    struct sqlstmt *st = NULL;
-    int r = prepare(s, "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size,"
-                       " base_len, pre, pre_version, flags, ranges, since, attempts, error, upload)"
-                       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", err, &st);
-    if (r < 0)
-        return r;
+    const struct row_change *c = arg;
+    const struct stage_row *row = c->row;
     int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
                 (row->incomplete ? ROW_INCOMPLETE : 0);
     sqldb_bind_text(st, 1, row->file);
-    sqldb_bind_text(st, 2, s->key);
+    sqldb_bind_text(st, 2, c->s->key);
     sqldb_bind_text(st, 3, row->path);
-    sqldb_bind_text(st, 4, json);
+    sqldb_bind_text(st, 4, c->attr);
     sqldb_bind_text(st, 5, row->base_version);
     sqldb_bind_i64(st, 6, (int64_t)row->base_size);
     sqldb_bind_i64(st, 7, (int64_t)row->base_len);
     sqldb_bind_i64(st, 8, row->pre);
     sqldb_bind_text(st, 9, row->pre_version);
     sqldb_bind_i64(st, 10, flags);
-    sqldb_bind_text(st, 11, buf_str(&text));
+    sqldb_bind_text(st, 11, c->ranges);
     sqldb_bind_i64(st, 12, row->since.tv_sec);
     sqldb_bind_i64(st, 13, row->attempts);
     sqldb_bind_text(st, 14, row->error);
     sqldb_bind_text(st, 15, row->upload ? row->upload : "");
-    return finish(s, st, err);
+}
+
+int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
+{
+    CLEANUP_FREE char *json = attr_to_json(&row->attr);
+    CLEANUP_BUF struct buf text = BUF_INIT;
+    ranges_format(&row->staged, &text);
+    struct row_change arg = {.s = s, .row = row, .attr = json, .ranges = buf_str(&text)};
+    struct change c = {.sql = "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size,"
+                              " base_len, pre, pre_version, flags, ranges, since, attempts, error, upload)"
+                              " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                       .bind = bind_row, .arg = &arg};
+    return change(s, &c, err);
+}
+
+struct text_change {
+    const char *text[3];
+};
+
+static void bind_texts(struct sqlstmt *st, const void *arg)
+{
+    const struct text_change *c = arg;
+    for (int i = 0; i < 3 && c->text[i]; i++)
+        sqldb_bind_text(st, i + 1, c->text[i]);
+}
+
+static int change_texts(struct stage *s, const char *sql, struct text_change arg, struct err *err)
+{
+    struct change c = {.sql = sql, .bind = bind_texts, .arg = &arg};
+    return change(s, &c, err);
 }
 
 int stage_row_remove(struct stage *s, const char *file, struct err *err)
 {
-    struct sqlstmt *st = NULL;
-    int r = prepare(s, "DELETE FROM staged WHERE file = ?", err, &st);
-    if (r < 0)
-        return r;
-    sqldb_bind_text(st, 1, file);
-    return finish(s, st, err);
+    return change_texts(s, "DELETE FROM staged WHERE file = ?", (struct text_change){{file}}, err);
 }
 
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err)
 {
-    struct sqlstmt *st = NULL;
-    int r = prepare(s, "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)", err, &st);
-    if (r < 0)
-        return r;
-    sqldb_bind_text(st, 1, id);
-    sqldb_bind_text(st, 2, s->key);
-    sqldb_bind_text(st, 3, path);
-    return finish(s, st, err);
+    return change_texts(s, "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)",
+                        (struct text_change){{id, s->key, path}}, err);
 }
 
 int stage_upload_remove(struct stage *s, const char *id, struct err *err)
 {
-    struct sqlstmt *st = NULL;
-    int r = prepare(s, "DELETE FROM uploads WHERE key = ? AND id = ?", err, &st);
-    if (r < 0)
-        return r;
-    sqldb_bind_text(st, 1, s->key);
-    sqldb_bind_text(st, 2, id);
-    return finish(s, st, err);
+    return change_texts(s, "DELETE FROM uploads WHERE key = ? AND id = ?",
+                        (struct text_change){{s->key, id}}, err);
 }
 
 /* ---- recovery ---- */

@@ -13,7 +13,8 @@
  *  3. Who uses a file has it flock'ed. What is locked is neither swept nor recovered by a second opener.
  *  4. When the journal is not a sound database it is moved aside, and the files go to stage/lost/ : they
  *     are data that somebody must look at (one error line).
- * Threads: any; the journal's one connection passes from thread to thread. No struct lock is held while
+ * Threads: any; the journal's one connection passes from thread to thread, and changes that come while one
+ * is being committed share the next commit, so that many closes cost few fsyncs. No struct lock is held while
  * these functions work. */
 #ifndef QUAY_CACHE_STAGE_H
 #define QUAY_CACHE_STAGE_H

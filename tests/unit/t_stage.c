@@ -325,6 +325,61 @@ static void test_bad_journal(void)
     vx_done(&x);
 }
 
+/* Rows of many threads share commits: each is there when its call returned, and no other's failure is its own. */
+#define ROW_THREADS 8
+#define ROWS_EACH 12
+
+static struct stage *rows_stage;
+
+static void *put_rows(void *arg)
+{
+    const char *who = arg;
+    for (int i = 0; i < ROWS_EACH; i++) {
+        struct err err = ERR_INIT;
+        struct stage_file *f = NULL;
+        struct stage_row row = {.attr = {.kind = ATTR_FILE, .known = ATTR_META}};
+        CHECK_INT(stage_file_new(rows_stage, &err, &f, &row.file), 0);
+        row.path = xasprintf("%s-%d", who, i);
+        CHECK_INT(stage_row_put(rows_stage, &row, &err), 0);
+        if (i % 3 == 0) {
+            CHECK_INT(stage_row_remove(rows_stage, row.file, &err), 0);
+            stage_file_remove(rows_stage, row.file);
+        }
+        stage_file_put(f);
+        stage_row_done(&row);
+    }
+    return NULL;
+}
+
+static void count_row(void *arg, struct stage_row *row, struct stage_file *f)
+{
+    ++*(int *)arg;
+    stage_row_done(row);
+    stage_file_put(f);
+}
+
+static void test_shared_commits(void)
+{
+    static char names[ROW_THREADS][2];
+    struct vx x = vx_new();
+    struct err err = ERR_INIT;
+    pthread_t ids[ROW_THREADS];
+    int found = 0;
+    CHECK_INT(stage_open(x.dir, "lake", &err, &rows_stage), 0);
+    for (int i = 0; i < ROW_THREADS; i++) {
+        names[i][0] = (char)('a' + i);
+        CHECK_INT(pthread_create(&ids[i], NULL, put_rows, names[i]), 0);
+    }
+    for (int i = 0; i < ROW_THREADS; i++)
+        pthread_join(ids[i], NULL);
+    stage_close(rows_stage);
+    CHECK_INT(stage_open(x.dir, "lake", &err, &rows_stage), 0);
+    CHECK_INT(stage_recover(rows_stage, count_row, &found, &err), 0);
+    CHECK_INT(found, ROW_THREADS * ROWS_EACH * 2 / 3);
+    stage_close(rows_stage);
+    vx_done(&x);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -339,5 +394,6 @@ int main(void)
     RUN(test_writer_cancels_upload);
     RUN(test_metadata_survives);
     RUN(test_bad_journal);
+    RUN(test_shared_commits);
     return t_done();
 }

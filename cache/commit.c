@@ -262,8 +262,12 @@ static bool is_streamed(struct vnode *n)
 int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
 {
     struct store *s = n->v->store;
-    if (is_streamed(n))
-        return finish_stream(n, op, ret);
+    if (is_streamed(n)) {
+        int sent = finish_stream(n, op, ret);
+        if (sent != -EFBIG || stream_has_freed(n->stream))
+            return sent;
+        vnode_drop_stream(n); /* now that the size is known, other parts may do */
+    }
     struct plan_input in = {.caps = s->caps,
                             .limits = &s->limits,
                             .size = n->attr.size,

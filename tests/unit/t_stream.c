@@ -158,6 +158,31 @@ static void test_failures(void)
     }
 }
 
+/* The last part that there is, and one byte more: then the parts are planned anew for the size. */
+static void test_last_part(void)
+{
+    struct vx x = vx_new();
+    uint64_t off = 0, len = 0;
+    x.mask = S3_LIKE;
+    x.limits = (struct store_limits){
+        .upload_threshold = 2 * KIB, .part_size = KIB, .part_min = KIB, .parts_max = 9};
+    vx_open(&x, "backend = memory\nretries = 0\nfault = op=upload_part,latency=1ms\n");
+    make_content();
+    CHECK(stream_part(&x.store->limits, 5, &off, &len));
+    CHECK_INT(off, 31 * KIB);
+    x.store->limits.parts_max = 5; /* they double: 31 KiB in all */
+    for (size_t more = 0; more < 2; more++) {
+        struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+        for (size_t at = 0; at < off; at += KIB)
+            vx_pwrite(&x, f, content + at, KIB, at);
+        if (more)
+            vx_pwrite(&x, f, content + off, 1, off);
+        CHECK_INT(vx_fclose(&x, f), 0);
+        check_stored(&x, "f", off + more);
+    }
+    vx_done(&x);
+}
+
 /* The upload began with other metadata. */
 static void test_metadata(void)
 {
@@ -268,6 +293,7 @@ int main(void)
     RUN(test_plan);
     RUN(test_changes_behind);
     RUN(test_failures);
+    RUN(test_last_part);
     RUN(test_metadata);
     RUN(test_conflict);
     RUN(test_small_disk);

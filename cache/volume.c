@@ -15,6 +15,7 @@
 #include "cache/parallel.h"
 #include "cache/rename_log.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 #include "cache/walk.h"
 
 #define WORKERS 24
@@ -110,6 +111,8 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
 static void abandon(struct vnode *n)
 {
     struct volume *v = n->v;
+    if (n->stream && stream_has_freed(n->stream))
+        stream_leave(n->stream); /* the journal's row says what of the content is in it */
     lock_acquire(&v->s.lock);
     vnode_detach_locked(n);
     lock_acquire(&n->lock);

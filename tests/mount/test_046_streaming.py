@@ -127,14 +127,19 @@ def test_a_file_larger_than_the_cache(little_room, bucket):
     assert (little_room / "k/f").read_bytes() == data
 
 
-def test_a_file_larger_than_the_cache_survives_failure_and_crash(little_room, bucket, proxy):
+@pytest.mark.parametrize("how", ["crash", "unmount"])
+def test_a_file_larger_than_the_cache_survives_failure_and_restart(little_room, bucket, proxy, how):
     """close() failed: what is at the store and what is here are put together by the next process."""
     data = pattern(70 * MIB)
     (little_room / "k/warm-up").write_bytes(b"x")
     proxy.fault = Fault(status=500, only="^POST .*uploadId")
     with fails_with(errno.EIO):
         (little_room / "k/f").write_bytes(data)
-    little_room.crash()
+    if how == "crash":
+        little_room.crash()
+    else:
+        little_room.stop(check=False)
+    assert "f" not in bucket.keys()
     proxy.fault = None
     little_room.start()
     eventually(lambda: "f" in bucket.keys(), 60)

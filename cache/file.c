@@ -35,6 +35,9 @@
 #include "base/clock.h"
 #include "cache/stage.h"
 
+/* An open for reading only may have created or truncated the file: its close stores that. */
+#define VFILE_CHANGES (VFILE_WRITE | VFILE_CREATE | VFILE_TRUNC)
+
 struct opening {
     struct volume *v;
     struct op *op;
@@ -114,7 +117,7 @@ static int refuse_kind(struct opening *o, const struct attr *a)
 /* Opened to be read, and not past the cache. */
 static bool is_for_reading(const struct opening *o)
 {
-    return !o->internal && (o->how->flags & ~(unsigned)VFILE_APPEND) == VFILE_READ;
+    return !o->internal && o->how->flags == VFILE_READ;
 }
 
 /* A version that nobody has open yet; 1: somebody was faster. */
@@ -279,7 +282,7 @@ static int open_file(struct volume *v, struct op *op, const char *path,
                      struct vfile **ret)
 {
     struct opening o = {.v = v, .op = op, .path = path, .how = how, .internal = internal};
-    bool changes = how->flags & (VFILE_WRITE | VFILE_CREATE | VFILE_TRUNC);
+    bool changes = how->flags & VFILE_CHANGES;
     int r = changes ? volume_check_write(v, op) : 0;
     if (r == 0 && changes && path_is_unnamed(path)) /* while it is empty it is a directory's marker */
         r = err_set(&op->err, EPERM, "%s: %s: a file of this name can be read, moved, removed; not "
@@ -290,6 +293,7 @@ static int open_file(struct volume *v, struct op *op, const char *path,
         return r;
     struct vfile *f = xcalloc(1, sizeof(*f));
     *f = (struct vfile){.v = v, .n = o.n, .flags = how->flags};
+    f->unflushed = how->flags & (VFILE_CREATE | VFILE_TRUNC);
     *ret_keep = o.keep && !(how->flags & VFILE_DIRECT);
     *ret = f;
     return 0;
@@ -362,13 +366,17 @@ static int sync_file(struct vfile *f, struct op *op)
     if (r < 0)
         return r;
     r = sync_node(n, op, f->wrote);
+    if (r == 0) {
+        LOCK_SCOPE(&n->lock);
+        f->unflushed = false;
+    }
     vnode_end(n);
     return r;
 }
 
 int vfile_flush(struct vfile *f, struct op *op)
 {
-    return f->flags & VFILE_WRITE ? sync_file(f, op) : 0;
+    return f->flags & VFILE_CHANGES ? sync_file(f, op) : 0;
 }
 
 int vfile_fsync(struct vfile *f, struct op *op)
@@ -403,11 +411,11 @@ void vfile_release(struct vfile *f)
     drop_handle(n, writer);
     lock_acquire(&n->lock);
     bool dirty = n->dirty && !n->unlinked;
-    bool unflushed = dirty && (n->unflushed || !n->journaled);
+    bool unflushed = dirty && (n->unflushed || !n->journaled) && f->unflushed;
     lock_release(&n->lock);
     free(f); /* behind the lock that its last read has taken */
-    if (unflushed && writer)
-        volume_schedule(n, 0); /* written after the last flush: by a mapping */
+    if (unflushed) /* by a mapping. What other handles have written waits for their flush: it may be half */
+        volume_schedule(n, 0);
     else if (dirty)
         close_idle(n);
     vnode_put(n);

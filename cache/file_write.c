@@ -215,7 +215,7 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
                             size_t len, bool wait)
 {
     struct vnode *n = f->n;
-    if (f->flags & VFILE_APPEND)
+    if (off == VFILE_END)
         off = n->attr.size;
     if (off > INT64_MAX - len)
         return err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
@@ -237,7 +237,7 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
     }
     lock_acquire(&n->lock);
     staged_locked(n, off, off + len, add);
-    f->wrote = true;
+    f->wrote = f->unflushed = true;
     lock_release(&n->lock);
     changed(n);
     stream_on(n, n->v->store->limits.upload_threshold);
@@ -364,6 +364,7 @@ int vfile_truncate(struct vfile *f, struct op *op, uint64_t size)
     r = vnode_truncate(f->n, op, size);
     lock_acquire(&f->n->lock);
     f->wrote = f->wrote || r == 0;
+    f->unflushed = f->unflushed || r == 0;
     lock_release(&f->n->lock);
     vnode_end(f->n);
     return r;
@@ -390,7 +391,7 @@ static int zero(struct vfile *f, struct op *op, uint64_t off, uint64_t end)
     }
     lock_acquire(&n->lock);
     staged_locked(n, off, end, add);
-    f->wrote = true;
+    f->wrote = f->unflushed = true;
     lock_release(&n->lock);
     changed(n);
     return 0;

@@ -457,7 +457,7 @@ static bool fill_locked(struct meta *m, const char *path, struct attr *a, bool *
     if (!e || e->absent || !(e->attr.known & ATTR_META) || e->attr.kind == ATTR_DIR ||
         a->version[0] == '\0' || strcmp(e->attr.version, a->version) != 0)
         return false;
-    if (e->listed && e->listed != a->mtime.tv_sec)
+    if (e->listed ? e->listed != a->mtime.tv_sec : !e->at_ns) /* an unbound row may be of before a kill */
         return false;
     *ret_bound = !e->listed && a->mtime.tv_sec;
     e->listed = a->mtime.tv_sec;

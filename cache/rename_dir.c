@@ -184,7 +184,10 @@ static int copy_marker(struct moving *m, struct op *op, const char *from, const 
         a = (struct attr){.kind = ATTR_DIR};
     }
     r = store_make_dir(m->v->store, op, to, &a);
-    return r == -EEXIST ? 0 : r;
+    if (r != -EEXIST)
+        return r;
+    r = store_remove_dir(m->v->store, op, to); /* it is empty: ours takes its place, attributes and all */
+    return r == 0 || r == -ENOENT ? store_make_dir(m->v->store, op, to, &a) : r;
 }
 
 /* Writes down the copies that `batch` names; they were made. */

@@ -131,7 +131,6 @@ enum vfile_flags {
     VFILE_CREATE = 4,    /* make it if it is not there */
     VFILE_EXCL = 8,      /* with CREATE: -EEXIST when it is there; at the store: if_absent */
     VFILE_TRUNC = 16,
-    VFILE_APPEND = 32,   /* writes go to the end whatever their offset */
     VFILE_DIRECT = 64    /* O_DIRECT: bypass the cache (ignore_cache) */
 };
 struct vfile_open {
@@ -150,7 +149,9 @@ void vfile_read(struct vfile *f, struct read_call *call);
 /* Ends a read that waits with -EINTR, if it still waits; done runs here or in another thread. `call` must
  * not be given back to the system meanwhile, and f not be released. */
 void vfile_read_cancel(struct vfile *f, struct read_call *call);
-/* Writes to the staging file: no network but for base bytes that must be fetched first. */
+/* Writes to the staging file: no network but for base bytes that must be fetched first. Offset VFILE_END
+ * (O_APPEND): at the end as it is then. */
+#define VFILE_END UINT64_MAX
 ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *buf, size_t len);
 /* The same without waiting for anything but the local disk: -EAGAIN when that cannot be, or on any failure
  * (nothing was written then: vfile_write tells why). */

@@ -153,6 +153,7 @@ struct vfile {
     unsigned flags;
     bool wrote;           /* vnode.lock */
     bool passed;          /* vnode.lock */
+    bool unflushed;       /* vnode.lock: this handle has changed the file since its last flush */
     struct base *direct;  /* vnode.lock: VFILE_DIRECT's own reader of the base number direct_gen */
     uint64_t direct_gen;
 };

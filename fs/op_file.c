@@ -22,8 +22,6 @@ static unsigned wanted_flags(int flags)
         f |= VFILE_WRITE;
     if (flags & O_TRUNC)
         f |= VFILE_TRUNC;
-    if (flags & O_APPEND)
-        f |= VFILE_APPEND;
     if (flags & O_EXCL)
         f |= VFILE_EXCL;
     if (flags & O_DIRECT)
@@ -36,8 +34,8 @@ static void set_open_flags(struct request *r, bool keep)
     if (r->inode->key->control || r->fi.flags & O_DIRECT)
         r->fi.direct_io = 1;
     r->fi.keep_cache = keep && !r->fi.direct_io;
-    /* A handle that cannot write has nothing to flush at close. */
-    r->fi.noflush = (r->fi.flags & O_ACCMODE) == O_RDONLY;
+    /* A handle that has changed nothing has nothing to flush at close. Opening may be a change. */
+    r->fi.noflush = (r->fi.flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == O_RDONLY;
 }
 
 /* An open that was counted at i (fs/passthrough.h). */

@@ -182,7 +182,7 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *
     (void)ino;
     (void)new_parent;
     (void)new_name;
-    fuse_reply_err(req, EOPNOTSUPP); /* one object has one name; see docs/limits in the README */
+    fuse_reply_err(req, EPERM); /* one object has one name: what link(2) says of such file systems */
 }
 
 /* Some programs make files with mknod: an empty file is created and stored. */

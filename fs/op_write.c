@@ -5,11 +5,12 @@
 #include "fs/ops.h"
 #include "fs/request.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 static void do_write(struct request *r)
 {
-    ssize_t n = vfile_write(r->handle->file, &r->op, (uint64_t)r->off, r->data, r->size);
+    ssize_t n = vfile_write(r->handle->file, &r->op, r->number, r->data, r->size);
     if (n < 0)
         request_reply_err(r, (int)n);
     else
@@ -38,7 +39,7 @@ static bool write_at_once(struct request *r, const char *data)
     struct fs *fs = r->fs;
     ssize_t n = -EAGAIN;
     if (atomic_fetch_add(&fs->writing, 1) < AT_ONCE_MAX)
-        n = vfile_try_write(r->handle->file, (uint64_t)r->off, data, r->size);
+        n = vfile_try_write(r->handle->file, r->number, data, r->size);
     atomic_fetch_sub(&fs->writing, 1);
     if (n >= 0)
         request_reply_write(r, (size_t)n);
@@ -52,7 +53,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
     if (!r)
         return;
     r->size = size;
-    r->off = off;
+    /* The flag as it is now (F_SETFL changes it). Pages of a mapping have offsets of their own, and come
+     * through any handle of the file. */
+    bool append = (fi->flags & O_APPEND) && !fi->writepage;
+    r->number = append ? VFILE_END : (uint64_t)off;
     if (write_at_once(r, data))
         return;
     r->data = xmalloc(size ? size : 1);

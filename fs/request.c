@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/name.h"
 #include "fs/passthrough.h"
+#include "base/strmap.h"
 
 #include <assert.h>
 #include <string.h>
@@ -234,13 +235,18 @@ void fs_fill_stat(uint64_t ino, const struct attr *a, struct stat *st)
     st->st_atim = a->atime.tv_sec ? a->atime : a->mtime;
 }
 
+uint64_t fs_generation(const struct attr *a)
+{
+    return a->kind == ATTR_SYMLINK ? (uint32_t)hash_bytes(a->version, strlen(a->version)) | 1 : 1;
+}
+
 static void fill_entry(struct request *r, struct inode *i, const struct attr *a,
                        struct fuse_entry_param *e)
 {
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, i);
     memset(e, 0, sizeof(*e));
     e->ino = i->ino;
-    e->generation = 1;
+    e->generation = fs_generation(a);
     fs_fill_stat(i->ino, a, &e->attr);
     e->attr_timeout = e->entry_timeout = fs_valid_s(i->key, path);
 }

@@ -64,6 +64,9 @@ int request_child(struct request *r, struct inode *dir, const char *name, char *
                   char **ret_segment, bool *ret_shadow);
 
 void fs_fill_stat(uint64_t ino, const struct attr *a, struct stat *st);
+/* The kernel keeps a symlink's target for as long as the inode lives: another target is another
+ * generation of it. 32 bits, as the kernel has it. */
+uint64_t fs_generation(const struct attr *a);
 /* Milliseconds that something is valid as the kernel's timeout: at most a day, 0 for .load. */
 double fs_kept_s(const struct fs_key *key, uint64_t ms);
 double fs_valid_s(struct fs_key *key, const char *path);

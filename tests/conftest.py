@@ -5,7 +5,6 @@ A fixture that cannot start its server fails the test: nothing here skips."""
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
 from servers import FaultProxy, MinIO, PostgreSQL  # noqa: E402
+from servers.minio import Bucket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_SECONDS = 120
@@ -63,46 +63,6 @@ def own_minio(own_minio_factory) -> MinIO:
     server = own_minio_factory()
     yield server
     server.kill()
-
-
-class Bucket:
-    """A fresh bucket and a client that is not ours."""
-
-    def __init__(self, minio: MinIO, name: str = ""):
-        self.minio = minio
-        self.name = name or "t-" + secrets.token_hex(5)
-        self.s3 = minio.client()
-        self.s3.create_bucket(Bucket=self.name)
-
-    def put(self, key: str, data: bytes, **more) -> str:
-        return self.s3.put_object(Bucket=self.name, Key=key, Body=data, **more)["ETag"]
-
-    def get(self, key: str) -> bytes:
-        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
-
-    def head(self, key: str) -> dict:
-        return self.s3.head_object(Bucket=self.name, Key=key)
-
-    def delete(self, key: str) -> None:
-        self.s3.delete_object(Bucket=self.name, Key=key)
-
-    def keys(self, prefix: str = "") -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-
-    def uploads(self) -> list[str]:
-        """Multipart uploads that were begun and not finished."""
-        listed = self.s3.list_multipart_uploads(Bucket=self.name)
-        return [upload["Key"] for upload in listed.get("Uploads", [])]
-
-    def remove(self) -> None:
-        """Everything, as somebody else would do it behind our back."""
-        for key in self.keys():
-            self.delete(key)
-        self.s3.delete_bucket(Bucket=self.name)
-
-    def store(self, **more: str) -> dict[str, str]:
-        return self.minio.store(self.name, **more)
 
 
 @pytest.fixture

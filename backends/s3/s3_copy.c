@@ -63,6 +63,8 @@ static void take_copy_result(const struct http_res *res, struct attr *a)
         s3_etag_to_version(etag, a->version);
     if (!(a->known & ATTR_HAS_MTIME) && date)
         (void)date_parse_iso(date, &a->mtime);
+    if (!(a->known & ATTR_HAS_MTIME))
+        a->mtime.tv_nsec = 0; /* as HEAD has it */
 }
 
 static int copy_whole(struct s3_store *s, struct op *op, struct copy *c)

@@ -121,7 +121,7 @@ static void add_entry(const struct s3_store *s, const struct s3_list_item *i, co
                                  : xasprintf("%s%s", name, path_is_slashes(name) ? "/" : "");
     struct list_entry *e = list_page_add(page, key);
     e->attr.kind = dir ? ATTR_DIR : ATTR_FILE;
-    e->attr.mtime = i->mtime;
+    e->attr.mtime.tv_sec = i->mtime.tv_sec; /* as HEAD has it: a time must not depend on who told it */
     if (!dir) {
         e->attr.size = i->size;
         memcpy(e->attr.version, i->etag, sizeof(e->attr.version));

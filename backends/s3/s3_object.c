@@ -95,7 +95,7 @@ static void make_dir_attr(struct attr *a)
 static int marker_attr(struct s3_store *s, struct op *op, const struct s3_list_item *item,
                        struct attr *ret)
 {
-    struct attr a = {.mtime = item->mtime};
+    struct attr a = {.mtime.tv_sec = item->mtime.tv_sec};
     int r = 0;
     if (item->has_meta)
         s3_meta_from_headers(&item->meta, s->posix, &a);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import urllib.error
 import urllib.request
@@ -107,3 +108,43 @@ class MinIO(Server):
             "secret_access_key": self.password,
             **more,
         }
+
+
+class Bucket:
+    """A fresh bucket and a client that is not ours."""
+
+    def __init__(self, minio: MinIO, name: str = ""):
+        self.minio = minio
+        self.name = name or "t-" + secrets.token_hex(5)
+        self.s3 = minio.client()
+        self.s3.create_bucket(Bucket=self.name)
+
+    def put(self, key: str, data: bytes, **more) -> str:
+        return self.s3.put_object(Bucket=self.name, Key=key, Body=data, **more)["ETag"]
+
+    def get(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def head(self, key: str) -> dict:
+        return self.s3.head_object(Bucket=self.name, Key=key)
+
+    def delete(self, key: str) -> None:
+        self.s3.delete_object(Bucket=self.name, Key=key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def uploads(self) -> list[str]:
+        """Multipart uploads that were begun and not finished."""
+        listed = self.s3.list_multipart_uploads(Bucket=self.name)
+        return [upload["Key"] for upload in listed.get("Uploads", [])]
+
+    def remove(self) -> None:
+        """Everything, as somebody else would do it behind our back."""
+        for key in self.keys():
+            self.delete(key)
+        self.s3.delete_bucket(Bucket=self.name)
+
+    def store(self, **more: str) -> dict[str, str]:
+        return self.minio.store(self.name, **more)

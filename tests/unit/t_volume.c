@@ -67,11 +67,11 @@ static void test_truncate_append(void)
     CHECK_INT(volume_truncate(x.v, &x.op, "f", 2, &a), 0);
     CHECK_INT(a.size, 2);
     CHECK_STR(vx_foreign_get(&x, "f"), "01");
-    struct vfile *p = vx_fopen(&x, "f", VFILE_WRITE | VFILE_APPEND, 0);
-    struct vfile *q = vx_fopen(&x, "f", VFILE_WRITE | VFILE_APPEND, 0);
-    vx_pwrite(&x, p, "ab", 2, 0);
-    vx_pwrite(&x, q, "cd", 2, 0);
-    vx_pwrite(&x, p, "ef", 2, 1);
+    struct vfile *p = vx_fopen(&x, "f", VFILE_WRITE, 0);
+    struct vfile *q = vx_fopen(&x, "f", VFILE_WRITE, 0);
+    vx_pwrite(&x, p, "ab", 2, VFILE_END);
+    vx_pwrite(&x, q, "cd", 2, VFILE_END);
+    vx_pwrite(&x, p, "ef", 2, VFILE_END);
     CHECK_INT(vx_fclose(&x, p), 0);
     CHECK_INT(vx_fclose(&x, q), 0);
     CHECK_STR(vx_foreign_get(&x, "f"), "01abcdef");

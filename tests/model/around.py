@@ -1,0 +1,304 @@
+"""What happens around the mount under test: other clients, remounts, crashes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass
+
+from . import check
+from .check import Mismatch, differ, same_bytes
+from .names import NameOps, files_below
+from .play import Skip, bytes_of
+from .state import ABSENT, Dir, File, Link, Meta, Node, Wrong
+
+
+@dataclass
+class Held:
+    descriptor: int
+    data: bytes
+    path: str
+    reopened: bool = False
+
+
+class Player(NameOps):
+    """With what happens around it: remounts, crashes, other clients."""
+
+    def _others_may(self, path: str) -> tuple[Dir, str, Node | None]:
+        """The place of a file that nobody has open here, so that somebody else may change it."""
+        if self.world.key is None or not self.world.lasting or not self.world.variant.strict:
+            raise Skip
+        try:
+            parent, name, node = self.tree.place(path)
+        except Wrong:
+            raise Skip from None
+        if isinstance(node, (Dir, Link)) or (isinstance(node, File) and (node.opens or node.dirty)):
+            raise Skip
+        if self.world.variant.write == "back":
+            raise Skip
+        return parent, name, node
+
+    def do_foreign_put(self, path: str, size: int, seed: int) -> None:
+        parent, name, _ = self._others_may(path)
+        data = bytes_of(seed, size)
+        where = f"{parent.path()}/{name}".lstrip("/")
+        self.world.key.put_behind(where, data)
+        self._replaced(parent, name, data)
+        self.settle()
+        same_bytes("content", check.read_whole(self.full(where)), data)
+
+    def _replaced(self, parent: Dir, name: str, data: bytes) -> File:
+        made = File(0)
+        made.meta = Meta(None, None, None, {}, None)
+        made.data = bytearray(data)
+        made.states, made.dirty = [made.snapshot()], False
+        if name in parent.children:
+            parent.take(name)
+        parent.add(name, made)
+        return made
+
+    def do_foreign_delete(self, path: str) -> None:
+        parent, name, node = self._others_may(path)
+        if node is None:
+            raise Skip
+        self.world.key.delete_behind(f"{parent.path()}/{name}".lstrip("/"))
+        parent.take(name)
+        self.settle()
+
+    def do_race(self, path: str, off: int, size: int, seed: int) -> None:
+        """We write, somebody else is first: our close fails, and both are kept."""
+        parent, name, node = self._others_may(path)
+        if node is None or not size:
+            raise Skip
+        where = f"{parent.path()}/{name}".lstrip("/")
+        ours = bytearray(node.data)
+        theirs = bytes_of(seed + 1, size + 1)
+        descriptor = os.open(self.full(where), os.O_RDWR)
+        data = bytes_of(seed, size)
+        os.pwrite(descriptor, data, off)
+        self.world.key.put_behind(where, theirs)
+        try:
+            os.close(descriptor)
+            raise Mismatch("close has overwritten what another client wrote")
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                differ("close", errno.errorcode[error.errno], "ESTALE")
+        self._replaced(parent, name, theirs)
+        self.settle()
+        same_bytes("theirs", check.read_whole(self.full(where)), theirs)
+        folder = self.full(parent.path())
+        kept = [n for n in os.listdir(folder) if n.startswith(name + ".conflict-")]
+        if len(kept) != 1:
+            differ("copies of ours", kept, "one")
+        if len(ours) < off:
+            ours += bytes(off - len(ours))
+        ours[off:off + size] = data
+        got = check.read_whole(f"{folder}/{kept[0]}")
+        if kept[0].endswith("-incomplete"):  # the version that we have edited is nowhere any more
+            same_bytes("ours", got[off:off + size], data)
+        else:
+            same_bytes("ours", got, bytes(ours))
+        os.unlink(f"{folder}/{kept[0]}")
+
+    # The second mount.
+    def _second(self, path: str) -> str:
+        if self.world.other is None:
+            raise Skip
+        self.settle()
+        for held in self.held.values():
+            held.reopened = True
+        return f"{self.world.other}/{path}"
+
+    def do_b_read(self, path: str) -> None:
+        full = self._second(path)
+        try:
+            node = self.tree.walk(path)
+        except Wrong:
+            node = None
+        if isinstance(node, Dir):
+            check.same_names("second mount", full, node) if settled(node) else None
+            return
+        allowed = [ABSENT] if node is None else [s if s is None else s[0] for s in node.states]
+        if node is not None and node.dirty:
+            allowed.append(bytes(node.data))
+        try:
+            got = check.read_whole(full)
+        except OSError as error:
+            if ABSENT in allowed and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return
+            raise Mismatch(f"second mount: {error}") from None
+        if got not in allowed:
+            wanted = [a if a is None else len(a) for a in allowed]
+            if len(allowed) == 1 and allowed[0] is not None:
+                same_bytes("second mount", got, allowed[0])
+            raise Mismatch(f"second mount: {len(got)} bytes, none of the contents allowed {wanted}")
+        if node is not None and not node.dirty:
+            check.same_stat("second mount", os.stat(full), node)
+
+    def do_b_write(self, path: str, size: int, seed: int) -> None:
+        full = self._second(path)
+        parent, name, node = self._others_may(path)
+        data = bytes_of(seed, size)
+        descriptor = os.open(full, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+        os.write(descriptor, data)
+        os.close(descriptor)
+        if node is None:
+            self._replaced(parent, name, data)
+        else:
+            node.data = bytearray(data)
+            node.meta.mtime = None
+            node.states = [node.snapshot()]
+        self.settle()
+
+    def do_b_edit(self, path: str, off: int, size: int, seed: int) -> None:
+        full = self._second(path)
+        _, _, node = self._others_may(path)
+        if node is None or not size:
+            raise Skip
+        data = bytes_of(seed, size)
+        descriptor = os.open(full, os.O_RDWR)
+        os.pwrite(descriptor, data, off)
+        os.close(descriptor)
+        node.put(off, data)
+        node.meta.mtime = None
+        node.states = [node.snapshot()]
+        self.settle()
+
+    def do_b_unlink(self, path: str) -> None:
+        full = self._second(path)
+        parent, name, node = self._others_may(path)
+        if node is None:
+            raise Skip
+        os.unlink(full)
+        parent.take(name)
+        self.settle()
+
+    def do_b_open(self, number: int, path: str) -> None:
+        """An open file of the second mount, to be read later, when this one has changed it."""
+        full = self._second(path)
+        if number in self.held:
+            raise Skip
+        parent, name, node = self._others_may(path)
+        if node is None:
+            raise Skip
+        self.held[number] = Held(os.open(full, os.O_RDONLY), bytes(node.data), path)
+
+    def do_b_pread(self, number: int, off: int, size: int) -> None:
+        """The version that was opened, or ESTALE; never the new one, unless the second mount has opened
+        that too: then the kernel may have its pages, which all handles share."""
+        if number not in self.held:
+            raise Skip
+        held = self.held[number]
+        try:
+            got = os.pread(held.descriptor, size, off)
+        except OSError as error:
+            if error.errno not in (errno.ESTALE, errno.EIO):  # EIO: the kernel had asked ahead
+                raise
+            return
+        if not held.reopened:
+            same_bytes("second mount, open file", got, held.data[off:off + size])
+
+    def do_b_close(self, number: int) -> None:
+        if number not in self.held:
+            raise Skip
+        try:
+            os.close(self.held.pop(number).descriptor)
+        except OSError as error:  # the kernel gives an inode up whose name has become another kind of file
+            if error.errno != errno.EIO:
+                raise
+
+    # The daemon.
+    def do_cache_clear(self) -> None:
+        if not self.world.command("cache", "clear"):
+            raise Skip
+        for _, shared in self.slots.values():  # the child that became quayctl has closed its copies
+            if shared.changes:
+                self.flushed(shared.node)
+
+    def close_all(self) -> None:
+        for number in list(self.slots):
+            descriptor, _ = self.slots[number]
+            os.close(descriptor)
+            self.forget_slot(number)
+        for number in list(self.held):
+            self.do_b_close(number)
+
+    def do_remount(self) -> None:
+        if not self.world.lasting or not self.world.quay:
+            raise Skip
+        self.close_all()
+        self.world.remount()
+        for node in self.tree.all("f"):
+            node.publish()
+        self.do_check()
+
+    def do_crash(self) -> None:
+        """kill -9: what was closed or fsynced is there; the rest may be, in one piece, or may not."""
+        if not self.world.lasting or not self.world.quay:
+            raise Skip
+        if self.world.variant.list_metadata == "no":  # a time of whole seconds tells metadata apart
+            time.sleep(1.5)
+        self.world.mounts[0].kill9()
+        for number in list(self.slots):
+            descriptor, shared = self.slots.pop(number)
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+            shared.node.opens = 0
+        self.world.crash()
+        torn = self._torn() if self.world.variant.write == "back" else set()
+        for node in self.tree.all("f"):
+            if node.dirty or node in torn:
+                self._adopt(node, node in torn)
+        self.do_check()
+
+    def _torn(self) -> set[File]:
+        """An upload that was cut off in a store that is edited in place (local): the file is as far as that
+        came, and all that was written is in a copy beside it. What the next commit would take is waited for."""
+        if self.world.backend != "local":
+            return set()
+        found = set()
+        for node in [self.tree.root, *self.tree.all("d")]:
+            folder = self.full(node.path())
+            for name in os.listdir(folder):
+                base, mark, _ = name.partition(".conflict-")
+                if mark:
+                    os.unlink(f"{folder}/{name}")
+                    found.add(node.children[base])
+        return found
+
+    def _adopt(self, node: File, torn: bool) -> None:
+        path = self.full(node.path())
+        present = node.snapshot()
+        allowed = [*node.states, present]
+        try:
+            got = check.read_whole(path)
+        except FileNotFoundError:
+            if ABSENT not in allowed:
+                raise Mismatch(f"{node.path()} is gone after the crash") from None
+            node.parent.take(node.name)
+            return
+        if torn:
+            allowed.append((got, node.meta.copy()))
+        fits = [s for s in allowed if s is not None and s[0] == got]
+        if not fits:
+            raise Mismatch(f"{node.path()} after the crash: {len(got)} bytes, none of what it was: "
+                           f"{[s if s is None else len(s[0]) for s in allowed]}")
+        info = os.stat(path)
+        node.data = bytearray(got)
+        modes = {s[1].mode for s in fits}
+        if stat.S_IMODE(info.st_mode) not in modes and None not in modes:
+            differ(f"{node.path()}: mode after the crash", oct(info.st_mode), modes)
+        names = {n: os.getxattr(path, n) for n in os.listxattr(path) if n.startswith("user.t.")}
+        if names not in [s[1].xattrs for s in fits]:
+            differ(f"{node.path()}: xattrs after the crash", names, [s[1].xattrs for s in fits])
+        node.meta = Meta(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, names,
+                         (info.st_mtime_ns, info.st_mtime_ns))
+        node.states, node.dirty = [node.snapshot()], False
+
+
+def settled(node: Dir) -> bool:
+    return all(not f.dirty for f in files_below(node))

@@ -1,0 +1,198 @@
+"""Runs sequences of operations, and makes a failing one small."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Callable
+
+from servers import MinIO
+
+from .check import Mismatch
+from .gen import Maker
+from .around import Player
+from .play import op_text
+from .world import Broken, Variant, World, make_world, unmount_leftovers
+
+HANG_SECONDS = 90.0
+
+
+@dataclass
+class Failure:
+    backend: str
+    seed: int
+    variant: Variant
+    ops: list[list]
+    text: str
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps({"backend": self.backend, "seed": self.seed,
+                                    "variant": asdict(self.variant), "text": self.text,
+                                    "ops": self.ops}, indent=0))
+
+    @staticmethod
+    def load(path: Path) -> "Failure":
+        found = json.loads(path.read_text())
+        return Failure(found["backend"], found["seed"], Variant(**found["variant"]), found["ops"],
+                       found["text"])
+
+    def describe(self) -> str:
+        lines = [f"backend {self.backend}, seed {self.seed}, {self.variant}"]
+        lines += [f"  {op_text(op)}" for op in self.ops[-60:]]
+        return "\n".join([*lines, self.text])
+
+
+class Watch:
+    """Kills the daemons when one operation takes too long: a hanging call cannot be interrupted."""
+
+    def __init__(self, world: World):
+        self.world, self.beat, self.hung, self.ended = world, time.monotonic(), False, False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.ended:
+            time.sleep(1)
+            if time.monotonic() - self.beat > HANG_SECONDS and not self.hung:
+                self.hung = True
+                getattr(self.world, "dump", lambda: None)()
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@dataclass
+class Trial:
+    """One backend and variant; `play` may be called again and again."""
+
+    backend: str
+    build: Path
+    folder: Path
+    minio: MinIO | None
+    variant: Variant
+    played: int = 0
+    skipped: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def play(self, source: Callable[[Player], list | None]) -> tuple[list[list], str]:
+        """Operations from `source` until it gives None. The ones played, and "" or what went wrong."""
+        world = make_world(self.backend, self.folder / "w", self.build, self.variant, self.minio)
+        ops: list[list] = []
+        umask = os.umask(0o022)
+        world.open()
+        watch = Watch(world)
+        player = Player(world)
+        try:
+            text = self._until_wrong(world, player, source, ops, watch)
+        finally:
+            watch.end()
+            os.umask(umask)
+            if isinstance(text := locals().get("text"), str) and text and hasattr(world, "logs"):
+                text += "\n" + world.logs()
+            close_descriptors(player)
+            world.close()
+            unmount_leftovers(self.folder / "w")
+        for name, count in player.done.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        return ops, text or ""
+
+    def _until_wrong(self, world: World, player: Player, source, ops: list[list], watch: Watch) -> str:
+        try:
+            while (op := source(player)) is not None:
+                ops.append(op)
+                watch.beat = time.monotonic()
+                if player.play(op):
+                    self.played += 1
+                else:
+                    self.skipped += 1
+            ops.append(["check"])
+            player.play(["check"])
+            player.close_all()
+            player.play(["check"])
+        except (Mismatch, Broken) as error:
+            return "hung: " * watch.hung + str(error)
+        except OSError as error:
+            return "hung: " * watch.hung + f"{op_text(ops[-1])}: {error!r}"
+        return "; ".join(world.complaints()[:5])
+
+
+def close_descriptors(player: Player) -> None:
+    for descriptor, _ in player.slots.values():
+        quiet_close(descriptor)
+    for held in player.held.values():
+        quiet_close(held.descriptor)
+
+
+def quiet_close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def random_source(seed: int, count: int, until: float) -> Callable[[Player], list | None]:
+    made: list[Maker] = []
+    left = [count]
+
+    def next_op(player: Player) -> list | None:
+        if not made:
+            made.append(Maker(seed, player))
+        if left[0] <= 0 or time.monotonic() > until:
+            return None
+        left[0] -= 1
+        return made[0].next()
+
+    return next_op
+
+
+def list_source(ops: list[list]) -> Callable[[Player], list | None]:
+    rest = iter(ops)
+    return lambda player: next(rest, None)
+
+
+def shrink(trial: Trial, failure: Failure, seconds: float) -> Failure:
+    """Leaves out operations, ever smaller runs of them, as long as it still fails."""
+    until = time.monotonic() + seconds
+    ops, text = failure.ops, failure.text
+    for kind in sorted({op[0] for op in ops[:-1]}):  # whole kinds first: most have nothing to do with it
+        shorter = [op for op in ops[:-1] if op[0] != kind] + ops[-1:]
+        played, wrong = trial.play(list_source(shorter)) if time.monotonic() < until else ([], "")
+        if wrong:
+            ops, text = played, wrong
+    step, shorter_now = len(ops) // 2, False
+    while step >= 1:
+        at = 0
+        while at < len(ops):
+            if time.monotonic() > until:
+                return Failure(failure.backend, failure.seed, failure.variant, ops, text)
+            shorter = ops[:at] + ops[at + step:]
+            played, wrong = trial.play(list_source(shorter)) if shorter else ([], "")
+            if wrong:
+                ops, text, shorter_now = played, wrong, True
+            else:
+                at += step
+        if step > 1:
+            step //= 2
+        elif shorter_now:
+            shorter_now = False
+        else:
+            break
+    return Failure(failure.backend, failure.seed, failure.variant, ops, text)
+
+
+def run_seed(backend: str, build: Path, folder: Path, minio: MinIO | None, seed: int, count: int,
+             until: float) -> tuple[Trial, Failure | None]:
+    """One seed: its variant, then `count` operations (or until that time)."""
+    dice = random.Random(seed ^ 0x5EED)
+    variant = Variant.random(dice, backend) if backend != "plain" else Variant(second=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    trial = Trial(backend, build, folder, minio, variant)
+    ops, text = trial.play(random_source(seed, count, until))
+    return trial, Failure(backend, seed, variant, ops, text) if text else None

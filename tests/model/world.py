@@ -1,0 +1,200 @@
+"""Where the operations are tried: a plain directory (to check the model itself) or a quayfs mount, with a
+second mount of the same store beside it, and everything that may happen to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.backends import Key, make_key
+from harness.conf import merged
+from harness.daemon import DaemonFailed, disasters
+from harness.mount import Mount
+from servers import MinIO
+from servers.minio import Bucket
+
+
+class Broken(Exception):
+    """Something else than an answer: a daemon that died, complained or hangs."""
+
+
+@dataclass
+class Variant:
+    """How the mount under test is configured; all of it from the seed."""
+
+    ttl: str = "1ms"          # others' changes are seen at once; "5s": only this mount's own
+    write: str = "through"
+    max_size: str = "1GiB"
+    memory: str = "128MiB"
+    threshold: str = "64MiB"  # multipart
+    second: bool = True       # a second mount of the same store
+    list_metadata: str = "auto"
+
+    @property
+    def strict(self) -> bool:
+        """Each mount must see what the other has done at once."""
+        return self.ttl == "1ms"
+
+    @staticmethod
+    def random(dice, backend: str) -> "Variant":
+        ttl = dice.choice(["1ms", "1ms", "5s"])
+        write = dice.choice(["through", "through", "through", "back"])
+        return Variant(
+            ttl=ttl,
+            write=write,
+            max_size=dice.choice(["1GiB", "1GiB", "48MiB"]),
+            memory=dice.choice(["128MiB", "128MiB", "32MiB"]),
+            threshold=dice.choice(["64MiB", "64MiB", "5MiB"]),
+            second=backend in ("local", "s3") and ttl == "1ms" and write == "through",
+            list_metadata=dice.choice(["auto", "no"]) if backend == "s3" else "auto",
+        )
+
+
+class World:
+    """`top` is the directory under test."""
+
+    lasting = True      # content outlives a remount
+    quay = False
+    variant = Variant(second=False)
+    other: Path | None = None  # the same directory through the second mount
+    key: Key | None = None
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.top = folder / "top"
+
+    def open(self) -> None:
+        shutil.rmtree(self.top, ignore_errors=True)
+        self.top.mkdir(parents=True)
+        self.top.chmod(0o755)
+
+    def close(self) -> None:
+        pass
+
+    def remount(self) -> None:
+        pass
+
+    def crash(self) -> bool:
+        """False: it cannot be done here."""
+        return False
+
+    def command(self, *arguments: str) -> bool:
+        return False
+
+    def complaints(self) -> list[str]:
+        return []
+
+
+class Quay(World):
+    quay = True
+
+    def __init__(self, folder: Path, build: Path, backend: str, variant: Variant, minio: MinIO | None):
+        super().__init__(folder)
+        self.build, self.backend, self.variant, self.minio = build, backend, variant, minio
+        self.lasting = backend != "memory"
+        self.mounts: list[Mount] = []
+        self.bucket: Bucket | None = None
+
+    def sections(self, name: str) -> dict:
+        v = self.variant
+        options = dict(self.key.options, **{"cache.ttl": v.ttl, "write": v.write})
+        if self.backend == "s3":
+            options |= {"multipart_threshold": v.threshold, "multipart_chunksize": "5MiB",
+                        "list_metadata": v.list_metadata}
+        return merged({
+            "quayfs": {"log_level": "info", "memory_limit": v.memory},
+            "cache": {"dir": self.folder / f"cache-{name}", "max_size": v.max_size, "min_free": "16MiB"},
+            "loader": {"spool": self.folder / f"load-{name}"},
+            "store k": options,
+        })
+
+    def open(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.bucket = Bucket(self.minio) if self.backend == "s3" else None
+        self.key = make_key(self.backend, self.folder, self.bucket)
+        if self.key.folder:
+            self.key.folder.chmod(0o755)
+        self.mounts = [self._mount("one")]
+        if self.variant.second:
+            self.mounts.append(self._mount("two"))
+            self.other = self.mounts[1] / "k"
+        self.top = self.mounts[0] / "k"
+
+    def _mount(self, name: str) -> Mount:
+        place = self.folder / name
+        place.mkdir()
+        made = Mount(self.build, place, self.sections(name))
+        made.start()
+        return made
+
+    def close(self) -> None:
+        for m in self.mounts:
+            try:
+                m.stop(check=False)
+            except DaemonFailed as error:  # its mount may live on in a namespace that somebody has cloned
+                print(f"{m.folder.name}: {error}"[:500], flush=True)
+            finally:
+                m.kill9()
+                m.detach()
+        if self.bucket:
+            self.bucket.remove()
+        self.bucket = None
+
+    def remount(self) -> None:
+        self.mounts[0].remount()
+
+    def crash(self) -> bool:
+        self.mounts[0].crash()
+        self.mounts[0].start()
+        return True
+
+    def command(self, *arguments: str) -> bool:
+        self.mounts[0].quayctl(*arguments)
+        return True
+
+    def complaints(self) -> list[str]:
+        found = []
+        for m in self.mounts:
+            found += disasters(m.whole_log())
+            if not m.running():
+                found.append(f"{m.folder.name}: the daemon has ended with {m.process.returncode}")
+        return found
+
+    def dump(self) -> None:
+        """Stacks of the daemons, and away with them: a call into the mount hangs."""
+        for m in self.mounts:
+            if m.running():
+                m.dump_stacks()
+                m.kill9()
+
+    def logs(self) -> str:
+        """What the store holds, and what the daemons have printed."""
+        held = []
+        if self.key.folder:
+            done = subprocess.run(["ls", "-lR", "--time-style=full-iso", str(self.key.folder)],
+                                  stdout=subprocess.PIPE, text=True)
+            held.append(done.stdout)
+        elif self.bucket:
+            held += [f"{name} {self.bucket.head(name)['ContentLength']}\n" for name in self.bucket.keys()]
+        return "".join(held) + "".join(f"--- {m.log_path}\n{m.whole_log()[-3000:]}" for m in self.mounts)
+
+
+def make_world(backend: str, folder: Path, build: Path, variant: Variant,
+               minio: MinIO | None) -> World:
+    if backend == "plain":
+        return World(folder)
+    return Quay(folder, build, backend, variant, minio)
+
+
+def unmount_leftovers(folder: Path) -> None:
+    with open("/proc/self/mounts", encoding="utf-8") as table:
+        for line in table:
+            place = line.split(" ")[1]
+            if place.startswith(str(folder) + "/"):
+                subprocess.run(["umount", "-l", place], stderr=subprocess.DEVNULL)
+    if os.path.isdir(folder):
+        shutil.rmtree(folder, ignore_errors=True)

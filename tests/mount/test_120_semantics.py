@@ -1,0 +1,228 @@
+"""What docs/semantics.md promises and no other file shows; much of it was found by tests/model."""
+
+import errno
+import mmap
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from harness.tools import eventually, fails_with
+from model import system
+
+STRICT = {"cache.ttl": "1ms"}
+
+
+@pytest.fixture
+def two_mounts(mount, lasting_key, folder):
+    """One store, two mounts with caches of their own, that believe nothing for long."""
+    options = {"store k": {**lasting_key.options, **STRICT}}
+    one = mount(options, name="one")
+    two = mount({**options, "cache": {"dir": folder / "cache-two"},
+                 "loader": {"spool": folder / "load-two"}}, name="two")
+    return one / "k", two / "k"
+
+
+def test_mapped_write_through_an_appending_handle(root):
+    """A page of a mapping goes where it belongs, not to the end."""
+    (root / "f").write_bytes(b"a" * 5000)
+    descriptor = os.open(root / "f", os.O_RDWR | os.O_APPEND)
+    with mmap.mmap(descriptor, 5000) as mapped:
+        mapped[10:13] = b"new"
+        mapped.flush()
+    os.close(descriptor)
+    assert (root / "f").read_bytes() == b"a" * 10 + b"new" + b"a" * 4987
+
+
+def test_append_switched_on_and_off(root):
+    import fcntl
+    descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)
+    os.write(descriptor, b"0123456789")
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, b"end")
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
+    os.pwrite(descriptor, b"front", 0)
+    os.close(descriptor)
+    assert (root / "f").read_bytes() == b"front56789end"
+
+
+def test_renamed_directory_brings_its_attributes(root):
+    """Over an empty one that has others."""
+    (root / "a").mkdir(0o700)
+    os.setxattr(root / "a", "user.colour", b"blue")
+    (root / "b").mkdir()
+    os.chown(root / "b", 1, 2)
+    (root / "a").rename(root / "b")
+    info = (root / "b").stat()
+    assert (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) == (0o700, os.getuid(), os.getgid())
+    assert os.getxattr(root / "b", "user.colour") == b"blue"
+
+
+def test_symlink_replaced_by_another_client(two_mounts):
+    """The kernel keeps targets; a new one is seen all the same."""
+    one, two = two_mounts
+    (one / "old").write_text("old")
+    (one / "new").write_text("new")
+    (one / "l").symlink_to("old")
+    assert (two / "l").read_text() == "old"
+    (one / "l").unlink()
+    (one / "l").symlink_to("new")
+    eventually(lambda: os.readlink(two / "l") == "new")
+    assert (two / "l").read_text() == "new"
+
+
+def test_time_of_a_foreign_object_is_one(mount, bucket):
+    """Listings tell milliseconds, HEAD seconds: what is shown does not depend on who was asked."""
+    bucket.put("d/f", b"x")
+    m = mount({"store k": {**bucket.store(), **STRICT}})
+    seen = set()
+    for _ in range(5):
+        seen.add((m / "k/d/f").stat().st_mtime_ns)
+        seen |= {entry.stat().st_mtime_ns for entry in os.scandir(m / "k/d")}
+    assert len(seen) == 1
+
+
+def test_hard_links(root):
+    """One object has one name: link(2) says EPERM, as its manual has it for such file systems."""
+    (root / "f").write_text("x")
+    with fails_with(errno.EPERM):
+        os.link(root / "f", root / "g")
+    assert os.listdir(root) == ["f"] and (root / "f").stat().st_nlink == 1
+
+
+def test_created_or_truncated_by_a_reader(mount, lasting_key):
+    """open(O_RDONLY | O_CREAT), as flock(1) does it, and O_RDONLY | O_TRUNC: close stores that."""
+    m = mount({"store k": lasting_key.options})
+    os.close(os.open(m / "k/lock", os.O_RDONLY | os.O_CREAT, 0o644))
+    assert lasting_key.behind("lock") == b""
+    (m / "k/f").write_text("content")
+    os.close(os.open(m / "k/f", os.O_RDONLY | os.O_TRUNC))
+    assert lasting_key.behind("f") == b""
+
+
+def test_no_half_written_file_by_somebody_elses_close(mount, lasting_key):
+    """A handle that is closed late does not store what another has begun to write."""
+    m = mount({"store k": lasting_key.options})
+    for turn in range(20):
+        whole = b"whole %d" % turn
+        (m / "k/f").write_bytes(whole)  # its release may come behind the next open
+        descriptor = os.open(m / "k/f", os.O_WRONLY | os.O_TRUNC)
+        os.write(descriptor, b"half")
+        os.stat(m / "k/f")
+        for _ in range(20):
+            assert lasting_key.behind("f") == whole
+        os.close(descriptor)
+
+
+def locked(path: str, kind: str) -> str:
+    """Whether another process gets a lock without waiting."""
+    script = ("import fcntl, sys\n"
+              "f = open(sys.argv[1], 'r+')\n"
+              "try:\n"
+              f"    fcntl.{kind}(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+              "    print('free')\n"
+              "except BlockingIOError:\n"
+              "    print('locked')\n")
+    return subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("kind", ["flock", "lockf"])
+def test_locks_of_one_mount(root, kind):
+    import fcntl
+    (root / "f").write_text("x")
+    with open(root / "f", "r+") as file:
+        getattr(fcntl, kind)(file, fcntl.LOCK_EX)
+        assert locked(str(root / "f"), kind) == "locked"
+        getattr(fcntl, kind)(file, fcntl.LOCK_UN)
+        assert locked(str(root / "f"), kind) == "free"
+
+
+@pytest.mark.parametrize("kind", ["flock", "lockf"])
+def test_locks_do_not_reach_another_mount(two_mounts, kind):
+    import fcntl
+    one, two = two_mounts
+    (one / "f").write_text("x")
+    with open(one / "f", "r+") as file:
+        getattr(fcntl, kind)(file, fcntl.LOCK_EX)
+        assert locked(str(two / "f"), kind) == "free"
+
+
+def test_seeking_data_and_holes(root):
+    """All is data up to the end, where the one hole is."""
+    descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)
+    os.pwrite(descriptor, b"end", 1_000_000)
+    assert os.lseek(descriptor, 0, os.SEEK_DATA) == 0
+    assert os.lseek(descriptor, 5, os.SEEK_HOLE) == 1_000_003
+    with fails_with(errno.ENXIO):
+        os.lseek(descriptor, 1_000_003, os.SEEK_DATA)
+    os.close(descriptor)
+
+
+def test_copy_file_range(root):
+    """The kernel reads and writes for us."""
+    data = os.urandom(700_000)
+    (root / "f").write_bytes(data)
+    source, target = os.open(root / "f", os.O_RDONLY), os.open(root / "g", os.O_CREAT | os.O_WRONLY)
+    done = 0
+    while done < len(data):
+        done += os.copy_file_range(source, target, len(data) - done)
+    os.close(source)
+    os.close(target)
+    assert (root / "g").read_bytes() == data
+
+
+def test_names_are_not_exchanged(root):
+    """No store swaps two names in one step: EINVAL, and nothing has changed."""
+    (root / "a").write_text("a")
+    (root / "b").write_text("b")
+    with fails_with(errno.EINVAL):
+        system.renameat2(root / "a", root / "b", system.RENAME_EXCHANGE)
+    assert (root / "a").read_text() == "a" and (root / "b").read_text() == "b"
+
+
+def test_preallocation(root):
+    """fallocate gives size, not space at the store; holes are punched, ranges are not collapsed."""
+    descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)
+    os.write(descriptor, b"x" * 100_000)
+    os.posix_fallocate(descriptor, 0, 200_000)
+    assert os.fstat(descriptor).st_size == 200_000
+    system.fallocate(descriptor, system.PUNCH_HOLE | system.KEEP_SIZE, 10, 50_000)
+    with fails_with(errno.EOPNOTSUPP):
+        system.fallocate(descriptor, system.COLLAPSE_RANGE, 0, 4096)
+    os.close(descriptor)
+    want = b"x" * 10 + bytes(50_000) + b"x" * 49_990 + bytes(100_000)
+    assert (root / "f").read_bytes() == want
+
+
+def test_directory_times_are_the_stores(mount, bucket):
+    """Where directories are prefixes, making a file in one does not touch it."""
+    m = mount({"store k": bucket.store()})
+    (m / "k/d").mkdir()
+    os.utime(m / "k/d", (1_000_000_000, 1_000_000_000))
+    (m / "k/d/f").write_text("x")
+    assert (m / "k/d").stat().st_mtime == 1_000_000_000
+
+
+def test_groups_of_set_gid_directories(root, key):
+    """What is made in one has its group only where the store is a file system that does that."""
+    (root / "d").mkdir()
+    os.chown(root / "d", -1, 5)
+    (root / "d").chmod(0o2775)
+    (root / "d/f").write_text("x")
+    assert (root / "d/f").stat().st_gid == (5 if key.backend == "local" else os.getgid())
+
+
+def test_metadata_of_others_is_seen_without_a_new_version(mount, bucket, folder):
+    """chmod makes a copy with the same etag; the other mount shows the new mode all the same."""
+    options = {**bucket.store(), **STRICT, "list_metadata": "no"}
+    one = mount({"store k": options}, name="one") / "k"
+    two = mount({"store k": options, "cache": {"dir": folder / "cache-two"},
+                 "loader": {"spool": folder / "load-two"}}, name="two") / "k"
+    (one / "f").write_text("x")
+    assert stat.S_IMODE((two / "f").stat().st_mode) == 0o644
+    (one / "f").chmod(0o600)
+    eventually(lambda: stat.S_IMODE((two / "f").stat().st_mode) == 0o600)

@@ -18,9 +18,9 @@ struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *
     return h;
 }
 
-struct handle *handle_borrow(struct inode_table *t, struct inode *i)
+struct handle *handle_borrow(struct inode_table *t, struct inode *i, bool old_too)
 {
-    return inode_first_handle(t, i);
+    return inode_first_handle(t, i, old_too);
 }
 
 void handle_close_all(struct inode_table *t)

@@ -32,8 +32,9 @@ struct handle {
 /* An open of inode i (which it references). */
 struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *file,
                           struct volume_dir *dir);
-/* Any open file of an unlinked inode, referenced; NULL when there is none. */
-struct handle *handle_borrow(struct inode_table *t, struct inode *i);
+/* Any open file of the inode, referenced; NULL when there is none. One that has lost its name to another
+ * version (vfile_is_stale) only with old_too, or when there is no name to ask by. */
+struct handle *handle_borrow(struct inode_table *t, struct inode *i, bool old_too);
 /* Closes what the kernel has not released (the mount is gone, no request runs any more). */
 void handle_close_all(struct inode_table *t);
 /* Gives back a reference; the last one closes (may wait for running reads, so: on a worker). */

@@ -370,12 +370,20 @@ void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h)
     i->handles = h;
 }
 
-struct handle *inode_first_handle(struct inode_table *t, struct inode *i)
+struct handle *inode_first_handle(struct inode_table *t, struct inode *i, bool old_too)
 {
     LOCK_SCOPE(&t->lock);
+    struct handle *old = NULL;
     struct handle *h = i->handles;
-    while (h && (!h->file || h->refs == 0))
-        h = h->next;
+    for (; h; h = h->next) {
+        if (!h->file || h->refs == 0)
+            continue;
+        if (!vfile_is_stale(h->file))
+            break;
+        old = h;
+    }
+    if (!h && (old_too || i->unlinked))
+        h = old;
     if (h)
         h->refs++;
     return h;

@@ -108,7 +108,8 @@ enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inod
 
 /* Open handles of an inode (for getattr and setattr without a handle). */
 void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h);
-struct handle *inode_first_handle(struct inode_table *t, struct inode *i); /* an open file, referenced */
+/* An open file, referenced: see handle_borrow. */
+struct handle *inode_first_handle(struct inode_table *t, struct inode *i, bool old_too);
 void inode_ref_handle(struct inode_table *t, struct handle *h);
 /* Any open handle at all, referenced by its open; NULL when none is left (shutdown). */
 struct handle *inode_any_handle(struct inode_table *t);

@@ -20,18 +20,26 @@ static void virtual_attr(struct fs *fs, const struct inode *i, struct attr *a)
     a->mtime = fs->started;
 }
 
+static int get_attr_open(struct request *r, bool old_too, struct attr *a)
+{
+    struct handle *h = handle_borrow(r->fs->inodes, r->inode, old_too);
+    if (!h)
+        return -ENOENT;
+    int rc = vfile_get_attr(h->file, &r->op, a);
+    handle_release(r->fs->inodes, h);
+    return rc;
+}
+
 static int get_attr(struct request *r, struct attr *a)
 {
-    struct handle *h = handle_borrow(r->fs->inodes, r->inode);
-    if (h) {
-        int rc = vfile_get_attr(h->file, &r->op, a);
-        handle_release(r->fs->inodes, h);
+    int rc = get_attr_open(r, false, a);
+    if (rc != -ENOENT)
         return rc;
-    }
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
-    if (!path)
-        return -ENOENT;
-    return volume_stat(request_volume(r), &r->op, path, r->inode->shadow ? VOLUME_STAT_DIR : 0, a);
+    if (path)
+        rc = volume_stat(request_volume(r), &r->op, path, r->inode->shadow ? VOLUME_STAT_DIR : 0, a);
+    /* Gone for names; who has an old version open is told of that (and its reads say ESTALE). */
+    return rc == -ENOENT ? get_attr_open(r, true, a) : rc;
 }
 
 static void do_getattr(struct request *r)
@@ -81,7 +89,7 @@ static int apply_size(struct request *r, uint64_t size)
     }
     if (inode_is_superseded(r->fs->inodes, r->inode))
         return -ENOENT;
-    h = handle_borrow(r->fs->inodes, r->inode);
+    h = handle_borrow(r->fs->inodes, r->inode, false);
     if (!h)
         return -ENOENT;
     int rc = vfile_truncate(h->file, &r->op, size);
@@ -91,7 +99,7 @@ static int apply_size(struct request *r, uint64_t size)
 
 static int apply_change(struct request *r)
 {
-    struct handle *h = handle_borrow(r->fs->inodes, r->inode);
+    struct handle *h = handle_borrow(r->fs->inodes, r->inode, false);
     if (h) {
         int rc = vfile_set_attr(h->file, &r->op, &r->change);
         handle_release(r->fs->inodes, h);

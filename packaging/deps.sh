@@ -19,7 +19,7 @@ deps_quickstart=(sqlite3 procps)
 deps_s3=(python3 python3-venv curl ca-certificates)
 deps_test=(
     clang python3 python3-venv postgresql postgresql-client
-    sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl
+    sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio
 )
 deps_bench=(s3fs rclone curl procps fuse3 git rsync tar findutils linux-perf)
 

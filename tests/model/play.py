@@ -45,6 +45,7 @@ class Open:
     flags: int
     offset: int = 0
     fds: list[int] = field(default_factory=list)
+    made: bool = False  # the file, by this open
 
     @property
     def reads(self) -> bool:
@@ -57,7 +58,7 @@ class Open:
     @property
     def changes(self) -> bool:
         """Opening alone may be a change, which close then stores."""
-        return self.writes or bool(self.flags & (os.O_CREAT | os.O_TRUNC))
+        return self.writes or self.made or bool(self.flags & os.O_TRUNC)
 
     @property
     def appends(self) -> bool:
@@ -165,7 +166,7 @@ class FileOps(Base):
         if not isinstance(node, File):
             os.close(descriptor)
             return
-        shared = Open(node, flags, 0, [descriptor])
+        shared = Open(node, flags, 0, [descriptor], bool(made))
         node.opens += 1
         if made or (flags & os.O_TRUNC):
             node.resize(0)

@@ -74,6 +74,23 @@ def test_symlink_replaced_by_another_client(two_mounts):
     assert (two / "l").read_text() == "new"
 
 
+def test_an_old_descriptor_does_not_hide_the_new_version(two_mounts):
+    """Size and content by name are those of the new version while somebody has the old one open."""
+    one, two = two_mounts
+    (one / "f").write_bytes(b"short")
+    with open(two / "f", "rb", buffering=0) as old:
+        assert old.read(2) == b"sh"
+        for size in (20_000, 300_000, 7):
+            (one / "f").write_bytes(b"n" * size)
+            for _ in range(5):
+                assert (two / "f").read_bytes() == b"n" * size
+                assert (two / "f").stat().st_size == size
+        (one / "f").unlink()
+        eventually(lambda: not (two / "f").exists())
+        with fails_with(errno.ESTALE, errno.EIO):
+            old.read(1)
+
+
 def test_time_of_a_foreign_object_is_one(mount, bucket):
     """Listings tell milliseconds, HEAD seconds: what is shown does not depend on who was asked."""
     bucket.put("d/f", b"x")

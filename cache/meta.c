@@ -17,7 +17,6 @@
 #include <errno.h>
 
 #define META_ENTRIES 32768
-#define SEQS 1024
 #define VOIDED_MAX 20000
 
 struct entry {
@@ -41,7 +40,7 @@ struct meta {
     size_t n;
     struct strmap listings;   /* directory -> struct listing */
     size_t listed;            /* bytes in them */
-    uint64_t seqs[SEQS];
+    uint64_t seqs[META_SEQS];
 };
 
 /* ---- entries ---- */
@@ -104,9 +103,14 @@ static void listing_drop_locked(struct meta *m, const char *dir)
     listing_put(l); /* memory only */
 }
 
+unsigned meta_slot(const char *path)
+{
+    return (unsigned)(hash_bytes(path, strlen(path)) % META_SEQS);
+}
+
 static uint64_t *seq_of(struct meta *m, const char *path)
 {
-    return &m->seqs[hash_bytes(path, strlen(path)) % SEQS];
+    return &m->seqs[meta_slot(path)];
 }
 
 static uint64_t age_ms(uint64_t at_ns, uint64_t now)
@@ -266,6 +270,12 @@ uint64_t meta_seq(struct meta *m, const char *path)
     return *seq_of(m, path);
 }
 
+void meta_seqs(struct meta *m, uint64_t ret[META_SEQS])
+{
+    LOCK_SCOPE(&m->lock);
+    memcpy(ret, m->seqs, sizeof(m->seqs));
+}
+
 /* ---- telling ---- */
 
 static bool same_meta(const struct attr *a, const struct attr *b)
@@ -308,6 +318,21 @@ void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, 
     lock_release(&m->lock);
     if (keep)
         persist(m, path, a, 0);
+}
+
+bool meta_put_listed(struct meta *m, const char *path, const struct attr *a, uint64_t seq,
+                     uint64_t at_ns)
+{
+    lock_acquire(&m->lock);
+    const struct entry *old = strmap_get(&m->maps[0], path);
+    bool taken = *seq_of(m, path) == seq && !(old && old->at_ns > at_ns);
+    bool keep = taken && set_locked(m, path, false, a, false);
+    if (taken)
+        ((struct entry *)strmap_get(&m->maps[0], path))->at_ns = at_ns;
+    lock_release(&m->lock);
+    if (keep && m->offline)
+        persist(m, path, a, 0);
+    return taken;
 }
 
 /* The listing of `parent` no longer knows about the name. */
@@ -386,7 +411,7 @@ static void forget_listings_locked(struct meta *m, const char *dir)
 void meta_forget_tree(struct meta *m, const char *dir)
 {
     lock_acquire(&m->lock);
-    for (size_t i = 0; i < SEQS; i++)
+    for (size_t i = 0; i < META_SEQS; i++)
         m->seqs[i]++;
     for (struct entry *e = m->lru.newer, *next; e != &m->lru; e = next) {
         next = e->newer;

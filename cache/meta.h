@@ -44,6 +44,14 @@ enum meta_answer meta_take_ticket(struct meta *m, const char *path, uint64_t max
 uint64_t meta_seq(struct meta *m, const char *path);
 /* The store's answer; a == NULL: not there. */
 void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, uint64_t seq);
+/* The same for all names below any directory, to be looked at later: seqs[meta_slot(path)]. */
+#define META_SEQS 1024
+unsigned meta_slot(const char *path);
+void meta_seqs(struct meta *m, uint64_t ret[META_SEQS]);
+/* What a listing that was begun at at_ns told of one name (a == NULL: not there); no ticket. False: it has
+ * changed since `seq`, or something younger is known. */
+bool meta_put_listed(struct meta *m, const char *path, const struct attr *a, uint64_t seq,
+                     uint64_t at_ns);
 /* A change of our own: the name is now this, or (NULL) must be asked for again. */
 void meta_own(struct meta *m, const char *path, const struct attr *a);
 /* Attributes changed, not names: listings of the parent know an old version of it. */

@@ -33,6 +33,7 @@ static void volume_free(struct volume *v)
     pool_free(v->fetch);
     pool_free(v->pool);
     walk_free(v->walk);
+    lookahead_free(v->ahead);
     meta_close(v->meta);
     stage_close(v->stage);
     rename_log_close(v->renames);
@@ -84,6 +85,8 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
     store_on_recovery(store, volume_recovered, v);
     int r = meta_open(cache_get_index(cache), key, policy->offline_serve,
                       store->caps & CAP_REAL_DIRS, err, &v->meta);
+    if (r == 0 && !(store->caps & CAP_LOCAL_FD))
+        v->ahead = lookahead_new(store, v->meta);
     if (r == 0)
         r = stage_open(cache_dir(cache), key, err, &v->stage);
     if (r == 0)
@@ -369,7 +372,10 @@ static int known_attr(struct volume *v, const char *path, unsigned flags, struct
         return 0;
     if (flags & VOLUME_STAT_FRESH)
         return -EAGAIN;
-    switch (meta_get(v->meta, path, dir, v->policy.ttl_ms, true, ret, NULL)) {
+    enum meta_answer answer = meta_get(v->meta, path, dir, v->policy.ttl_ms, true, ret, NULL);
+    if (answer == META_MISS && !dir && v->ahead && lookahead_known(v->ahead, path, v->policy.ttl_ms))
+        answer = meta_get(v->meta, path, dir, v->policy.ttl_ms, true, ret, NULL);
+    switch (answer) {
     case META_THERE:
         return 0;
     case META_ABSENT:
@@ -427,6 +433,8 @@ static int stat_unknown(struct volume *v, struct op *op, const char *path, unsig
 int volume_stat(struct volume *v, struct op *op, const char *path, unsigned flags, struct attr *ret)
 {
     int r = known_attr(v, path, flags, ret);
+    if (r == -EAGAIN && !flags && v->ahead && lookahead_ask(v->ahead, op, path, v->policy.ttl_ms))
+        r = known_attr(v, path, flags, ret);
     if (r == -ENOENT)
         return from_answer(v, op, path, META_ABSENT);
     if (r == -EAGAIN) {

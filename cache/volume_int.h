@@ -16,6 +16,7 @@
 #include "base/name.h"
 #include "base/strmap.h"
 #include "cache/ranges.h"
+#include "cache/lookahead.h"
 #include "cache/meta.h"
 #include "cache/volume.h"
 
@@ -46,6 +47,7 @@ struct volume {
     struct pool *fetch;     /* fetches of readers: wait for nobody */
     struct meta *meta;
     struct walk *walk;      /* asks ahead */
+    struct lookahead *ahead;
     struct stage *stage;
     struct rename_log *renames;
     struct timespec opened; /* mtime of directories that have none */

@@ -15,6 +15,7 @@
 
 #include "base/lock.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,6 +38,9 @@ enum inode_io {
     INODE_IO_AGAIN       /* a claim: not with the handles that are open: superseded */
 };
 
+#define INODE_TOLD_NONE 0  /* none since it was made to forget them */
+#define INODE_TOLD_MANY 1  /* different ones, or it has changed them itself */
+
 struct inode {
     uint64_t ino;
     enum inode_kind kind;
@@ -49,6 +53,7 @@ struct inode {
     bool unlinked;
     uint64_t nlookup;
     unsigned refs;
+    _Atomic uint64_t told;   /* stamp of the attributes that the kernel was told; or: */
     struct handle *handles;  /* open files, for requests that come without one */
     struct {
         unsigned cached, passed; /* open handles: one of the two is 0 */

@@ -49,7 +49,7 @@ static bool add_looked_up(struct filler *f, const char *shown, const struct volu
     size_t room = f->size - f->used;
     struct inode *i = inode_enter(f->r->fs->inodes, f->r->inode, &spec);
     struct fuse_entry_param e = {.ino = i->ino, .generation = fs_generation(&v->attr)};
-    fs_fill_stat(i->ino, &v->attr, &e.attr);
+    fs_fill_stat(i, &v->attr, &e.attr);
     e.attr_timeout = e.entry_timeout = f->valid_s;
     size_t n = fuse_add_direntry_plus(f->r->req, f->buf + f->used, room, shown, &e, next);
     inode_unref(f->r->fs->inodes, i);

@@ -47,6 +47,23 @@ static void attach(struct request *r, struct inode *i, struct vfile *file)
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
 }
 
+/* The kernel changes size and times by itself while a handle can write. */
+static void note_writer(const struct request *r, struct inode *i)
+{
+    if ((r->fi.flags & O_ACCMODE) != O_RDONLY)
+        atomic_store(&i->told, INODE_TOLD_MANY);
+}
+
+/* Another version was opened: what the kernel knows of size and times may be old (attributes only: no page
+ * lock is taken, so this is safe inside the open). */
+static void refresh_attr(struct request *r, const struct attr *a)
+{
+    if (fs_was_told(r->inode, a) || !r->fs->session)
+        return;
+    atomic_store(&r->inode->told, INODE_TOLD_NONE); /* before: replies that come behind it count */
+    (void)fuse_lowlevel_notify_inval_inode(r->fs->session, r->inode->ino, -1, 0);
+}
+
 static void do_open(struct request *r)
 {
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
@@ -69,10 +86,9 @@ static void do_open(struct request *r)
     }
     set_open_flags(r, keep && !r->backing); /* passed: the kernel's own pages are to go */
     attach(r, r->inode, file);
-    /* Another version: what the kernel knows of size and times is old (attributes only: no page lock
-     * is taken, so this is safe inside the open). */
-    if (!keep && r->fs->session)
-        (void)fuse_lowlevel_notify_inval_inode(r->fs->session, r->inode->ino, -1, 0);
+    if (!keep)
+        refresh_attr(r, &a);
+    note_writer(r, r->inode);
     request_reply_open(r);
 }
 
@@ -130,6 +146,7 @@ static void do_create(struct request *r)
     passthrough_create(r, &spec, &i);
     attach(r, i, file);
     set_open_flags(r, false);
+    note_writer(r, i);
     request_reply_create(r, i, &a);
 }
 
@@ -297,6 +314,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 static void do_release(struct request *r)
 {
     struct handle *h = r->handle;
+    note_writer(r, r->inode);
     fuse_req_t req = request_take_reply(r);
     fuse_reply_err(req, 0);
     handle_release(r->fs->inodes, h);
@@ -309,6 +327,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     if (!r)
         return;
     r->handle = (struct handle *)(uintptr_t)fi->fh;
+    r->fi = *fi;
     if (r->inode->key)
         request_submit_always(r, 1);
     else

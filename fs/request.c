@@ -214,7 +214,7 @@ static const struct {
     mode_t type;
 } kind_modes[] = {{ATTR_DIR, S_IFDIR}, {ATTR_SYMLINK, S_IFLNK}, {ATTR_FILE, S_IFREG}};
 
-void fs_fill_stat(uint64_t ino, const struct attr *a, struct stat *st)
+static void make_stat(uint64_t ino, const struct attr *a, struct stat *st)
 {
     memset(st, 0, sizeof(*st));
     st->st_ino = ino;
@@ -240,6 +240,30 @@ uint64_t fs_generation(const struct attr *a)
     return a->kind == ATTR_SYMLINK ? (uint32_t)hash_bytes(a->version, strlen(a->version)) | 1 : 1;
 }
 
+static uint64_t stamp_of(const struct stat *st)
+{
+    uint64_t v[] = {(uint64_t)st->st_size,        st->st_mode, st->st_uid, st->st_gid,
+                    (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec,
+                    (uint64_t)st->st_atim.tv_sec, (uint64_t)st->st_atim.tv_nsec};
+    uint64_t stamp = hash_bytes(v, sizeof(v));
+    return stamp > INODE_TOLD_MANY ? stamp : stamp + INODE_TOLD_MANY + 1;
+}
+
+void fs_fill_stat(struct inode *i, const struct attr *a, struct stat *st)
+{
+    make_stat(i->ino, a, st);
+    uint64_t stamp = stamp_of(st), before = INODE_TOLD_NONE;
+    if (!atomic_compare_exchange_strong(&i->told, &before, stamp) && before != stamp)
+        atomic_store(&i->told, INODE_TOLD_MANY);
+}
+
+bool fs_was_told(const struct inode *i, const struct attr *a)
+{
+    struct stat st;
+    make_stat(i->ino, a, &st);
+    return atomic_load(&i->told) == stamp_of(&st);
+}
+
 static void fill_entry(struct request *r, struct inode *i, const struct attr *a,
                        struct fuse_entry_param *e)
 {
@@ -247,7 +271,7 @@ static void fill_entry(struct request *r, struct inode *i, const struct attr *a,
     memset(e, 0, sizeof(*e));
     e->ino = i->ino;
     e->generation = fs_generation(a);
-    fs_fill_stat(i->ino, a, &e->attr);
+    fs_fill_stat(i, a, &e->attr);
     e->attr_timeout = e->entry_timeout = fs_valid_s(i->key, path);
 }
 
@@ -279,7 +303,7 @@ void request_reply_attr(struct request *r, struct inode *i, const struct attr *a
 {
     struct stat st;
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, i);
-    fs_fill_stat(i->ino, a, &st);
+    fs_fill_stat(i, a, &st);
     fuse_req_t req = request_take_reply(r);
     fuse_reply_attr(req, &st, fs_valid_s(i->key, path));
     request_free(r);

@@ -63,7 +63,10 @@ int request_segment(struct request *r, struct inode *dir, const char *name, char
 int request_child(struct request *r, struct inode *dir, const char *name, char **ret_path,
                   char **ret_segment, bool *ret_shadow);
 
-void fs_fill_stat(uint64_t ino, const struct attr *a, struct stat *st);
+/* Notes on the inode that the kernel is told so. */
+void fs_fill_stat(struct inode *i, const struct attr *a, struct stat *st);
+/* Are these the attributes that the kernel has, if it has any? */
+bool fs_was_told(const struct inode *i, const struct attr *a);
 /* The kernel keeps a symlink's target for as long as the inode lives: another target is another
  * generation of it. 32 bits, as the kernel has it. */
 uint64_t fs_generation(const struct attr *a);

@@ -216,3 +216,88 @@ def test_a_broken_answer_is_asked_for_again(mount, watched):
     listed(m)
     watched.proxy.fault = Fault(reset_after=50_000, only="GET /[^/]+/f", times=1)
     assert (m / "k/f").read_bytes() == data
+
+
+# ---- names that are looked up one after the other ----
+
+def fill(bucket, names: list[str], size: int = 1000) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: bucket.put(name, name.encode() * (size // len(name))), names))
+
+
+def test_known_names_in_turn_cost_one_get_each(mount, watched):
+    """No ls before: a program that has the names from elsewhere."""
+    names = [f"d/s{number:05}" for number in range(200)]
+    fill(watched.bucket, names)
+    m = mount({"store k": watched.options})
+    watched.sent()
+    for name in names:
+        assert (m / "k" / name).read_bytes().startswith(name.encode())
+    sent = watched.sent()
+    assert [line for line in sent if line.startswith("GET ")] == [f"GET {name}" for name in names]
+    assert sent.count("LIST") <= 8
+    assert len([line for line in sent if line.startswith("HEAD")]) <= 3
+
+
+def test_looked_up_long_ago_and_overwritten(mount, watched):
+    """What a page told is no older than the open: it asks again."""
+    names = [f"s{number:05}" for number in range(30)]
+    fill(watched.bucket, names)
+    m = mount({"store k": watched.options})
+    for name in names[:3]:
+        assert (m / "k" / name).exists()
+    watched.bucket.put(names[20], b"another client's")
+    watched.bucket.delete(names[21])
+    assert (m / "k" / names[20]).read_bytes() == b"another client's"
+    with fails_with(errno.ENOENT):
+        (m / "k" / names[21]).read_bytes()
+
+
+def test_absent_names_are_known_until_the_ttl(mount, watched):
+    fill(watched.bucket, [f"s{number:05}" for number in range(0, 60, 2)])
+    m = mount({"store k": {**watched.options, "cache.ttl": "1s"}})
+    watched.sent()
+    found = [(m / "k" / f"s{number:05}").exists() for number in range(60)]
+    assert found == [True, False] * 30
+    assert len(watched.sent()) <= 12
+    watched.bucket.put("s00031", b"of another client")
+    eventually(lambda: (m / "k/s00031").exists())
+
+
+def test_own_changes_are_seen_at_once(mount, watched):
+    names = [f"s{number:05}" for number in range(0, 40, 2)]
+    fill(watched.bucket, names)
+    m = mount({"store k": watched.options})
+    for name in names[:3]:
+        assert (m / "k" / name).exists()
+    (m / "k/s00011").write_bytes(b"new")
+    (m / "k/s00013").mkdir()
+    (m / "k/s00012").write_bytes(b"changed")
+    (m / "k/s00014").unlink()
+    (m / "k/s00016").rename(m / "k/s00017")
+    assert (m / "k/s00011").read_bytes() == b"new"
+    assert (m / "k/s00013").is_dir()
+    assert (m / "k/s00012").stat().st_size == 7
+    assert not (m / "k/s00014").exists()
+    assert not (m / "k/s00016").exists() and (m / "k/s00017").exists()
+
+
+def test_sparse_names_of_a_huge_directory(mount, watched):
+    """Each of them elsewhere: pages do not pay, and soon none is asked for."""
+    names = [f"n{number:05}" for number in range(3000)]
+    fill(watched.bucket, names, size=6)
+    m = mount({"store k": watched.options})
+    watched.sent()
+    for turn in range(60):
+        assert (m / "k" / names[turn * 1009 % 3000]).stat().st_size == 6
+    assert watched.sent().count("LIST") <= 6
+
+
+def test_listings_without_metadata_do_not_answer(mount, watched):
+    """They cannot tell a link from a file: every name is asked about."""
+    names = [f"s{number:05}" for number in range(20)]
+    fill(watched.bucket, names)
+    watched.bucket.put("s00010", b"s00009", Metadata={"mode": str(0o120777)})
+    m = mount({"store k": {**watched.options, "list_metadata": "no"}})
+    assert [os.path.islink(m / "k" / name) for name in names] == [name == "s00010" for name in names]
+    assert watched.sent().count("LIST") <= 3

@@ -116,6 +116,14 @@ class Server:
     def pause(self) -> None:
         """The process exists and its port accepts, but nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 30
+        while not self._all_stopped():  # one thread stops the others, as soon as it gets to run
+            assert time.monotonic() < deadline, "the server does not stop"
+            time.sleep(0.01)
+
+    def _all_stopped(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(stat.read_text().rsplit(")", 1)[1].split()[0] == "T" for stat in threads)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

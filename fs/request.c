@@ -264,6 +264,15 @@ bool fs_was_told(const struct inode *i, const struct attr *a)
     return atomic_load(&i->told) == stamp_of(&st);
 }
 
+/* The root and the directories of keys are made up here and stay as they are: not asked for again with
+ * every path that goes through them. */
+static double kept_s(struct inode *i, const char *path)
+{
+    if (i->kind == INODE_OBJECT)
+        return fs_valid_s(i->key, path);
+    return i->key && i->key->control ? 0 : FS_VIRTUAL_VALID_S;
+}
+
 static void fill_entry(struct request *r, struct inode *i, const struct attr *a,
                        struct fuse_entry_param *e)
 {
@@ -272,7 +281,7 @@ static void fill_entry(struct request *r, struct inode *i, const struct attr *a,
     e->ino = i->ino;
     e->generation = fs_generation(a);
     fs_fill_stat(i, a, &e->attr);
-    e->attr_timeout = e->entry_timeout = fs_valid_s(i->key, path);
+    e->attr_timeout = e->entry_timeout = kept_s(i, path);
 }
 
 void request_reply_entry(struct request *r, struct inode *i, const struct attr *a)
@@ -305,7 +314,7 @@ void request_reply_attr(struct request *r, struct inode *i, const struct attr *a
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, i);
     fs_fill_stat(i, a, &st);
     fuse_req_t req = request_take_reply(r);
-    fuse_reply_attr(req, &st, fs_valid_s(i->key, path));
+    fuse_reply_attr(req, &st, kept_s(i, path));
     request_free(r);
 }
 

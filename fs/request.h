@@ -73,6 +73,7 @@ uint64_t fs_generation(const struct attr *a);
 /* Milliseconds that something is valid as the kernel's timeout: at most a day, 0 for .load. */
 double fs_kept_s(const struct fs_key *key, uint64_t ms);
 double fs_valid_s(struct fs_key *key, const char *path);
+#define FS_VIRTUAL_VALID_S 1.0 /* names and attributes above the keys' objects */
 void fs_log_failure(struct fs *fs, const char *op, const char *key, const char *path, int error,
                     const struct err *err);
 int fs_errno(int error); /* 0 or -errno -> positive errno that a user may see */

@@ -108,6 +108,21 @@ static void in_listings(struct suite *s)
     list_page_done(&all);
 }
 
+/* An object without a stored time has the same one wherever it is told. */
+static void one_time(struct suite *s)
+{
+    CLEANUP_ATTR struct attr got = ATTR_INIT;
+    struct list_page all = LIST_PAGE_INIT;
+    put_text(s, "timed", "content", NULL);
+    OK(stat_key(s, "timed", &got));
+    list_all(s, s->prefix, false, 0, &all);
+    const struct list_entry *e = find_entry(&all, K(s, "timed"));
+    CHECK(e);
+    CHECK_INT(e->attr.mtime.tv_sec, got.mtime.tv_sec);
+    CHECK_INT(e->attr.mtime.tv_nsec, got.mtime.tv_nsec);
+    list_page_done(&all);
+}
+
 static int set(struct suite *s, const char *name, const char *if_match, const struct attr *change,
                struct attr *ret)
 {
@@ -243,6 +258,7 @@ void suite_meta(struct suite *s)
         symlinks(s);
     else
         links_are_refused(s);
+    one_time(s);
     if (!has(s, CAP_SET_META)) {
         struct attr change = {.known = ATTR_HAS_MODE, .mode = 0600};
         put_text(s, "file", "x", NULL);

@@ -218,6 +218,16 @@ def test_a_broken_answer_is_asked_for_again(mount, watched):
     assert (m / "k/f").read_bytes() == data
 
 
+def test_ls_and_open_tell_one_time(mount, watched):
+    """The listing has milliseconds, the replies to HEAD and GET have not: a build tool would see a change."""
+    watched.bucket.put("f", b"x" * 1000)
+    m = mount({"store k": watched.options})
+    (entry,) = os.scandir(m / "k")
+    listed_ns = entry.stat().st_mtime_ns
+    with open(m / "k/f", "rb") as file:
+        assert os.fstat(file.fileno()).st_mtime_ns == listed_ns
+
+
 # ---- names that are looked up one after the other ----
 
 def fill(bucket, names: list[str], size: int = 1000) -> None:

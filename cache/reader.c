@@ -83,6 +83,12 @@ struct reader *reader_open(struct cache *c, struct cache_object *object, struct 
     return r;
 }
 
+bool reader_is_idle(struct reader *r)
+{
+    LOCK_SCOPE(&r->f->lock);
+    return r->calls == 0;
+}
+
 void reader_close(struct reader *r)
 {
     if (!r)

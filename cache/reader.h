@@ -64,5 +64,7 @@ void reader_cancel(struct reader *r, struct read_call *call);
 ssize_t reader_pread(struct reader *r, struct op *op, uint64_t off, void *buf, size_t len,
                      struct err *err);
 void reader_close(struct reader *r);
+/* No call is in flight: when none can begin any more, reader_close will not wait. */
+bool reader_is_idle(struct reader *r);
 
 #endif

@@ -328,8 +328,8 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     r->handle = (struct handle *)(uintptr_t)fi->fh;
     r->fi = *fi;
-    if (r->inode->key)
+    if (r->inode->key && (fi->flags & O_ACCMODE) != O_RDONLY)
         request_submit_always(r, 1);
     else
-        do_release(r);
+        do_release(r); /* nothing to write: done sooner than handed over */
 }

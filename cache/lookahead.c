@@ -198,24 +198,21 @@ static bool is_fresh(const struct page *p, uint64_t ttl_ms)
            (ttl_ms == UINT64_MAX || now < p->at_ns || (now - p->at_ns) / NS_PER_MS < ttl_ms);
 }
 
-static enum meta_answer ask_locked(struct page *p, const char *name, struct attr *ret)
+static bool told_locked(const struct page *p, const char *name, struct attr *ret)
 {
-    if (!covers(p, name))
-        return META_MISS;
     const struct list_entry *e = entry_of(p, name, false);
-    if (!e)
+    if (!e && covers(p, name)) /* no object of that name: the directory is what it means */
         e = entry_of(p, name, true);
-    if (e && !(e->attr.known & ATTR_META))
-        return META_MISS;
-    if (e)
-        attr_copy(ret, &e->attr);
-    return e ? META_THERE : META_ABSENT;
+    if (!e || !(e->attr.known & ATTR_META))
+        return false;
+    attr_copy(ret, &e->attr);
+    return true;
 }
 
 bool lookahead_known(struct lookahead *l, const char *path, uint64_t ttl_ms)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
-    enum meta_answer answer = META_MISS;
+    bool told = false;
     uint64_t seq = 0, at_ns = 0;
     if (path[0] == '\0' || path_is_unnamed(path))
         return false;
@@ -223,16 +220,15 @@ bool lookahead_known(struct lookahead *l, const char *path, uint64_t ttl_ms)
     lock_acquire(&l->lock);
     struct page *p = find_locked(l, dir);
     if (p && is_fresh(p, ttl_ms))
-        answer = ask_locked(p, path_rest(path, dir), &a);
-    if (answer != META_MISS) {
+        told = told_locked(p, path_rest(path, dir), &a);
+    if (told) {
         lookahead_on_use(&p->policy);
         p->used_ns = clock_now_ns();
         seq = p->seqs[meta_slot(path)];
         at_ns = p->at_ns;
     }
     lock_release(&l->lock);
-    return answer != META_MISS &&
-           meta_put_listed(l->meta, path, answer == META_THERE ? &a : NULL, seq, at_ns);
+    return told && meta_put_listed(l->meta, path, &a, seq, at_ns);
 }
 
 /* What it tells of each name must be everything; returns how many such names it has. */

@@ -3,7 +3,8 @@
  *
  * A lookup of a name that nothing is known about costs a request. When lookups in one directory miss
  * repeatedly, a page of its listing that begins at the name is asked for instead: one request answers for
- * all names in its range, those that are there and those that are not, for as long as any listing does (ttl).
+ * all names that are there in its range, for as long as any listing does (ttl). Of names that are not there
+ * it says nothing: who was told by the writer that a name is there now must find it at the first try.
  *     if (lookahead_known(l, path, ttl) || lookahead_ask(l, op, path, ttl)) meta_get() answers now.
  * Only pages that have the whole truth serve: entries with ATTR_META. Where listings have none (and the
  * index does not know the versions), the first page is the last.

@@ -48,7 +48,7 @@ void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, 
 #define META_SEQS 1024
 unsigned meta_slot(const char *path);
 void meta_seqs(struct meta *m, uint64_t ret[META_SEQS]);
-/* What a listing that was begun at at_ns told of one name (a == NULL: not there); no ticket. False: it has
+/* What a listing that was begun at at_ns told of one name; no ticket. False: it has
  * changed since `seq`, or something younger is known. */
 bool meta_put_listed(struct meta *m, const char *path, const struct attr *a, uint64_t seq,
                      uint64_t at_ns);

@@ -281,6 +281,10 @@ bool lookahead_ask(struct lookahead *l, struct op *op, const char *path, uint64_
         return false;
     CLEANUP_FREE char *dir = path_parent(path);
     const char *name = path_rest(path, dir);
+    struct listing *whole = meta_listing(l->meta, dir, ttl_ms);
+    listing_put(whole);
+    if (whole) /* it has told all that listings do (walk.h goes on from there) */
+        return false;
     lock_acquire(&l->lock);
     struct page *p = l->off ? NULL : take_locked(l, dir);
     unsigned max = 0;

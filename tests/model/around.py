@@ -281,7 +281,7 @@ class Player(NameOps):
                 raise Mismatch(f"{node.path()} is gone after the crash") from None
             node.parent.take(node.name)
             return
-        if torn:
+        if torn or (self.world.variant.write == "back" and woven(got, allowed)):
             allowed.append((got, node.meta.copy()))
         fits = [s for s in allowed if s is not None and s[0] == got]
         if not fits:
@@ -298,6 +298,15 @@ class Player(NameOps):
         node.meta = Meta(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, names,
                          (info.st_mtime_ns, info.st_mtime_ns))
         node.states, node.dirty = [node.snapshot()], False
+
+
+def woven(got: bytes, states: list) -> bool:
+    """write = back: later writes go into the file that the journal row stands for; without an fsync some of them
+    may be there after a kill. But every byte is of one of the states."""
+    sources = [s[0] for s in states if s is not None]
+    if len(got) not in [len(s) for s in sources]:
+        return False
+    return all(any(at < len(s) and s[at] == byte for s in sources) for at, byte in enumerate(got))
 
 
 def settled(node: Dir) -> bool:

@@ -239,7 +239,7 @@ class FileOps(Base):
         at = len(shared.node.data) if shared.appends else shared.offset
         if size:
             shared.node.put(at, data)
-            shared.node.touched(since)
+            self._wrote(shared, since)
             shared.offset = at + size
 
     def do_pwrite(self, number: int, off: int, size: int, seed: int) -> None:
@@ -250,7 +250,12 @@ class FileOps(Base):
             differ("bytes written", wrote, size)
         if size:  # Linux appends with O_APPEND whatever the offset
             shared.node.put(len(shared.node.data) if shared.appends else off, data)
-            shared.node.touched(since)
+            self._wrote(shared, since)
+
+    def _wrote(self, shared: Open, since: int) -> None:
+        shared.node.touched(since)
+        if shared.flags & os.O_DSYNC:  # O_SYNC has that bit too: each write is followed by an fsync
+            self.flushed(shared.node)
 
     def do_lseek(self, number: int, off: int, whence: int) -> None:
         descriptor, shared = self.slot(number)
@@ -397,7 +402,7 @@ class FileOps(Base):
             differ("bytes copied", got, count)
         if got:
             dst.node.put(off_two, bytes(src.node.data[off_one:off_one + got]))
-            dst.node.touched(since)
+            self._wrote(dst, since)
 
     def do_fstat(self, number: int) -> None:
         descriptor, shared = self.slot(number)

@@ -138,6 +138,7 @@ int conf_error(const struct conf_section *s, const char *name, struct err *err, 
 bool parse_bool(const char *s, bool *ret);
 bool parse_int(const char *s, int64_t *ret);
 bool parse_size(const char *s, uint64_t *ret);
+void format_size(uint64_t bytes, char out[32]); /* "1.5 GiB" */
 bool parse_duration_ms(const char *s, uint64_t *ret);
 /* The closest of `n` names within edit distance 3 (and less than half its length), or NULL. */
 const char *nearest_name(const char *word, const char *const *names, size_t n);

@@ -442,6 +442,8 @@ static int take_reply(const struct buf *line, rpc_progress_fn *on_progress, void
         const char *text = json_string_value(json_object_get(reply, "error"));
         r = err_set(err, code > 0 && code < 4096 ? (int)code : EIO, "%s",
                     text ? text : "failed without a reason");
+        if (err)
+            snprintf(err->remote, sizeof(err->remote), "daemon");
     } else {
         r = err_set(err, EPROTO, "the daemon's reply is not understood");
     }

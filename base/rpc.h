@@ -8,7 +8,8 @@
  *          most 16 threads. Socket mode 0600; only the same uid and root are served (SO_PEERCRED).
  *          A stale socket file is replaced, a live one is -EADDRINUSE.
  * Client:  rpc_call(path, "cache.stats", args, on_progress, arg, &err, &result).
- *          -ECONNREFUSED/-ENOENT: no daemon. A daemon's error comes back as its errno and text.
+ *          -ECONNREFUSED/-ENOENT: no daemon. A daemon's error comes back as its errno and text, with
+ *          err->remote "daemon".
  * Ownership: args are borrowed; *ret_result is given (json_decref). JSON is jansson's. */
 #ifndef QUAY_BASE_RPC_H
 #define QUAY_BASE_RPC_H

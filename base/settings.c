@@ -57,6 +57,8 @@ static const struct conf_option cache_options[] = {
     {"block_size", CONF_SIZE, "1M", NULL, NULL, "power of two, 64K to 16M", 0, 0},
     {"ttl", CONF_DURATION, "5s", NULL, NULL, "life of attributes and listings; 0 = for ever", 0, 0},
     {"ttl_seconds", CONF_DURATION, NULL, NULL, "ttl", NULL, 0, 0},
+    {"pin_check", CONF_DURATION, "1m", NULL, NULL,
+     "how often pinned paths are compared with the store; 0 = when they are opened", 0, 0},
     {"cache_expiry_hours", CONF_HOURS, NULL, NULL, "ttl", NULL, 0, 0},
     {"enabled", CONF_BOOL, "yes", NULL, NULL, "no: only staged writes are kept on disk", 0, 0},
     {"cache_enabled", CONF_BOOL, NULL, NULL, "enabled", NULL, 0, 0},
@@ -271,6 +273,7 @@ static int load_cache(struct conf *c, struct err *err, struct cache_settings *re
     ret->min_free = conf_size(s, "min_free", GIB);
     ret->block_size = conf_size(s, "block_size", MIB);
     ret->ttl_ms = conf_ms(s, "ttl", 5000);
+    ret->pin_check_ms = conf_ms(s, "pin_check", 60000);
     ret->enabled = conf_bool(s, "enabled", true);
     ret->verify = conf_bool(s, "verify", true);
     uint64_t b = ret->block_size;

@@ -24,6 +24,7 @@ struct cache_settings {
     uint64_t block_size;    /* default 1 MiB; a power of two, 64 KiB .. 16 MiB */
     uint64_t ttl_ms;        /* attributes, listings, names known absent; default 5 s; 0 = never expire */
     bool enabled;           /* default yes: no = nothing is kept on disk but staged writes */
+    uint64_t pin_check_ms;  /* how often pinned paths are compared with the store; default 1 min; 0 = at opens */
     bool verify;            /* check CRC32C of blocks read for the first time after a start; default yes */
 };
 

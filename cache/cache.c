@@ -272,11 +272,13 @@ static void add_usage(const struct cache_key *k, struct cache_usage *u)
     u->misses += (uint64_t)stat_get(k->misses);
     u->evictions += (uint64_t)stat_get(k->evictions);
     u->corrupt += (uint64_t)stat_get(k->corrupt);
+    u->pinned_bytes += k->pinned;
 }
 
 void cache_get_usage(struct cache *c, const char *key, struct cache_usage *ret)
 {
-    struct cache_usage u = {.memory = budget_used(c->budget)};
+    struct cache_usage u = {.memory = budget_used(c->budget),
+                            .memory_limit = budget_total(c->budget)};
     LOCK_SCOPE(&c->lock);
     u.dirty_bytes = c->s.dirty;
     STRMAP_EACH(&c->s.keys, it)

@@ -13,8 +13,9 @@
  *   2. Data is written before its row. A row without data fails its CRC; data without a row is not there.
  *   3. Bytes of two versions are never in one file.
  *   4. used <= max_size and free disk >= min_free at all times, by evicting the least recently used
- *      extents (hole punching); staged (dirty) bytes count and are never evicted. When there is nothing
- *      to evict, clean blocks are not kept and writers get -ENOSPC.
+ *      extents (hole punching); staged (dirty) bytes count and are never evicted, nor are blocks of
+ *      pinned paths (pin.h). When there is nothing to evict, clean blocks are not kept and writers get
+ *      -ENOSPC.
  *   5. Block buffers in memory never exceed the budget; waiting for the budget is the back-pressure.
  *
  * struct cache_object is one version of one object: shared by all its readers, reference counted. */
@@ -49,6 +50,7 @@ uint64_t cache_object_bytes(struct cache_object *o); /* present on disk */
 /* Is the whole of that version on disk? */
 bool cache_has(struct cache *c, const char *key, const char *path, const char *version,
                uint64_t size);
+void cache_object_touch(struct cache_object *o); /* as if all of it had been read just now */
 /* Reads a range that is wholly present: len, or 0 when it is not (or no longer, or a CRC failed). */
 ssize_t cache_object_read(struct cache_object *o, uint64_t off, void *buf, size_t len);
 /* For splice: a borrowed descriptor of the block file in which [off, off+len) is present and verified,
@@ -99,18 +101,40 @@ struct cache_usage {
     uint64_t files;        /* object versions with at least one extent */
     uint64_t blocks;
     uint64_t hits, misses, evictions, corrupt; /* since start */
-    uint64_t memory;       /* block buffers now */
+    uint64_t memory, memory_limit; /* block buffers now, and what they may take */
+    uint64_t pinned_bytes; /* of `bytes`: of pinned paths */
 };
 void cache_get_usage(struct cache *c, const char *key /* NULL = all */, struct cache_usage *ret);
-/* Removes all clean blocks (of a key): `quayctl cache clear`. */
+/* How many bytes blocks that may be evicted can take in all: what is fetched beyond that pushes itself
+ * out again. 0 when nothing is kept. */
+uint64_t cache_room(struct cache *c);
+/* Removes all clean blocks (of a key) but those of pinned paths: `quayctl cache clear`. */
 int cache_clear(struct cache *c, const char *key, uint64_t *ret_bytes, uint64_t *ret_files);
 /* Removes blocks not used for longer than ttl_ms (expired): `quayctl cache cleanup`. */
 int cache_cleanup(struct cache *c, const char *key, uint64_t ttl_ms, uint64_t *ret_bytes,
                   uint64_t *ret_files);
-/* Reads every block and checks its CRC; drops bad ones. progress may be NULL; returns non-zero to stop. */
-int cache_verify(struct cache *c, const char *key,
-                 int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
-                 uint64_t *ret_checked, uint64_t *ret_bad);
+struct cache_evicted {
+    uint64_t bytes, files;               /* removed; files of which nothing is left */
+    uint64_t pinned_bytes, pinned_files; /* left: pinned */
+    uint64_t busy_bytes;                 /* left: being read or written just now */
+};
+/* Removes the blocks of the objects of a key for whose path match() is true (it is called under the
+ * cache's lock); those of pinned paths only with `pinned`: `quayctl evict`. Adds to *ret. */
+void cache_evict(struct cache *c, const char *key, bool (*match)(void *arg, const char *path),
+                 void *arg, bool pinned, struct cache_evicted *ret);
+/* A range that turned out bad and was dropped. */
+struct cache_bad {
+    const char *key, *path, *version;
+    uint64_t size, off, len; /* of the object; of the range */
+};
+struct cache_verify {
+    int (*progress)(void *arg, uint64_t done, uint64_t total); /* NULL ok; non-zero stops: -EINTR */
+    void (*bad)(void *arg, const struct cache_bad *bad);       /* NULL ok; no lock is held */
+    void *arg;
+    uint64_t checked, n_bad; /* results */
+};
+/* Reads every block (of a key) and checks its CRC; drops bad ones. */
+int cache_verify(struct cache *c, const char *key, struct cache_verify *v);
 
 /* ---- memory budget (invariant 5) ---- */
 /* Page-aligned buffers out of the budget. `wait`: block until there is room, else NULL at once. */

@@ -33,6 +33,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cache/keeper.h"
 #include "cache/stage.h"
 
 /* An open for reading only may have created or truncated the file: its close stores that. */
@@ -127,6 +128,7 @@ static int open_new(struct opening *o, struct attr *a, struct first_read *body)
     struct vnode *n = vnode_new(v, o->path);
     n->base = base_new(v, o->path, a->version, a->size, true);
     first_read_give(v, body, a, n->base->reader);
+    keeper_note(v->keeper, o->path, n->base->object);
     n->base_len = a->size;
     attr_move(&n->attr, a);
     volume_complete(v, &n->attr);

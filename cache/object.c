@@ -30,6 +30,7 @@ void objects_init(struct cache *c)
     c->s.by_path = xcalloc(c->s.n_buckets, sizeof(*c->s.by_path));
     c->s.next_id = 1;
     evict_init(&c->s.lru);
+    evict_init(&c->s.pinned);
 }
 
 void objects_done(struct cache *c)
@@ -44,6 +45,7 @@ void objects_done(struct cache *c)
     STRMAP_EACH(&c->s.keys, it)
     {
         struct cache_key *key = it->value;
+        pins_free(key);
         free(key->name);
         free(key);
     }
@@ -185,6 +187,8 @@ void object_insert_locked(struct cache_object *o)
     link_object(c, o);
     c->s.index_bytes += cost_of(o);
     o->named = true;
+    o->pinned = o->keep && pins_cover_locked(o->key, o->path);
+    o->pin_round = c->s.pin_round;
 }
 
 void object_take_out_locked(struct cache_object *o)
@@ -264,7 +268,7 @@ void object_touch_locked(struct cache_object *o, struct block *b)
     struct cache *c = o->cache;
     o->used_ms = cache_now_ms();
     if (evict_listed(&b->lru))
-        evict_touch(&c->s.lru, &b->lru, o->used_ms);
+        evict_touch(object_list(o), &b->lru, o->used_ms);
     if (!o->touched && o->id) {
         o->touched = true;
         o->next_touched = c->s.touched;
@@ -334,15 +338,16 @@ static void account(struct block *b, uint64_t before)
     o->bytes += now - before;
     c->s.clean += now - before;
     o->key->bytes += now - before;
+    o->key->pinned += o->pinned ? now - before : 0;
     stat_set(o->key->gauge, (int64_t)o->key->bytes);
     o->key->blocks += (now > 0) - (before > 0);
     o->key->files += (o->bytes > 0) - (old_object > 0);
     if (evict_listed(&b->lru) && now == 0)
-        evict_remove(&c->s.lru, &b->lru);
+        evict_remove(object_list(o), &b->lru);
     else if (evict_listed(&b->lru))
-        evict_resize(&c->s.lru, &b->lru, now);
+        evict_resize(object_list(o), &b->lru, now);
     else if (now && !b->leaving)
-        evict_add(&c->s.lru, &b->lru, now, cache_now_ms());
+        evict_add(object_list(o), &b->lru, now, cache_now_ms());
 }
 
 void block_drop_locked(struct block *b)
@@ -495,7 +500,7 @@ static struct cache_object *last_put_locked(struct cache_object *o, int *ret_fd)
     untouch(o);
     for (uint32_t i = 0; i < o->n_blocks; i++)
         if (evict_listed(&o->blocks[i]->lru))
-            evict_remove(&o->cache->s.lru, &o->blocks[i]->lru);
+            evict_remove(object_list(o), &o->blocks[i]->lru);
     return o;
 }
 
@@ -564,4 +569,11 @@ bool cache_has(struct cache *c, const char *key, const char *path, const char *v
     LOCK_SCOPE(&c->lock);
     struct cache_object *o = object_find_locked(c, name, true);
     return o && !o->zombie && object_run_locked(o, 0, size) == size;
+}
+
+void cache_object_touch(struct cache_object *o)
+{
+    LOCK_SCOPE(&o->cache->lock);
+    for (uint32_t i = 0; i < o->n_blocks; i++)
+        object_touch_locked(o, o->blocks[i]);
 }

@@ -17,7 +17,9 @@
  * it.
  *   2. cache->clean counts a block's bytes from before its data is complete (as `reserved`) until
  * after its hole was punched.
- *   3. A struct block without extents exists only while it is pinned (being written). */
+ *   3. A struct block without extents exists only while it is pinned (being written).
+ *   4. A listed block is in the list of its object: `pinned` when a pinned path (pin.h) covers it,
+ * else `lru`; nothing is ever chosen from `pinned` to make room. */
 #ifndef QUAY_CACHE_OBJECT_INT_H
 #define QUAY_CACHE_OBJECT_INT_H
 
@@ -34,6 +36,7 @@
 
 struct rows;
 struct fetcher;
+struct pin;
 
 struct block {
     struct evict_item lru; /* in the list while it has extents and is not LEAVING */
@@ -47,7 +50,8 @@ struct block {
 /* What belongs to one storage key; lives as long as the cache. */
 struct cache_key {
     char *name;
-    uint64_t bytes, files, blocks; /* under cache->lock */
+    uint64_t bytes, files, blocks, pinned; /* under cache->lock; pinned: of bytes */
+    struct pin *pins;                      /* pin.c's */
     struct stat_counter *hits, *misses, *evictions, *corrupt, *gauge;
 };
 
@@ -66,6 +70,8 @@ struct cache_object {
     uint8_t name[SHA256_LEN];
     uint32_t passes; /* pass.c */
     bool keep, busy, zombie, has_file, touched, named, given, checking;
+    uint64_t pin_round; /* in which a pin was last seen to need this version */
+    bool pinned; /* a pinned path covers it */
     const char *version; /* behind the path */
     char path[];
 };
@@ -92,7 +98,8 @@ struct cache {
         struct cache_object **by_name, **by_path;
         size_t n_buckets, count;
         struct strmap keys; /* -> struct cache_key */
-        struct evict_list lru;
+        struct evict_list lru, pinned;
+        uint64_t pin_round;
         uint64_t clean, dirty, reserved;
         uint64_t index_bytes; /* memory of named objects and of blocks, about */
         uint64_t leaving;     /* bytes of LEAVING blocks, still in clean */
@@ -107,6 +114,12 @@ struct cache {
         bool stopping;
     } s; /* under lock */
 };
+
+/* Where a block of o is listed. */
+static inline struct evict_list *object_list(const struct cache_object *o)
+{
+    return o->pinned ? &o->cache->s.pinned : &o->cache->s.lru;
+}
 
 static inline uint32_t block_no(const struct cache *c, uint64_t off)
 {
@@ -180,11 +193,22 @@ void blockfile_sweep(struct cache *c); /* at start: removes files that no object
 void cache_disk_trouble(struct cache *c, int error, const char *what); /* warns once per minute */
 
 /* ---- space.c: limits ---- */
+/* NAMED -> ZOMBIE; gives up the lock meanwhile. */
+void object_forget_locked(struct cache_object *o);
 int space_reserve(struct cache *c, uint64_t bytes); /* for clean blocks: 0 or -ENOSPC */
 /* Looks at the file system, evicts below min_free and while the tables are too large. */
 void space_sample(struct cache *c);
 /* Shrinks until clean + dirty <= max_size + slack. */
 void space_shrink(struct cache *c, uint64_t slack);
+
+/* Makes a block LEAVING, with a reference on its object; then evict_block(). */
+void block_leave_locked(struct block *b);
+bool evict_block(struct block *b, uint64_t *ret_bytes); /* true: its object has no block left */
+
+/* ---- pin.c: pinned paths ---- */
+int pins_load(struct cache *c, struct sqldb *db, struct err *err); /* before the objects */
+void pins_free(struct cache_key *k);
+bool pins_cover_locked(const struct cache_key *k, const char *path);
 
 /* ---- rows.c: the tables object and extent ---- */
 int rows_open(struct cache *c, struct err *err, bool *ret_clean); /* loads all into memory */

@@ -373,7 +373,7 @@ static void order(struct load *l)
         struct cache_object *o = l->objects[i];
         for (uint32_t k = 0; k < o->n_blocks; k++)
             if (evict_listed(&o->blocks[k]->lru))
-                evict_touch(&c->s.lru, &o->blocks[k]->lru, o->used_ms);
+                evict_touch(object_list(o), &o->blocks[k]->lru, o->used_ms);
         if (o->n_blocks)
             continue;
         rows_drop_object_locked(o);
@@ -389,6 +389,8 @@ static int do_load(struct sqldb *db, void *arg, struct err *err)
     int r = make_tables(l, db, err);
     for (int i = 0; i < N_STATEMENTS && r == 0; i++)
         r = sqldb_prepare(db, statements[i], err, &l->c->rows->st[i]);
+    if (r == 0)
+        r = pins_load(l->c, db, err);
     if (r == 0)
         r = load_objects(l, db, err);
     if (r == 0)

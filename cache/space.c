@@ -45,12 +45,18 @@ static size_t choose_locked(struct cache *c, uint64_t need, struct filter f, str
     size_t n = evict_choose(&c->s.lru, need, may_go, &f, items, BATCH);
     for (size_t i = 0; i < n; i++) {
         out[i] = block_of(items[i]);
-        evict_remove(&c->s.lru, items[i]);
-        out[i]->leaving = true;
-        out[i]->object->refs++;
-        c->s.leaving += items[i]->bytes;
+        block_leave_locked(out[i]);
     }
     return n;
+}
+
+void block_leave_locked(struct block *b)
+{
+    struct cache_object *o = b->object;
+    evict_remove(object_list(o), &b->lru);
+    b->leaving = true;
+    o->refs++;
+    o->cache->s.leaving += b->lru.bytes;
 }
 
 /* The only block of an object goes with its file. */
@@ -72,12 +78,13 @@ static bool unlink_last(struct cache_object *o)
     return last;
 }
 
-/* LEAVING -> ABSENT. Returns true when the object has no block left. */
-static bool evict_one(struct block *b)
+/* LEAVING -> ABSENT. */
+bool evict_block(struct block *b, uint64_t *ret_bytes)
 {
     struct cache_object *o = b->object;
     struct cache *c = o->cache;
     uint64_t bytes = b->lru.bytes;
+    *ret_bytes += bytes;
     bool last = unlink_last(o);
     int r = last ? 0 : blockfile_punch(o, b->no);
     lock_acquire(&c->lock);
@@ -100,10 +107,8 @@ static bool evict_one(struct block *b)
 
 static void evict_blocks(struct block **blocks, size_t n, uint64_t *ret_bytes, uint64_t *ret_files)
 {
-    for (size_t i = 0; i < n; i++) {
-        *ret_bytes += blocks[i]->lru.bytes;
-        *ret_files += evict_one(blocks[i]);
-    }
+    for (size_t i = 0; i < n; i++)
+        *ret_files += evict_block(blocks[i], ret_bytes);
 }
 
 /* ---- limits ---- */
@@ -276,8 +281,78 @@ int cache_cleanup(struct cache *c, const char *key, uint64_t ttl_ms, uint64_t *r
     return 0;
 }
 
+/* The objects that are meant, with references. */
+static struct cache_object **collect(struct cache *c, const char *key,
+                                     bool (*match)(void *arg, const char *path), void *arg,
+                                     size_t *ret_n)
+{
+    size_t n = 0;
+    LOCK_SCOPE(&c->lock);
+    struct cache_object **list = xcalloc(c->s.count + 1, sizeof(struct cache_object *));
+    const struct cache_key *k = strmap_get(&c->s.keys, key);
+    for (size_t i = 0; k && i < c->s.n_buckets; i++)
+        for (struct cache_object *o = c->s.by_name[i]; o; o = o->next_name) {
+            if (o->key != k || o->n_blocks == 0 || !match(arg, o->path))
+                continue;
+            o->refs++;
+            list[n++] = o;
+        }
+    *ret_n = n;
+    return list;
+}
+
+static size_t leave_some_locked(struct cache_object *o, struct block **out, uint64_t *ret_busy)
+{
+    size_t n = 0;
+    *ret_busy = 0;
+    for (uint32_t i = 0; i < o->n_blocks && n < BATCH; i++) {
+        struct block *b = o->blocks[i];
+        if (b->pins) {
+            *ret_busy += b->lru.bytes;
+        } else if (!b->leaving && evict_listed(&b->lru)) {
+            block_leave_locked(b);
+            out[n++] = b;
+        }
+    }
+    return n;
+}
+
+static void evict_object(struct cache_object *o, struct cache_evicted *ret)
+{
+    struct block *blocks[BATCH];
+    uint64_t busy = 0;
+    for (size_t n = 1; n;) {
+        lock_acquire(&o->cache->lock);
+        n = leave_some_locked(o, blocks, &busy);
+        lock_release(&o->cache->lock);
+        evict_blocks(blocks, n, &ret->bytes, &ret->files);
+    }
+    ret->busy_bytes += busy;
+}
+
+void cache_evict(struct cache *c, const char *key, bool (*match)(void *arg, const char *path),
+                 void *arg, bool pinned, struct cache_evicted *ret)
+{
+    size_t n = 0;
+    struct cache_object **list = collect(c, key, match, arg, &n);
+    for (size_t i = 0; i < n; i++) {
+        lock_acquire(&c->lock);
+        bool stays = list[i]->pinned && !pinned;
+        uint64_t bytes = list[i]->bytes;
+        lock_release(&c->lock);
+        if (stays) {
+            ret->pinned_bytes += bytes;
+            ret->pinned_files++;
+        } else {
+            evict_object(list[i], ret);
+        }
+        cache_object_put(list[i]);
+    }
+    free(list);
+}
+
 /* NAMED -> ZOMBIE; the caller holds the lock, which is given up meanwhile. */
-static void forget_locked(struct cache_object *o)
+void object_forget_locked(struct cache_object *o)
 {
     struct cache *c = o->cache;
     o->refs++;
@@ -298,12 +373,26 @@ static void forget_locked(struct cache_object *o)
     lock_acquire(&c->lock);
 }
 
+uint64_t cache_room(struct cache *c)
+{
+    if (!c->set.enabled)
+        return 0;
+    sample_disk(c);
+    LOCK_SCOPE(&c->lock);
+    uint64_t taken = c->s.dirty + c->s.reserved + c->s.pinned.bytes;
+    uint64_t room = UINT64_MAX, disk = c->s.disk_free + c->s.lru.bytes;
+    if (c->set.max_size)
+        room = c->set.max_size > taken ? c->set.max_size - taken : 0;
+    disk = disk > c->set.min_free ? disk - c->set.min_free : 0;
+    return room < disk ? room : disk;
+}
+
 void cache_forget(struct cache *c, const char *key, const char *path)
 {
     struct cache_object *o;
     LOCK_SCOPE(&c->lock);
     while ((o = object_of_path_locked(c, key, path, NULL)))
-        forget_locked(o);
+        object_forget_locked(o);
 }
 
 void cache_forget_other_versions(struct cache *c, const char *key, const char *path,
@@ -312,5 +401,5 @@ void cache_forget_other_versions(struct cache *c, const char *key, const char *p
     struct cache_object *o;
     LOCK_SCOPE(&c->lock);
     while ((o = object_of_path_locked(c, key, path, version)))
-        forget_locked(o);
+        object_forget_locked(o);
 }

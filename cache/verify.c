@@ -8,15 +8,14 @@
 #include <string.h>
 
 struct verify {
-    struct cache *c;
+    struct cache_verify *req;
     struct cache_object **objects;
     size_t n;
-    uint64_t done, total, checked, bad;
+    uint64_t done, total;
 };
 
-static void collect(struct verify *v, const char *key)
+static void collect(struct verify *v, struct cache *c, const char *key)
 {
-    struct cache *c = v->c;
     LOCK_SCOPE(&c->lock);
     v->objects = xcalloc(c->s.count ? c->s.count : 1, sizeof(struct cache_object *));
     for (size_t i = 0; i < c->s.n_buckets; i++)
@@ -49,20 +48,30 @@ static struct block *pin_next(struct cache_object *o, uint32_t no, struct extent
 
 static void verify_block(struct verify *v, struct block *b, const struct extent *e, uint32_t n)
 {
+    struct cache_object *o = b->object;
     for (uint32_t i = 0; i < n; i++) {
-        v->checked++;
+        v->req->checked++;
         v->done += e[i].len;
-        v->bad += blockfile_check(b->object, b, e[i]) == -EILSEQ;
+        if (blockfile_check(o, b, e[i]) != -EILSEQ)
+            continue;
+        v->req->n_bad++;
+        struct cache_bad bad = {.key = o->key->name,
+                                .path = o->path,
+                                .version = o->version,
+                                .size = o->size,
+                                .off = b->no * o->cache->set.block_size + e[i].off,
+                                .len = e[i].len};
+        if (v->req->bad)
+            v->req->bad(v->req->arg, &bad);
     }
 }
 
-int cache_verify(struct cache *c, const char *key,
-                 int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
-                 uint64_t *ret_checked, uint64_t *ret_bad)
+int cache_verify(struct cache *c, const char *key, struct cache_verify *req)
 {
-    struct verify v = {.c = c};
+    struct verify v = {.req = req};
     int stop = 0;
-    collect(&v, key);
+    req->checked = req->n_bad = 0;
+    collect(&v, c, key);
     for (size_t i = 0; i < v.n; i++) {
         struct cache_object *o = v.objects[i];
         struct block *b;
@@ -73,14 +82,10 @@ int cache_verify(struct cache *c, const char *key,
             verify_block(&v, b, e, n);
             free(e);
             cache_object_unpin(o, no * c->set.block_size, 1);
-            stop = progress ? progress(arg, v.done, v.total) : 0;
+            stop = req->progress ? req->progress(req->arg, v.done, v.total) : 0;
         }
         cache_object_put(o);
     }
     free(v.objects);
-    if (ret_checked)
-        *ret_checked = v.checked;
-    if (ret_bad)
-        *ret_bad = v.bad;
     return stop ? -EINTR : 0;
 }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/commit.h"
+#include "cache/keeper.h"
 #include "cache/parallel.h"
 #include "cache/rename_log.h"
 #include "cache/stage.h"
@@ -98,6 +99,7 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
     if (r == 0)
         r = volume_resume_renames(v, err);
     if (r == 0) {
+        v->keeper = keeper_new(v);
         *ret = v;
         return 0;
     }
@@ -195,6 +197,7 @@ int volume_close(struct volume *v, struct op *op)
 {
     if (!v)
         return 0;
+    keeper_stop(v->keeper);
     walk_stop(v->walk);
     volume_resume_stop(v);
     volume_retrier_stop(v);

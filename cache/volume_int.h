@@ -22,6 +22,7 @@
 
 #include <stdatomic.h>
 
+struct keeper;
 struct stage;
 struct stage_file;
 struct commit_job;
@@ -50,6 +51,7 @@ struct volume {
     struct lookahead *ahead;
     struct stage *stage;
     struct rename_log *renames;
+    struct keeper *keeper;  /* of what is pinned */
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
     atomic_bool list_serially; /* the store's order is not what parts of a listing need */

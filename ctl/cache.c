@@ -17,15 +17,18 @@ static void print_usage(const char *title, const json_t *o)
 {
     char size[32];
     char dirty[32];
+    char pinned[32];
     uint64_t hits = number(o, "hits");
     uint64_t asked = hits + number(o, "misses");
 
-    daemon_size(number(o, "bytes"), size);
-    daemon_size(number(o, "dirty_bytes"), dirty);
+    format_size(number(o, "bytes"), size);
+    format_size(number(o, "dirty_bytes"), dirty);
+    format_size(number(o, "pinned_bytes"), pinned);
     printf("%s\n", title);
     printf("  size_mb      %.1f\n", json_number_value(json_object_get(o, "size_mb")));
     printf("  file_count   %llu\n", (unsigned long long)number(o, "file_count"));
     printf("  clean        %s in %llu blocks\n", size, (unsigned long long)number(o, "blocks"));
+    printf("  pinned       %s\n", pinned);
     printf("  staged       %s\n", dirty);
     printf("  hits         %llu of %llu (%.1f%%)\n", (unsigned long long)hits,
            (unsigned long long)asked, asked ? 100.0 * (double)hits / (double)asked : 0.0);
@@ -62,8 +65,11 @@ static int freed(struct ctl *ctl, const char *cmd, json_t *args, bool as_json)
         return status;
     if (as_json)
         return daemon_print_json(result);
-    daemon_size(number(result, "bytes"), size);
+    format_size(number(result, "bytes"), size);
     printf("%s removed in %llu files\n", size, (unsigned long long)number(result, "files"));
+    format_size(number(result, "pinned_bytes"), size);
+    if (number(result, "pinned_bytes"))
+        printf("%s are pinned and stay (quayctl pins, quayctl evict --pinned)\n", size);
     json_decref(result);
     return CTL_OK;
 }
@@ -76,11 +82,35 @@ static void show_verify(void *arg, const json_t *p)
     uint64_t n = number(p, "done");
     uint64_t all = number(p, "total");
 
-    daemon_size(n, done);
-    daemon_size(all, total);
+    format_size(n, done);
+    format_size(all, total);
     snprintf(line, sizeof(line), "verifying %.1f%% %s of %s",
              all ? 100.0 * (double)n / (double)all : 100.0, done, total);
     progress_show(arg, line);
+}
+
+static int verified_json(json_t *result)
+{
+    bool healed = number(result, "healed") == number(result, "bad");
+    return daemon_print_json(result) == CTL_OK && healed ? CTL_OK : CTL_FAILED;
+}
+
+static int verified(json_t *result)
+{
+    uint64_t bad = number(result, "bad");
+    uint64_t healed = number(result, "healed");
+    const char *why = json_string_value(json_object_get(result, "error"));
+    printf("%llu blocks checked, %llu bad\n", (unsigned long long)number(result, "checked"),
+           (unsigned long long)bad);
+    if (healed)
+        printf("%llu block%s bad: fetched again\n", (unsigned long long)healed,
+               healed == 1 ? " was" : "s were");
+    if (healed < bad)
+        (void)ctl_message(0, "%llu bad block%s dropped and not fetched again%s%s; the store is asked "
+                             "when they are read", (unsigned long long)(bad - healed),
+                          bad - healed == 1 ? " was" : "s were", why ? ": " : "", why ? why : "");
+    json_decref(result);
+    return healed < bad ? CTL_FAILED : CTL_OK;
 }
 
 static int verify(struct ctl *ctl, json_t *args, bool as_json)
@@ -92,14 +122,7 @@ static int verify(struct ctl *ctl, json_t *args, bool as_json)
     progress_end(&bar);
     if (status != CTL_OK)
         return status;
-    uint64_t bad = number(result, "bad");
-    uint64_t checked = number(result, "checked");
-    if (as_json)
-        return daemon_print_json(result);
-    json_decref(result);
-    printf("%llu blocks checked, %llu bad%s\n", (unsigned long long)checked,
-           (unsigned long long)bad, bad ? " (dropped; they are fetched again when read)" : "");
-    return CTL_OK;
+    return as_json ? verified_json(result) : verified(result);
 }
 
 static int run(struct ctl *ctl, int argc, char **argv)
@@ -137,9 +160,10 @@ const struct ctl_command ctl_cache = {
     .usage = "Usage: quayctl cache [stats|clear|cleanup|verify] [KEY] [--json]\n"
              "\n"
              "  stats     size (size_mb), files (file_count), hits, evictions; of all keys or of KEY\n"
-             "  clear     removes all cached blocks; staged writes stay\n"
+             "  clear     removes all cached blocks; staged writes and pinned files stay\n"
              "  cleanup   removes blocks not used for longer than the ttl\n"
-             "  verify    reads every block and checks its CRC32C; bad ones are dropped\n"
+             "  verify    reads every block and checks its CRC32C; bad ones are dropped and\n"
+             "            fetched again\n"
              "\n"
              "  -j, --json   the answer as JSON\n",
     .run = run,

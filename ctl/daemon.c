@@ -19,14 +19,12 @@ int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn 
     }
     int r = rpc_call(ctl->settings.control, cmd, args, on_progress, arg, &err, ret_result);
     json_decref(args);
-    if (r == -ECONNREFUSED || r == -ENOENT) {
-        if (err.text[0] && r == -ENOENT && strstr(err.text, "registered"))
-            return ctl_fail(&err, CTL_FAILED);
+    if (!err.remote[0] && (r == -ECONNREFUSED || r == -ENOENT))
         return ctl_message(CTL_UNREACHABLE,
-                           "no quayfs is running with this configuration (%s: nobody answers at "
-                           "%s); start it with: quayfs -c %s MOUNTPOINT",
-                           ctl->config_path, ctl->settings.control, ctl->config_path);
-    }
+                           "quayfs is not running with cache directory %s (configuration %s: nobody "
+                           "answers at %s); start it with: quayfs -c %s MOUNTPOINT",
+                           ctl->settings.cache.dir, ctl->config_path, ctl->settings.control,
+                           ctl->config_path);
     return r < 0 ? ctl_fail(&err, CTL_FAILED) : CTL_OK;
 }
 
@@ -36,19 +34,6 @@ const char *daemon_split_path(const char *arg, char **ret_key)
 
     *ret_key = slash ? xstrndup(arg, (size_t)(slash - arg)) : xstrdup(arg);
     return slash ? slash + 1 : "";
-}
-
-void daemon_size(uint64_t bytes, char out[32])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double v = (double)bytes;
-    size_t u = 0;
-
-    while (v >= 1024 && u + 1 < sizeof(units) / sizeof(units[0])) {
-        v /= 1024;
-        u++;
-    }
-    snprintf(out, 32, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
 }
 
 int daemon_print_json(json_t *j)

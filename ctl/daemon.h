@@ -13,8 +13,6 @@ int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn 
                 void *arg, json_t **ret_result);
 /* Splits KEY/path; the path is "" for the key itself. *ret_key is malloc'd. */
 const char *daemon_split_path(const char *arg, char **ret_key);
-/* "1.5 GiB" in a static-size buffer. */
-void daemon_size(uint64_t bytes, char out[32]);
 int daemon_print_json(json_t *j); /* taken; CTL_OK */
 
 #endif

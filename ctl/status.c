@@ -52,7 +52,7 @@ static void print_staged(const json_t *list)
     printf("staged (not stored yet): %zu\n", json_array_size(list));
     json_array_foreach(list, n, s) {
         char size[32];
-        daemon_size((uint64_t)json_integer_value(json_object_get(s, "bytes")), size);
+        format_size((uint64_t)json_integer_value(json_object_get(s, "bytes")), size);
         printf("  %s/%s  %s, %lld tries%s%s\n", word(s, "key"), word(s, "path"), size,
                (long long)json_integer_value(json_object_get(s, "attempts")),
                *word(s, "last_error") ? ": " : "", word(s, "last_error"));

@@ -2,21 +2,16 @@
  * control.c: what quayctl may ask the mount for, over the control socket (base/rpc.h).
  *   status, keys, health, staged              the reports of report.h
  *   cache.stats {key?}   cache.clear {key?}   cache.cleanup {key?}   cache.verify {key?}
+ *   warm {key, paths:[{path, dir?}], dry?}   pin {key, path}   unpin {key, path}   pins {key?}
+ *   evict {key, path, dir?, pinned?}
  *   sync {key?}          uploads what is staged now
  *   forget {key, path?, blocks?}              drops what is cached of a path
  *   probe {key}          asks the store whether it answers
  *   sign {key, path, write?, expires?}        a signed URL */
+#include "fs/control.h"
 #include "fs/report.h"
 
 #include <string.h>
-
-struct call {
-    struct fs *fs;
-    struct rpc_conn *conn;
-    const json_t *args;
-    const char *key;      /* NULL: all */
-    struct fs_key *k;     /* NULL: all */
-};
 
 struct command {
     const char *name;
@@ -49,64 +44,6 @@ static int cmd_staged(struct call *c, struct err *err, json_t **ret)
 {
     (void)err;
     *ret = report_staged(c->fs);
-    return 0;
-}
-
-static int cmd_cache_stats(struct call *c, struct err *err, json_t **ret)
-{
-    (void)err;
-    *ret = report_cache_stats(c->fs, c->key);
-    return 0;
-}
-
-static json_t *freed(uint64_t bytes, uint64_t files)
-{
-    return json_pack("{s:I, s:I}", "bytes", (json_int_t)bytes, "files", (json_int_t)files);
-}
-
-static int cmd_cache_clear(struct call *c, struct err *err, json_t **ret)
-{
-    uint64_t bytes = 0;
-    uint64_t files = 0;
-    int rc = cache_clear(c->fs->cache, c->key, &bytes, &files);
-    if (rc < 0)
-        return err_set(err, -rc, "cannot clear the cache: %s", strerror(-rc));
-    for (size_t n = 0; n < c->fs->n_keys; n++) {
-        struct fs_key *k = &c->fs->keys[n];
-        if (k->volume && (!c->k || c->k == k))
-            volume_forget(k->volume, NULL, false);
-    }
-    *ret = freed(bytes, files);
-    return 0;
-}
-
-static int cmd_cache_cleanup(struct call *c, struct err *err, json_t **ret)
-{
-    uint64_t bytes = 0;
-    uint64_t files = 0;
-    uint64_t ttl = c->fs->settings.cache.ttl_ms;
-    int rc = cache_cleanup(c->fs->cache, c->key, ttl, &bytes, &files);
-    if (rc < 0)
-        return err_set(err, -rc, "cannot clean up the cache: %s", strerror(-rc));
-    *ret = freed(bytes, files);
-    return 0;
-}
-
-static int verify_progress(void *arg, uint64_t done, uint64_t total)
-{
-    struct rpc_conn *conn = arg;
-    return !rpc_progress(conn, json_pack("{s:I, s:I}", "done", (json_int_t)done, "total",
-                                         (json_int_t)total));
-}
-
-static int cmd_cache_verify(struct call *c, struct err *err, json_t **ret)
-{
-    uint64_t checked = 0;
-    uint64_t bad = 0;
-    int rc = cache_verify(c->fs->cache, c->key, verify_progress, c->conn, &checked, &bad);
-    if (rc < 0)
-        return err_set(err, -rc, "cannot verify the cache: %s", strerror(-rc));
-    *ret = json_pack("{s:I, s:I}", "checked", (json_int_t)checked, "bad", (json_int_t)bad);
     return 0;
 }
 
@@ -182,6 +119,11 @@ static const struct command commands[] = {
     {"cache.clear", cmd_cache_clear, false},
     {"cache.cleanup", cmd_cache_cleanup, false},
     {"cache.verify", cmd_cache_verify, false},
+    {"warm", cmd_warm, true},
+    {"evict", cmd_evict, true},
+    {"pin", cmd_pin, true},
+    {"unpin", cmd_unpin, true},
+    {"pins", cmd_pins, false},
     {"sync", cmd_sync, false},
     {"forget", cmd_forget, true},
     {"probe", cmd_probe, true},

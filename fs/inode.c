@@ -497,3 +497,35 @@ size_t inode_count(struct inode_table *t)
     LOCK_SCOPE(&t->lock);
     return t->count;
 }
+
+#define SLICE 1024 /* buckets looked at without letting others in */
+
+static void numbers_of_slice(struct inode_table *t, size_t from, size_t to, struct inode_query *q)
+{
+    for (size_t b = from; b < to; b++)
+        for (struct inode *i = t->by_ino[b]; i; i = i->next_ino) {
+            char *path = i->kind == INODE_OBJECT && i->key == q->key ? path_locked(i, NULL) : NULL;
+            if (path && q->match(q->arg, path)) {
+                q->numbers = xrealloc(q->numbers, (q->n + 1) * sizeof(*q->numbers));
+                q->numbers[q->n++] = i->ino;
+            }
+            free(path);
+        }
+}
+
+void inode_find_all(struct inode_table *t, struct inode_query *q)
+{
+    size_t buckets = 0;
+    for (size_t at = 0;;) {
+        LOCK_SCOPE(&t->lock);
+        if (t->n_buckets != buckets) { /* it has grown: from the beginning */
+            buckets = t->n_buckets;
+            at = q->n = 0;
+        }
+        size_t end = at + SLICE < buckets ? at + SLICE : buckets;
+        numbers_of_slice(t, at, end, q);
+        at = end;
+        if (at == buckets)
+            return;
+    }
+}

@@ -123,4 +123,14 @@ struct handle *inode_any_handle(struct inode_table *t);
 bool inode_drop_handle(struct inode_table *t, struct handle *h, int *ret_backing);
 size_t inode_count(struct inode_table *t);
 
+/* The numbers of all inodes of a key whose object path matches (match runs under the table's lock). */
+struct inode_query {
+    const struct fs_key *key;
+    bool (*match)(void *arg, const char *path);
+    void *arg;
+    uint64_t *numbers; /* the caller frees */
+    size_t n;
+};
+void inode_find_all(struct inode_table *t, struct inode_query *q);
+
 #endif

@@ -13,8 +13,7 @@ static void put(json_t *o, const char *name, uint64_t v)
     json_object_set_new(o, name, json_integer((json_int_t)v));
 }
 
-/* Text from elsewhere may not be UTF-8: then its bytes are shown as ASCII with '?'. */
-static json_t *text(const char *s)
+json_t *report_text(const char *s)
 {
     json_t *j = json_string(s ? s : "");
     if (j)
@@ -44,7 +43,9 @@ static json_t *usage(struct fs *fs, const char *key)
     put(o, "misses", u.misses);
     put(o, "evictions", u.evictions);
     put(o, "corrupt", u.corrupt);
+    put(o, "pinned_bytes", u.pinned_bytes);
     put(o, "memory_bytes", u.memory);
+    put(o, "memory_limit", u.memory_limit);
     return o;
 }
 
@@ -73,7 +74,7 @@ static json_t *outage(struct store *s)
     json_t *o = json_object();
     date_format_iso(out.since, when);
     json_object_set_new(o, "since", json_string(when));
-    json_object_set_new(o, "reason", text(out.text));
+    json_object_set_new(o, "reason", report_text(out.text));
     put(o, "errno", (uint64_t)out.code);
     put(o, "probes", out.probes);
     json_object_set_new(o, "next_probe_s", json_real((double)out.next_probe_ms / 1000));
@@ -85,7 +86,7 @@ static json_t *key_health(const struct fs_key *k)
     json_t *o = json_object();
     if (!k->volume) {
         json_object_set_new(o, "state", json_string("failed"));
-        json_object_set_new(o, "error", text(k->error));
+        json_object_set_new(o, "error", report_text(k->error));
         return o;
     }
     struct store_health h = {0};
@@ -95,13 +96,13 @@ static json_t *key_health(const struct fs_key *k)
                         json_string(down ? "down" : h.errors_in_row ? "failing" : "ok"));
     if (down)
         json_object_set_new(o, "outage", down);
-    json_object_set_new(o, "base_uri", text(volume_store(k->volume)->base_uri));
+    json_object_set_new(o, "base_uri", report_text(volume_store(k->volume)->base_uri));
     put(o, "errors_in_row", h.errors_in_row);
     if (h.code) {
         char when[32];
         date_format_iso(h.last_error, when);
-        json_object_set_new(o, "last_error", text(h.text));
-        json_object_set_new(o, "last_error_op", text(h.op));
+        json_object_set_new(o, "last_error", report_text(h.text));
+        json_object_set_new(o, "last_error_op", report_text(h.op));
         json_object_set_new(o, "last_error_time", json_string(when));
     }
     return o;
@@ -163,11 +164,11 @@ json_t *report_staged(struct fs *fs)
             char when[32];
             json_t *o = json_object();
             date_format_iso(list[i].since, when);
-            json_object_set_new(o, "key", text(list[i].key));
-            json_object_set_new(o, "path", text(list[i].path));
+            json_object_set_new(o, "key", report_text(list[i].key));
+            json_object_set_new(o, "path", report_text(list[i].path));
             put(o, "bytes", list[i].bytes);
             put(o, "attempts", list[i].attempts);
-            json_object_set_new(o, "last_error", text(list[i].last_error));
+            json_object_set_new(o, "last_error", report_text(list[i].last_error));
             json_object_set_new(o, "since", json_string(when));
             json_array_append_new(all, o);
         }
@@ -184,10 +185,10 @@ json_t *report_keys(struct fs *fs)
         if (k->control)
             continue;
         json_t *o = json_object();
-        json_object_set_new(o, "name", text(k->name));
-        json_object_set_new(o, "backend", text(k->backend));
+        json_object_set_new(o, "name", report_text(k->name));
+        json_object_set_new(o, "backend", report_text(k->backend));
         json_object_set_new(o, "base_uri",
-                            text(k->volume ? volume_store(k->volume)->base_uri : ""));
+                            report_text(k->volume ? volume_store(k->volume)->base_uri : ""));
         json_object_update_missing_new(o, key_health(k));
         json_array_append_new(all, o);
     }
@@ -201,9 +202,9 @@ json_t *report_status(struct fs *fs)
     date_format_iso(fs->started, when);
     json_object_set_new(o, "version", json_string(QUAY_VERSION));
     put(o, "pid", (uint64_t)getpid());
-    json_object_set_new(o, "mountpoint", text(fs->mountpoint));
-    json_object_set_new(o, "config", text(fs->config_path));
-    json_object_set_new(o, "cache_dir", text(cache_dir(fs->cache)));
+    json_object_set_new(o, "mountpoint", report_text(fs->mountpoint));
+    json_object_set_new(o, "config", report_text(fs->config_path));
+    json_object_set_new(o, "cache_dir", report_text(cache_dir(fs->cache)));
     json_object_set_new(o, "started", json_string(when));
     put(o, "inodes", inode_count(fs->inodes));
     json_object_set_new(o, "keys", report_keys(fs));

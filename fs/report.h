@@ -5,6 +5,9 @@
 
 #include "fs/fs.h"
 
+/* A string; text from elsewhere that is not UTF-8 is shown as ASCII with '?'. */
+json_t *report_text(const char *s);
+
 /* {"size_mb":..,"file_count":..,"bytes":..,..., "keys":{..}} of all keys, or of one. */
 json_t *report_cache_stats(struct fs *fs, const char *key);
 /* {"ok":true,"keys":{"lake":{"state":"ok","last_error":..}}} */

@@ -145,10 +145,10 @@ static void test_corruption_is_found(void)
     c = fx_open(&set, stats);
     o = get(c, "a");
     CHECK(!matches(o, 0, 4096) && cache_object_has(o, 0, 4096));
-    uint64_t checked = 0, bad = 0; /* but verify does */
-    CHECK_INT(cache_verify(c, NULL, NULL, NULL, &checked, &bad), 0);
-    CHECK_INT(checked, 5);
-    CHECK_INT(bad, 1);
+    struct cache_verify verify = {0}; /* but verify does */
+    CHECK_INT(cache_verify(c, NULL, &verify), 0);
+    CHECK_INT(verify.checked, 5);
+    CHECK_INT(verify.n_bad, 1);
     CHECK(!cache_object_has(o, 0, 4096));
     cache_object_put(o);
     cache_close(c);
@@ -307,9 +307,9 @@ static void test_concurrent_fills_never_exceed(void)
     cache_close(c);
     c = fx_open(&set, stats); /* the rows tell the same */
     CHECK_INT(usage(c).bytes, bytes);
-    uint64_t checked, bad;
-    CHECK_INT(cache_verify(c, "lake", NULL, NULL, &checked, &bad), 0);
-    CHECK_INT(bad, 0);
+    struct cache_verify verify = {0};
+    CHECK_INT(cache_verify(c, "lake", &verify), 0);
+    CHECK_INT(verify.n_bad, 0);
     cache_close(c);
     stats_free(stats);
 }

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ * place.h: what a PATH argument means: a key and a path in it.
+ *
+ *   KEY:path, KEY/path           the object's own path (patterns: cache/tree.h)
+ *   /mnt/quay/KEY/path, ./path   a path in the mount, as ls shows it (escapes of base/name.h)
+ * A final slash means the directory. KEY: alone is the whole key.
+ *     struct places p;  r = places_resolve(ctl, argc, argv, &p);  ... places_done(&p);
+ * Asks the running quayfs for its mountpoint and keys. Gives CTL_OK, or a status after a message. */
+#ifndef QUAY_CTL_PLACE_H
+#define QUAY_CTL_PLACE_H
+
+#include "ctl/ctl.h"
+
+struct place {
+    char *key, *path;
+    bool dir;
+};
+
+struct places {
+    struct place *v;
+    size_t n;
+};
+
+int places_resolve(struct ctl *ctl, const char *command, int argc, char **argv, struct places *ret);
+void places_done(struct places *p);
+
+#endif

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define NOTED_MAX 256
+#define NOTED_NS (500 * NS_PER_MS) /* what the open has asked for is on disk by then, perhaps all */
 #define SLICE_NS (100 * NS_PER_MS)
 
 struct keeper {
@@ -22,6 +23,7 @@ struct keeper {
     struct lock lock;
     struct cond cond;
     struct strmap noted; /* path -> the keeper */
+    uint64_t noted_ns;   /* when the first was */
     struct op *op;
     pthread_t thread;
     bool runs, stopping, turn, all;
@@ -145,12 +147,14 @@ static bool wait_for_work(struct keeper *k, uint64_t *due, bool *ret_all, struct
     uint64_t every = cache_get_settings(k->v->cache)->pin_check_ms;
     LOCK_SCOPE(&k->lock);
     for (;;) {
+        uint64_t now = clock_now_ns(), until = k->all ? now : *due;
         if (k->stopping)
             return false;
-        bool late = *due && clock_now_ns() >= *due;
-        if (!k->turn && (late || k->all || k->noted.count))
+        if (k->noted.count && (!until || k->noted_ns + NOTED_NS < until))
+            until = k->noted_ns + NOTED_NS;
+        if (!k->turn && until && until <= now)
             break;
-        (void)cond_wait_until(&k->cond, &k->lock, k->turn || late ? 0 : *due);
+        (void)cond_wait_until(&k->cond, &k->lock, k->turn ? 0 : until);
     }
     *ret_all = k->all || (*due && clock_now_ns() >= *due);
     *ret_noted = k->noted;
@@ -237,6 +241,8 @@ void keeper_note(struct keeper *k, const char *path, struct cache_object *o)
     if (!k || !cache_object_wanted(o))
         return;
     LOCK_SCOPE(&k->lock);
+    if (k->noted.count == 0)
+        k->noted_ns = clock_now_ns();
     if (k->noted.count < NOTED_MAX)
         (void)strmap_put(&k->noted, path, k);
     else

@@ -2,7 +2,7 @@
  * keeper.h: sees to it that what is pinned (pin.h) in a volume is on disk, in its current version.
  *
  * A thread of the volume, started when it has pins, looks at them when it starts, every [cache] pin_check,
- * and at a file at once when an open has found a new version of it: it fetches what is missing (warm.h)
+ * and at a file soon after an open has found a new version of it: it fetches what is missing (warm.h)
  * and then drops older versions and what the store has no more. While the store is away, everything stays.
  * Listings and attributes younger than the key's ttl are believed, as everywhere.
  *     r = volume_pin(v, &op, &w, &covered);     // w as for volume_warm, with one walk

@@ -5,6 +5,8 @@
  *   quayfs_backend_read_bytes_total{key}, quayfs_backend_written_bytes_total{key}
  *   quayfs_backend_seconds{key,op}                 histogram
  *   quayfs_backend_inflight{key}                   gauge
+ *   quayfs_backend_errors_total{key}               requests that failed for a sick store's reasons
+ *   quayfs_backend_retries_total{key}              attempts after the first
  * It is outermost: a request counts once, however often the retry wrapper repeated it, and its time
  * contains the waits.
  * Handles are looked up at the first use and kept in a table: later uses take no lock. */
@@ -20,7 +22,7 @@
 struct metrics {
     struct wrapper base;
     struct stats *stats;
-    struct stat_counter *read_bytes, *written_bytes, *inflight;
+    struct stat_counter *read_bytes, *written_bytes, *inflight, *errors, *retries;
     _Atomic(struct stat_counter *) requests[STORE_OP_COUNT][ERRNO_NAMES];
     _Atomic(struct stat_histogram *) seconds[STORE_OP_COUNT];
     struct {
@@ -97,10 +99,15 @@ static int metrics_around(struct wrapper *w, struct op *op, struct call *c)
     struct metrics *m = (struct metrics *)w;
     uint64_t start = clock_now_ns();
     stat_add(m->inflight, 1);
+    op->attempt = 1;
     int r = call_forward(w->base.next, op, c);
     stat_add(m->inflight, -1);
     stat_observe_ns(seconds_histogram(m, c->kind), clock_now_ns() - start);
     stat_add(request_counter(m, c->kind, -r), 1);
+    if (op->attempt > 1)
+        stat_add(m->retries, op->attempt - 1);
+    if (is_sick(r))
+        stat_add(m->errors, 1);
     if (r == 0) {
         stat_add(m->read_bytes, (int64_t)call_bytes_read(c));
         stat_add(m->written_bytes, (int64_t)call_bytes_written(c));
@@ -137,6 +144,10 @@ struct store *store_wrap_metrics(struct store *next, struct stats *stats)
                                   "Bytes read from a store", "key", key, NULL);
     m->written_bytes = stats_counter(stats, "quayfs_backend_written_bytes_total",
                                      "Bytes written to a store", "key", key, NULL);
+    m->errors = stats_counter(stats, "quayfs_backend_errors_total",
+                              "Requests that a store failed to answer", "key", key, NULL);
+    m->retries = stats_counter(stats, "quayfs_backend_retries_total",
+                               "Attempts after the first of a request", "key", key, NULL);
     m->inflight = stats_gauge(stats, "quayfs_backend_inflight", "Requests under way to a store",
                               "key", key, NULL);
     return &m->base.base;

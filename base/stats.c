@@ -15,10 +15,11 @@
 
 enum stat_type { STAT_COUNTER = 1, STAT_GAUGE, STAT_HISTOGRAM };
 
-/* Upper bounds in milliseconds; the last bucket is +Inf. */
-static const uint64_t bounds_ms[] = {1,   3,    6,    15,    40,    100,  250,
-                                     600, 1500, 4000, 10000, 25000, 60000};
-#define N_BOUNDS ARRAY_LEN(bounds_ms)
+/* Upper bounds in microseconds; the last bucket is +Inf. */
+static const uint64_t bounds_us[] = {100,    250,    500,     1000,    3000,     6000,     15000,   40000,
+                                     100000, 250000, 600000, 1500000, 4000000, 10000000, 25000000, 60000000};
+#define N_BOUNDS ARRAY_LEN(bounds_us)
+_Static_assert(N_BOUNDS + 1 == STATS_BUCKETS, "stats.h says how many buckets there are");
 
 struct stat_histogram {
     atomic_uint_fast64_t buckets[N_BOUNDS + 1];
@@ -169,7 +170,7 @@ struct stat_histogram *stats_histogram(struct stats *s, const char *name, const 
 void stat_observe_ns(struct stat_histogram *h, uint64_t ns)
 {
     size_t i = 0;
-    while (i < N_BOUNDS && ns > bounds_ms[i] * 1000000)
+    while (i < N_BOUNDS && ns > bounds_us[i] * 1000)
         i++;
     atomic_fetch_add_explicit(&h->buckets[i], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->sum_us, ns / 1000, memory_order_relaxed);
@@ -211,7 +212,7 @@ static void render_histogram(struct buf *b, const char *name, struct series *e)
         char le[32] = "+Inf";
         count += atomic_load_explicit(&e->histogram.buckets[i], memory_order_relaxed);
         if (i < N_BOUNDS)
-            snprintf(le, sizeof(le), "%g", (double)bounds_ms[i] / 1000);
+            snprintf(le, sizeof(le), "%g", (double)bounds_us[i] / 1000000);
         buf_addf(b, "%s_bucket", name);
         add_labels(b, e, le);
         buf_addf(b, " %llu\n", (unsigned long long)count);
@@ -271,4 +272,40 @@ int64_t stats_sum(struct stats *s, const char *name, const char *label, const ch
         }
     }
     return sum;
+}
+
+double stats_bound(size_t i)
+{
+    return (double)bounds_us[i] / 1000000;
+}
+
+const char *stat_label(const struct stat_sample *x, const char *name)
+{
+    for (size_t i = 0; i < x->n_labels; i += 2)
+        if (strcmp(x->labels[i], name) == 0)
+            return x->labels[i + 1];
+    return "";
+}
+
+void stats_each(struct stats *s, void (*fn)(void *arg, const struct stat_sample *x), void *arg)
+{
+    uint64_t buckets[STATS_BUCKETS];
+    LOCK_SCOPE(&s->lock);
+    for (const struct family *f = s->families; f; f = f->next)
+        for (struct series *e = f->series; e; e = e->next) {
+            struct stat_sample x = {.name = f->name,
+                                    .labels = (const char *const *)e->labels,
+                                    .n_labels = e->n_labels};
+            if (f->type == STAT_HISTOGRAM) {
+                for (size_t i = 0; i < STATS_BUCKETS; i++)
+                    buckets[i] =
+                        atomic_load_explicit(&e->histogram.buckets[i], memory_order_relaxed);
+                x.buckets = buckets;
+                x.seconds =
+                    (double)atomic_load_explicit(&e->histogram.sum_us, memory_order_relaxed) / 1e6;
+            } else {
+                x.value = stat_get(&e->counter);
+            }
+            fn(arg, &x);
+        }
 }

@@ -27,11 +27,25 @@ struct stat_counter *stats_counter(struct stats *s, const char *name, const char
     __attribute__((sentinel));
 struct stat_counter *stats_gauge(struct stats *s, const char *name, const char *help, ...)
     __attribute__((sentinel));
-/* Seconds; buckets 1 ms .. 60 s in powers of about 2.5. */
+/* Seconds; buckets 0.1 ms .. 60 s in powers of about 2.5. */
 struct stat_histogram *stats_histogram(struct stats *s, const char *name, const char *help, ...)
     __attribute__((sentinel));
 void stat_observe_ns(struct stat_histogram *h, uint64_t ns);
 void stats_render(struct stats *s, struct buf *b);
+/* What a series is now: of a histogram the buckets (not cumulative, the last is +Inf), else the value. */
+struct stat_sample {
+    const char *name;
+    const char *const *labels; /* name, value, name, value ... */
+    size_t n_labels;
+    int64_t value;
+    const uint64_t *buckets;   /* STATS_BUCKETS; NULL: no histogram */
+    double seconds;            /* their sum */
+};
+#define STATS_BUCKETS 17
+double stats_bound(size_t i); /* upper bound of bucket i < STATS_BUCKETS - 1, in seconds */
+/* Every series; fn runs under the registry's lock. */
+void stats_each(struct stats *s, void (*fn)(void *arg, const struct stat_sample *x), void *arg);
+const char *stat_label(const struct stat_sample *x, const char *name); /* "" when it has none */
 /* Sum over all label sets of `name` in which label `label` is `value` (label NULL: all). */
 int64_t stats_sum(struct stats *s, const char *name, const char *label, const char *value);
 

@@ -506,6 +506,17 @@ void volume_forget(struct volume *v, const char *path, bool blocks)
         cache_forget(v->cache, v->key, path);
 }
 
+void volume_get_load(struct volume *v, struct volume_load *ret)
+{
+    struct pool_stats a, b;
+    pool_stats(v->pool, &a);
+    pool_stats(v->fetch, &b);
+    *ret = (struct volume_load){.queued = a.queued + b.queued};
+    LOCK_SCOPE(&v->s.lock);
+    STRMAP_EACH(&v->s.nodes, it)
+        ret->open_files += ((const struct vnode *)it->value)->handles;
+}
+
 /* ---- what is staged ---- */
 
 static void staged_fill(struct vnode *n, struct staged_info *out)

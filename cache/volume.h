@@ -178,6 +178,12 @@ int vfile_pass_fd(struct vfile *f);   /* borrowed */
 const void *vfile_pass_file(const struct vfile *f);
 bool vfile_is_stale(const struct vfile *f);
 
+struct volume_load {
+    size_t open_files;   /* handles */
+    size_t queued;       /* jobs that wait for a worker */
+};
+void volume_get_load(struct volume *v, struct volume_load *ret);
+
 /* ---- staged data ---- */
 struct staged_info {
     char *key, *path;

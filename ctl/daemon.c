@@ -7,6 +7,20 @@
 #include <errno.h>
 #include <string.h>
 
+int daemon_ask(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *on_progress,
+               void *arg, struct err *err, json_t **ret_result)
+{
+    int r = rpc_call(ctl->settings.control, cmd, args, on_progress, arg, err, ret_result);
+    json_decref(args);
+    if (err->remote[0] || (r != -ECONNREFUSED && r != -ENOENT))
+        return r < 0 ? CTL_FAILED : CTL_OK;
+    err_set(err, -r,
+            "quayfs is not running with cache directory %s (configuration %s: nobody answers at %s); "
+            "start it with: quayfs -c %s MOUNTPOINT", ctl->settings.cache.dir, ctl->config_path,
+            ctl->settings.control, ctl->config_path);
+    return CTL_UNREACHABLE;
+}
+
 int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *on_progress,
                 void *arg, json_t **ret_result)
 {
@@ -17,15 +31,8 @@ int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn 
         json_decref(args);
         return status;
     }
-    int r = rpc_call(ctl->settings.control, cmd, args, on_progress, arg, &err, ret_result);
-    json_decref(args);
-    if (!err.remote[0] && (r == -ECONNREFUSED || r == -ENOENT))
-        return ctl_message(CTL_UNREACHABLE,
-                           "quayfs is not running with cache directory %s (configuration %s: nobody "
-                           "answers at %s); start it with: quayfs -c %s MOUNTPOINT",
-                           ctl->settings.cache.dir, ctl->config_path, ctl->settings.control,
-                           ctl->config_path);
-    return r < 0 ? ctl_fail(&err, CTL_FAILED) : CTL_OK;
+    status = daemon_ask(ctl, cmd, args, on_progress, arg, &err, ret_result);
+    return status == CTL_OK ? CTL_OK : ctl_fail(&err, status);
 }
 
 const char *daemon_split_path(const char *arg, char **ret_key)

@@ -9,6 +9,9 @@
 #include "base/rpc.h"
 #include "ctl/ctl.h"
 
+/* The same without the message: on failure err has its text. */
+int daemon_ask(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *on_progress,
+               void *arg, struct err *err, json_t **ret_result);
 int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *on_progress,
                 void *arg, json_t **ret_result);
 /* Splits KEY/path; the path is "" for the key itself. *ret_key is malloc'd. */

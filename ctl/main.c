@@ -11,7 +11,7 @@
 static const struct ctl_command *const commands[] = {
     &ctl_load_command, &ctl_export, &ctl_batch, &ctl_jobs, &ctl_wait, &ctl_cancel, &ctl_retry,
     &ctl_status, &ctl_keys, &ctl_backends, &ctl_cache, &ctl_warm, &ctl_evict,
-    &ctl_pin, &ctl_unpin, &ctl_pins, &ctl_sync, &ctl_doctor, &ctl_sign,
+    &ctl_pin, &ctl_unpin, &ctl_pins, &ctl_top, &ctl_sync, &ctl_doctor, &ctl_sign,
 };
 
 static void print_help(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * control.c: what quayctl may ask the mount for, over the control socket (base/rpc.h).
- *   status, keys, health, staged              the reports of report.h
+ *   status, keys, health, staged, top         the reports of report.h
  *   cache.stats {key?}   cache.clear {key?}   cache.cleanup {key?}   cache.verify {key?}
  *   warm {key, paths:[{path, dir?}], dry?}   pin {key, path}   unpin {key, path}   pins {key?}
  *   evict {key, path, dir?, pinned?}
@@ -37,6 +37,13 @@ static int cmd_health(struct call *c, struct err *err, json_t **ret)
 {
     (void)err;
     *ret = report_health(c->fs);
+    return 0;
+}
+
+static int cmd_top(struct call *c, struct err *err, json_t **ret)
+{
+    (void)err;
+    *ret = report_top(c->fs);
     return 0;
 }
 
@@ -115,6 +122,7 @@ static const struct command commands[] = {
     {"keys", cmd_keys, false},
     {"health", cmd_health, false},
     {"staged", cmd_staged, false},
+    {"top", cmd_top, false},
     {"cache.stats", cmd_cache_stats, false},
     {"cache.clear", cmd_cache_clear, false},
     {"cache.cleanup", cmd_cache_cleanup, false},

@@ -32,6 +32,7 @@ struct fs_key {
     struct store *store;     /* opened, until its volume takes it */
     struct volume_policy policy;
     bool control;            /* .load: never cached by the kernel */
+    struct stat_counter *read_bytes, *written_bytes; /* by applications */
 };
 
 struct fs {

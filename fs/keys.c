@@ -21,6 +21,10 @@ static struct fs_key *add_key(struct fs *fs, const char *name)
     fs->keys = xrealloc(fs->keys, (fs->n_keys + 1) * sizeof(*fs->keys));
     struct fs_key *k = &fs->keys[fs->n_keys++];
     *k = (struct fs_key){.name = xstrdup(name)};
+    k->read_bytes = stats_counter(fs->stats, "quayfs_read_bytes_total",
+                                  "Bytes that the kernel has read from the mount", "key", name, NULL);
+    k->written_bytes = stats_counter(fs->stats, "quayfs_written_bytes_total",
+                                     "Bytes that were written to the mount", "key", name, NULL);
     return k;
 }
 

@@ -262,6 +262,7 @@ static void read_done(struct read_call *call)
 {
     struct read_request *rr = (struct read_request *)(void *)call;
     unhook_read(rr);
+    stat_add(rr->inode->key->read_bytes, (int64_t)call->total);
     if (call->error) {
         log_read_failure(rr);
         fuse_reply_err(rr->req, fs_errno(call->error));

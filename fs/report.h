@@ -20,4 +20,9 @@ json_t *report_keys(struct fs *fs);
 /* {"version":..,"pid":..,"mountpoint":..,"config":..,"cache_dir":..,"keys":[..],"staged":[..],"renames":[..]} */
 json_t *report_status(struct fs *fs);
 
+/* One snapshot of all counters, for `quayctl top`: {"time_ns","started","uptime_s","bounds_s":[..],
+ * "memory":{"used","limit"},"cache":{..},"keys":[{"name","state","read_bytes",..,"ops":{"read":
+ * {"seconds","buckets":[..]}}}]} */
+json_t *report_top(struct fs *fs);
+
 #endif

@@ -8,7 +8,7 @@ import pytest
 from harness.tools import call
 
 MAN = Path(__file__).parents[2] / "packaging/man/quayctl.1"
-COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache")
+COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache", "top")
 
 
 def manual() -> dict[str, str]:
@@ -33,7 +33,7 @@ def test_help_and_manual_say_the_same(build_dir, command):
 
 @pytest.mark.parametrize("arguments", [
     ("warm",), ("warm", "--nope", "k:f"), ("warm", ""), ("evict",), ("evict", "-x", "k:"), ("pin",),
-    ("unpin",), ("unpin", "--json", "k:"), ("pins", "a", "b"), ("cache", "nope"), ("cache", "clear", "a", "b")])
+    ("unpin",), ("top", "x"), ("top", "-d", "0"), ("top", "-n", "0"), ("unpin", "--json", "k:"), ("pins", "a", "b"), ("cache", "nope"), ("cache", "clear", "a", "b")])
 def test_bad_usage(build_dir, tmp_path, arguments):
     conf = tmp_path / "c.conf"
     conf.write_text(f"[cache]\ndir = {tmp_path}/cache\n[store k]\nbackend = memory\n")

@@ -405,7 +405,7 @@ def test_verify_while_the_store_is_away(mount, own_minio, make_bucket, folder):
 # ---- without a daemon ----
 
 @pytest.mark.parametrize("command", [("warm", "k:f"), ("evict", "k:f"), ("pin", "k:f"), ("unpin", "k:f"),
-                                     ("pins",), ("cache", "verify")])
+                                     ("pins",), ("cache", "verify"), ("top",)])
 def test_no_daemon(build_dir, tmp_path, command):
     conf = tmp_path / "c.conf"
     conf.write_text(f"[cache]\ndir = {tmp_path}/cache\n[store k]\nbackend = memory\n")

@@ -39,8 +39,8 @@ static void test_histogram(void)
 {
     struct stats *s = stats_new();
     struct stat_histogram *h = stats_histogram(s, "wait_seconds", "Wait", "op", "read", NULL);
-    stat_observe_ns(h, 1000000);         /* 1 ms: in the first */
-    stat_observe_ns(h, 1000001);         /* in the second */
+    stat_observe_ns(h, 1000000);         /* 1 ms: within its bound */
+    stat_observe_ns(h, 1000001);         /* in the next */
     stat_observe_ns(h, 100000000000ULL); /* 100 s */
     CLEANUP_BUF struct buf out = BUF_INIT;
     stats_render(s, &out);
@@ -51,6 +51,46 @@ static void test_histogram(void)
     CHECK(strstr(out.data, "wait_seconds_sum{op=\"read\"} 100.002000\n"));
     CHECK(strstr(out.data, "wait_seconds_count{op=\"read\"} 3\n"));
     CHECK_INT(stats_sum(s, "wait_seconds", "op", "read"), 3);
+    stats_free(s);
+}
+
+struct seen {
+    unsigned n;
+    uint64_t buckets[STATS_BUCKETS];
+    double seconds;
+    int64_t value;
+};
+
+static void see(void *arg, const struct stat_sample *x)
+{
+    struct seen *s = arg;
+    s->n++;
+    CHECK_STR(stat_label(x, "key"), "lake");
+    CHECK_STR(stat_label(x, "nope"), "");
+    if (x->buckets)
+        memcpy(s->buckets, x->buckets, sizeof(s->buckets));
+    else
+        s->value = x->value;
+    s->seconds += x->seconds;
+}
+
+static void test_each(void)
+{
+    struct stats *s = stats_new();
+    struct seen seen = {0};
+    stat_add(stats_counter(s, "hits_total", "Hits", "key", "lake", NULL), 5);
+    struct stat_histogram *h =
+        stats_histogram(s, "wait_seconds", "Wait", "op", "read", "key", "lake", NULL);
+    stat_observe_ns(h, 100000);
+    stat_observe_ns(h, 400000);
+    stat_observe_ns(h, 90000000000ULL);
+    stats_each(s, see, &seen);
+    CHECK_INT(seen.n, 2);
+    CHECK_INT(seen.value, 5);
+    CHECK(seen.buckets[0] == 1 && seen.buckets[2] == 1 && seen.buckets[STATS_BUCKETS - 1] == 1);
+    CHECK(seen.seconds > 90.0004 && seen.seconds < 90.0006);
+    CHECK(stats_bound(0) == 0.0001 && stats_bound(2) == 0.0005 &&
+          stats_bound(STATS_BUCKETS - 2) == 60);
     stats_free(s);
 }
 
@@ -85,6 +125,7 @@ int main(void)
 {
     RUN(test_render);
     RUN(test_histogram);
+    RUN(test_each);
     RUN(test_threads);
     return t_done();
 }

@@ -3,7 +3,7 @@
  *
  * The thread that calls walks and begins files; jobs of volume.fetch bring ranges; the last job of a file
  * puts it on the list `ended`, which the caller's thread settles. Invariants, under run->lock: (1)
- * `flying` jobs are queued or run, at most flying_max, each in `jobs`; (2) file->left is its jobs and, until
+ * `flying` jobs are queued or run, at most flying_max, of flying_bytes_max, each in `jobs`; (2) file->left is its jobs and, until
  * all are submitted, one more; (3) the caller returns only when flying is 0. */
 #include "cache/warm.h"
 
@@ -50,6 +50,7 @@ struct run {
     struct volume *v;
     struct op *op;
     struct warm *w;
+    uint64_t flying_bytes_max; /* half of the memory budget: the rest is the readers' */
     uint64_t part, taken; /* bytes of this run that are or will be on disk, but pinned ones */
     uint64_t pin_missing; /* of pinned files under way */
     uint64_t ticked_ns;
@@ -60,6 +61,7 @@ struct run {
     struct lock lock;
     struct cond cond;
     unsigned flying;
+    uint64_t flying_bytes;
     struct warm_job *jobs;
     struct warm_file *ended;
 };
@@ -158,6 +160,7 @@ static void job_run(struct pool_job *job)
         f->error = r;
         f->err = j->op.err;
     }
+    run->flying_bytes -= j->len;
     *(j->prev ? &j->prev->next : &run->jobs) = j->next;
     if (j->next)
         j->next->prev = j->prev;
@@ -178,6 +181,7 @@ static void submit(struct run *run, struct warm_file *f, uint64_t off, uint64_t 
     lock_acquire(&run->lock);
     f->left++;
     run->flying++;
+    run->flying_bytes += len;
     j->next = run->jobs;
     if (j->next)
         j->next->prev = j;
@@ -263,14 +267,15 @@ static void settle_ended(struct run *run)
     }
 }
 
-/* Until fewer than `n` jobs are under way. */
-static void wait_below(struct run *run, unsigned n)
+/* Until fewer than `n` jobs are under way, and (but for the first) `more` bytes fit in. */
+static void wait_below(struct run *run, unsigned n, uint64_t more)
 {
     for (;;) {
         settle_ended(run);
         (void)tick(run, &run->w->total, false);
         LOCK_SCOPE(&run->lock);
-        if (run->flying < n)
+        if (run->flying < n &&
+            (run->flying == 0 || run->flying_bytes + more <= run->flying_bytes_max))
             return;
         (void)cond_wait_until(&run->cond, &run->lock, clock_now_ns() + SLICE_NS);
     }
@@ -286,7 +291,7 @@ static void submit_ranges(struct run *run, struct warm_file *f)
         len = len < most ? len : most;
         if (len == 0)
             break;
-        wait_below(run, run->flying_max);
+        wait_below(run, run->flying_max, len);
         submit(run, f, pos, len);
         pos += len;
     }
@@ -424,6 +429,7 @@ static int run_init(struct run *run, struct volume *v, struct op *op, struct war
     part = part > most ? most : part;
     part -= part % c->set.block_size;
     run->part = part ? part : c->set.block_size;
+    run->flying_bytes_max = most * 4;
     run->flying_max = v->store->limits.concurrency ? v->store->limits.concurrency : FLYING_DEFAULT;
     run->ticked_ns = clock_now_ns();
     atomic_init(&run->stop, false);
@@ -525,10 +531,10 @@ int volume_warm_fetch(struct volume *v, struct op *op, struct warm *w)
     r = walk_all(&run, fetch_file);
     if (r < 0)
         stop(&run);
-    wait_below(&run, 1);
+    wait_below(&run, 1, 0);
     if (r == 0 && (r = look_up_again(&run)) < 0)
         stop(&run);
-    wait_below(&run, 1);
+    wait_below(&run, 1, 0);
     settle_ended(&run);
     if (r == 0 && atomic_load(&run.stop))
         r = stopped(&run);

@@ -471,7 +471,7 @@ static struct cache_object *unseen_locked(struct cache *c, size_t bucket, const 
                                           const char *path, uint64_t round)
 {
     struct cache_object *o = c->s.by_name[bucket];
-    while (o && (o->key != k || !o->keep || o->zombie || o->pin_round >= round ||
+    while (o && (o->key != k || !o->keep || o->zombie || o->passes || o->pin_round >= round ||
                  !covers(path, o->path)))
         o = o->next_name;
     return o;

@@ -48,7 +48,8 @@ uint64_t cache_pin_room(struct cache *c);
 
 uint64_t cache_pin_round(struct cache *c);
 void cache_pin_seen(struct cache_object *o);
-/* Forgets versions at or below `path` that were neither seen nor made since that round began. */
+/* Forgets versions at or below `path` that were neither seen nor made since that round began, but for
+ * those that are passed through now. */
 void cache_pin_sweep(struct cache *c, const char *key, const char *path, uint64_t round);
 
 #endif

@@ -163,9 +163,9 @@ static void test_a_given_file_is_left_alone(void)
     struct cache_object *next = get(c, "a", SIZE);
     CHECK(next != o && !cache_object_has(next, 0, 1));
     cache_object_put(next);
-    uint64_t checked = 0, bad = 0;
-    CHECK_INT(cache_verify(c, NULL, NULL, NULL, &checked, &bad), 0);
-    CHECK_INT(bad, 0);
+    struct cache_verify verify = {0};
+    CHECK_INT(cache_verify(c, NULL, &verify), 0);
+    CHECK_INT(verify.n_bad, 0);
     cache_object_unpass(o); /* no pin any more, and it still must not be punched */
     CHECK_INT(cache_clear(c, NULL, NULL, NULL), 0);
     CHECK_INT(cache_reserve_dirty(c, 11 * MIB, &err), 0);

@@ -76,7 +76,7 @@ static bool note_result(struct volume *v, const struct warm *w, int r, const str
         buf_adds(error, err_text(&op->err));
     if (whole && error->len == 0)
         store_trouble(v, error);
-    cache_pin_checked(v->cache, v->key, w->walks->path, w->found.bytes, w->found.files,
+    cache_pin_checked(v->cache, v->key, w->trees->path, w->found.bytes, w->found.files,
                       buf_str(error));
     return whole;
 }
@@ -85,8 +85,8 @@ static void look_at_pin(struct keeper *k, const struct cache_pin *pin, struct op
 {
     struct volume *v = k->v;
     struct look l = {.k = k};
-    struct tree walk = {.path = pin->path};
-    struct warm w = {.walks = &walk, .n_walks = 1, .pin = true, .event = look_event,
+    struct tree tree = {.path = pin->path};
+    struct warm w = {.trees = &tree, .n_trees = 1, .pin = true, .event = look_event,
                      .tick = look_tick, .arg = &l};
     w.found = (struct warm_total){.bytes = pin->bytes, .files = pin->files};
     uint64_t round = cache_pin_round(v->cache);
@@ -110,8 +110,8 @@ static void look_at_file(struct keeper *k, const char *path, struct op *op)
 {
     struct volume *v = k->v;
     struct look l = {.k = k};
-    struct tree walk = {.path = path};
-    struct warm w = {.walks = &walk, .n_walks = 1, .pin = true, .event = look_event, .tick = look_tick,
+    struct tree tree = {.path = path};
+    struct warm w = {.trees = &tree, .n_trees = 1, .pin = true, .event = look_event, .tick = look_tick,
                      .arg = &l};
     if (cache_is_pinned(v->cache, v->key, path) && volume_warm(v, op, &w) == 0 && l.error.len)
         log_warn("cache", "pinned %s/%s", v->key, buf_str(&l.error));
@@ -303,11 +303,11 @@ int volume_pin(struct volume *v, struct op *op, struct warm *w, bool *ret_covere
     w->event = pin_event;
     w->tick = pin_tick;
     w->arg = &p;
-    int r = check_path(v, op, w->walks);
+    int r = check_path(v, op, w->trees);
     if (r == 0)
         r = volume_warm_count(v, op, w);
     if (r == 0)
-        r = cache_pin(v->cache, v->key, w->walks->path, w->found.bytes, w->found.files, &op->err);
+        r = cache_pin(v->cache, v->key, w->trees->path, w->found.bytes, w->found.files, &op->err);
     if (r < 0)
         return r;
     *ret_covered = r == 1;

@@ -15,7 +15,7 @@
 
 struct keeper;
 
-/* Pins w->walks[0].path, durably, and fetches it. *ret_covered: it is part of a pin that was there already.
+/* Pins w->trees[0].path, durably, and fetches it. *ret_covered: it is part of a pin that was there already.
  * -ENOSPC: too much, nothing is pinned. -EINTR and failures of single files: it is pinned, and the keeper
  * goes on with it. */
 int volume_pin(struct volume *v, struct op *op, struct warm *w, bool *ret_covered);

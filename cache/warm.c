@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * warm.c: the two passes of warming.
  *
- * The thread that calls walks and begins files; jobs of volume.fetch bring ranges; the last job of a file
+ * The thread that calls trees and begins files; jobs of volume.fetch bring ranges; the last job of a file
  * puts it on the list `ended`, which the caller's thread settles. Invariants, under run->lock: (1)
  * `flying` jobs are queued or run, at most flying_max, of flying_bytes_max, each in `jobs`; (2) file->left is its jobs and, until
  * all are submitted, one more; (3) the caller returns only when flying is 0. */
@@ -476,20 +476,20 @@ static int count_file(void *arg, const char *path, const struct attr *a)
     return tick(run, t, true) ? 0 : stopped(run);
 }
 
-/* One of several walks that fails is counted as a file that failed, in the second pass. */
+/* One of several trees that fails is counted as a file that failed, in the second pass. */
 static int walk_all(struct run *run, tree_fn *fn)
 {
     struct warm *w = run->w;
     int r = 0;
-    for (size_t i = 0; i < w->n_walks && r == 0; i++) {
-        r = tree_walk(run->v, run->op, &w->walks[i], fn, run);
-        if (r == 0 || r == -EINTR || w->n_walks == 1)
+    for (size_t i = 0; i < w->n_trees && r == 0; i++) {
+        r = tree_walk(run->v, run->op, &w->trees[i], fn, run);
+        if (r == 0 || r == -EINTR || w->n_trees == 1)
             continue;
         r = 0;
         if (fn == count_file)
             continue;
         w->total.failed_files++;
-        tell(run, WARM_FAILED, w->walks[i].path, 0, 0, &run->op->err);
+        tell(run, WARM_FAILED, w->trees[i].path, 0, 0, &run->op->err);
     }
     return r;
 }

@@ -2,7 +2,7 @@
  * warm.h: fetching files into the disk cache before anybody reads them.
  *
  *     struct tree what = {.path = "models"};
- *     struct warm w = {.walks = &what, .n_walks = 1, .event = on_event, .tick = on_tick, .arg = x};
+ *     struct warm w = {.trees = &what, .n_trees = 1, .event = on_event, .tick = on_tick, .arg = x};
  *     r = volume_warm(v, &op, &w);          // w.total tells what was done, also after a failure
  * Each version is fetched by ranges as large as the memory budget allows, at most limits.concurrency at
  * once, as background jobs of the key's pool, with buffers that nobody else wants just now: readers go
@@ -11,8 +11,8 @@
  * The cache's limit: what would push out what this run needs is left out and counted (no_room).
  * With `pin` the files are those of a pinned path (keeper.h): the room is that of pins, and other versions
  * of a file go when the current one is complete (before, if there is no room for both).
- * Errors: of the walk (of several: an event and total.failed_files), or -EINTR when tick() said stop or op was cancelled; of single files: event() and
- * total.failed. Files staged here are not touched. -ENOTSUP: nothing of this key is kept on disk.
+ * Errors: of the walk (of several trees: an event and total.failed_files), or -EINTR when tick() said stop
+ * or op was cancelled; of single files: event() and total.failed_files. Files staged here are not touched. -ENOTSUP: nothing of this key is kept on disk.
  * Threads: any; event and tick are called from the thread that calls volume_warm. */
 #ifndef QUAY_CACHE_WARM_H
 #define QUAY_CACHE_WARM_H
@@ -44,8 +44,8 @@ struct warm_event {
 };
 
 struct warm {
-    const struct tree *walks;
-    size_t n_walks;
+    const struct tree *trees;
+    size_t n_trees;
     bool dry;  /* only look */
     bool pin;
     void (*event)(void *arg, const struct warm_event *e);                   /* NULL ok */

@@ -212,20 +212,20 @@ static void warm_event(void *arg, const struct warm_event *e)
     x->gone |= !rpc_progress(x->c->conn, json_pack("{s:o}", "file", o));
 }
 
-/* {"paths":[{"path","dir"}]} -> walks, to be freed. */
-static struct tree *walks_arg(const struct call *c, size_t *ret_n)
+/* {"paths":[{"path","dir"}]} -> trees, to be freed. */
+static struct tree *trees_arg(const struct call *c, size_t *ret_n)
 {
     const json_t *list = json_object_get(c->args, "paths");
     size_t n = json_array_size(list);
-    struct tree *walks = xcalloc(n + 1, sizeof(*walks));
+    struct tree *trees = xcalloc(n + 1, sizeof(*trees));
     for (size_t i = 0; i < n; i++) {
         const json_t *o = json_array_get(list, i);
         const char *path = json_string_value(json_object_get(o, "path"));
-        walks[i].path = path ? path : "";
-        walks[i].dir = json_is_true(json_object_get(o, "dir"));
+        trees[i].path = path ? path : "";
+        trees[i].dir = json_is_true(json_object_get(o, "dir"));
     }
     *ret_n = n;
-    return walks;
+    return trees;
 }
 
 int cmd_warm(struct call *c, struct err *err, json_t **ret)
@@ -238,8 +238,8 @@ int cmd_warm(struct call *c, struct err *err, json_t **ret)
         *ret = json_pack("{s:b}", "direct", 1);
         return 0;
     }
-    CLEANUP_FREE struct tree *walks = walks_arg(c, &x.warm.n_walks);
-    x.warm.walks = walks;
+    CLEANUP_FREE struct tree *trees = trees_arg(c, &x.warm.n_trees);
+    x.warm.trees = trees;
     op_init(&op, "warm", 0);
     int rc = volume_warm(c->k->volume, &op, &x.warm);
     if (rc < 0) {
@@ -254,9 +254,9 @@ int cmd_warm(struct call *c, struct err *err, json_t **ret)
 /* ---- pins ---- */
 int cmd_pin(struct call *c, struct err *err, json_t **ret)
 {
-    struct tree walk = {.path = path_arg(c)};
+    struct tree tree = {.path = path_arg(c)};
     struct warming x = {.c = c,
-                        .warm = {.walks = &walk, .n_walks = 1, .event = warm_event,
+                        .warm = {.trees = &tree, .n_trees = 1, .event = warm_event,
                                  .tick = warm_tick, .arg = &x}};
     struct op op;
     bool covered = false;

@@ -335,6 +335,7 @@ void request_reply_buf(struct request *r, const void *data, size_t size)
 
 void request_reply_write(struct request *r, size_t n)
 {
+    stat_add(r->inode->key->written_bytes, (int64_t)n); /* first: who has the reply may look */
     fuse_req_t req = request_take_reply(r);
     fuse_reply_write(req, n);
     request_free(r);

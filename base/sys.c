@@ -233,7 +233,7 @@ int sys_renameat(int olddir, const char *oldp, int newdir, const char *newp, uns
     int r = inject(CALL_RENAMEAT, newdir, newp);
     if (r)
         return r;
-    RETRY_EINTR(r, (int)syscall(SYS_renameat2, olddir, oldp, newdir, newp, flags));
+    RETRY_EINTR(r, renameat2(olddir, oldp, newdir, newp, flags));
     return r < 0 ? -errno : 0;
 }
 

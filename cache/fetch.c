@@ -437,6 +437,8 @@ void fetch_cancel_locked(struct fetcher *f, const struct fetch_source *src, uint
             part_settle_locked(p, w);
             continue;
         }
+        if (p->f->keep && atomic_load(&p->filled) == p->len)
+            continue; /* all of it has come: it goes to disk */
         op_cancel(&p->op);
         part_take_out_locked(p, w);
         if (p->state == PART_QUEUED)

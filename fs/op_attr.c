@@ -8,8 +8,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-/* The root, the directory of a key and .quay: made up here. */
-static void virtual_attr(struct fs *fs, const struct inode *i, struct attr *a)
+void fs_virtual_attr(struct fs *fs, const struct inode *i, struct attr *a)
 {
     a->kind = i->kind == INODE_VIEW_FILE ? ATTR_FILE : ATTR_DIR;
     a->mode = a->kind == ATTR_DIR ? 0555 : 0444;
@@ -56,7 +55,7 @@ static bool getattr_at_once(struct request *r)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     if (r->inode->kind != INODE_OBJECT) {
-        virtual_attr(r->fs, r->inode, &a);
+        fs_virtual_attr(r->fs, r->inode, &a);
         request_reply_attr(r, r->inode, &a);
         return true;
     }

@@ -8,21 +8,11 @@
 
 #include <string.h>
 
-static void view_attr(struct fs *fs, enum attr_kind kind, struct attr *a)
+static void reply_virtual(struct request *r, const struct inode_spec *spec)
 {
-    *a = ATTR_INIT;
-    a->kind = kind;
-    a->mode = kind == ATTR_DIR ? 0555 : 0444;
-    a->uid = fs->settings.uid;
-    a->gid = fs->settings.gid;
-    a->mtime = fs->started;
-}
-
-static void reply_virtual(struct request *r, const struct inode_spec *spec, enum attr_kind kind)
-{
-    CLEANUP_ATTR struct attr a;
-    view_attr(r->fs, kind, &a);
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
     struct inode *i = inode_enter(r->fs->inodes, r->inode, spec);
+    fs_virtual_attr(r->fs, i, &a);
     request_reply_entry(r, i, &a);
 }
 
@@ -100,7 +90,7 @@ static bool lookup_in_root(struct request *r)
     }
     if (!k)
         spec.kind = INODE_VIEW_DIR;
-    reply_virtual(r, &spec, ATTR_DIR);
+    reply_virtual(r, &spec);
     return true;
 }
 
@@ -111,7 +101,7 @@ static bool lookup_in_view(struct request *r)
     if (spec.view < 0)
         request_reply_err(r, -ENOENT);
     else
-        reply_virtual(r, &spec, ATTR_FILE);
+        reply_virtual(r, &spec);
     return true;
 }
 

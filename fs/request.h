@@ -64,6 +64,8 @@ int request_child(struct request *r, struct inode *dir, const char *name, char *
                   char **ret_segment, bool *ret_shadow);
 
 /* Notes on the inode that the kernel is told so. */
+/* Of the root, the directory of a key, .quay and what is in it. */
+void fs_virtual_attr(struct fs *fs, const struct inode *i, struct attr *a);
 void fs_fill_stat(struct inode *i, const struct attr *a, struct stat *st);
 /* Are these the attributes that the kernel has, if it has any? */
 bool fs_was_told(const struct inode *i, const struct attr *a);

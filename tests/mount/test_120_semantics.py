@@ -243,3 +243,14 @@ def test_metadata_of_others_is_seen_without_a_new_version(mount, bucket, folder)
     assert stat.S_IMODE((two / "f").stat().st_mode) == 0o644
     (one / "f").chmod(0o600)
     eventually(lambda: stat.S_IMODE((two / "f").stat().st_mode) == 0o600)
+
+
+def test_the_directory_of_a_key_can_be_written_by_its_owner(mounted):
+    """By the attributes of the first lookup as by those of any stat after it."""
+    for _ in range(3):
+        info = (mounted / "k").stat()
+        assert (stat.S_IMODE(info.st_mode), info.st_uid) == (0o755, os.getuid())
+    mounted.remount()
+    with os.scandir(mounted.path) as entries:
+        modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in entries}
+    assert modes["k"] == 0o755 and modes[".quay"] == 0o555 and modes[".load"] == 0o700

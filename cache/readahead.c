@@ -13,6 +13,7 @@
 #define NEAR (256u << 10)          /* how close a candidate's next read must be */
 #define CONFIRM_BYTES (128u << 10) /* enough with the first continuation */
 #define CONFIRM_HITS 2             /* enough for smaller reads */
+#define LARGE_READ (64u << 10)     /* the kernel reads ahead as well: a stream for sure */
 #define TAIL (256u << 10)          /* a rest of the object this small goes with the last GET */
 
 void readahead_init(struct readahead *ra, uint64_t block_size, uint64_t max_part,
@@ -91,7 +92,7 @@ static void go_on(struct readahead *ra, struct readahead_stream *s, uint64_t off
     s->bytes += len;
     if (!s->confirmed && (s->bytes > CONFIRM_BYTES || s->hits >= CONFIRM_HITS)) {
         s->confirmed = true;
-        s->window *= 2;
+        s->window *= len >= LARGE_READ ? 4 : 2; /* far stores: a round trip less for each doubling */
     }
     if (off + len > s->next) {
         s->progress += off + len - s->next;

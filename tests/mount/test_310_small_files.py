@@ -179,8 +179,10 @@ def test_no_open_mixes_versions(mount, watched):
             except OSError as error:
                 assert error.errno == errno.ESTALE
                 continue
-            assert got in versions, (len(got), sorted(set(got)))
-            whole += 1
+            # The kernel keeps one size for all handles of a file: when another open learns that the object is
+            # smaller now, a handle of the version before may meet an early end (docs/semantics.md).
+            assert any(version.startswith(got) for version in versions), (len(got), sorted(set(got)))
+            whole += got in versions
         return whole
 
     writer = threading.Thread(target=overwrite)

@@ -4,6 +4,7 @@
  * A read never holds a thread while it waits: vfile_read() calls read_done() when the bytes are there,
  * from whichever thread brought them. Bytes that are in a cache file are spliced, not copied. */
 #include "base/name.h"
+#include "fs/interrupt.h"
 #include "fs/ops.h"
 #include "fs/passthrough.h"
 #include "fs/request.h"
@@ -198,9 +199,8 @@ static void cancel_read(struct pool_job *job)
 /* libfuse holds the request's lock, which the reply needs: another thread does it. */
 static void on_read_interrupt(fuse_req_t req, void *data)
 {
-    (void)req;
     struct read_request *rr = data;
-    if (atomic_exchange(&rr->cancelled, true))
+    if (!interrupt_is_meant(fuse_req_ctx(req)->pid) || atomic_exchange(&rr->cancelled, true))
         return;
     atomic_fetch_add(&rr->refs, 1);
     inode_ref_handle(rr->fs->inodes, rr->handle);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/name.h"
+#include "fs/interrupt.h"
 #include "fs/passthrough.h"
 #include "base/strmap.h"
 
@@ -30,8 +31,9 @@ static void reply_interrupted(struct pool_job *job)
 /* libfuse holds the request's lock meanwhile: it is answered by another thread. */
 static void on_interrupt(fuse_req_t req, void *data)
 {
-    (void)req;
     struct request *r = data;
+    if (!interrupt_is_meant(fuse_req_ctx(req)->pid))
+        return;
     op_cancel(&r->op);
     if (!pool_take_back(volume_pool(r->inode->key->volume), &r->job))
         return;

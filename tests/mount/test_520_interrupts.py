@@ -173,3 +173,23 @@ def test_stuck_readers_leave_the_kernel_room_for_others(stuck, bucket, proxy):
             process.kill()
         for process in crowd:
             process.wait(30)
+
+
+TICKING = """
+import ctypes, signal
+libc = ctypes.CDLL(None, use_errno=True)
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+for n in range(6):
+    for call in (lambda p: libc.mkdir(p, 0o755), lambda p: libc.rmdir(p)):
+        if call(f"{sys.argv[1]}/new{n}".encode()) != 0:
+            sys.exit(os.strerror(ctypes.get_errno()))
+"""
+
+
+def test_a_progress_bar_interrupts_nothing(stuck, proxy):
+    """git's SIGALRM, Go's SIGURG: handled signals of a program that wants its mkdir to go on."""
+    proxy.fault = Fault(delay=0.03)
+    process = python(TICKING, stuck / "k")
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, out

@@ -94,12 +94,14 @@ static int open_shared(struct opening *o, struct vnode *n)
     if (o->how->flags & VFILE_EXCL)
         return exists(o);
     if (n->file_name && !n->file) { /* it waits for its upload */
-        int r = vnode_begin(n, o->op);
+        int r = vnode_begin_closed(n, o->op);
         if (r < 0)
             return r;
-        if (n->file_name && !n->file)
+        bool mine = r == 0; /* else its upload has opened it: not to be waited for */
+        if (mine && n->file_name && !n->file)
             r = vnode_stage_open(n, o->op, 0);
-        vnode_end(n);
+        if (mine)
+            vnode_end(n);
         if (r < 0)
             return r;
     }

@@ -248,6 +248,21 @@ int vnode_begin(struct vnode *n, struct op *op)
     return begin(n, op, false);
 }
 
+int vnode_begin_closed(struct vnode *n, struct op *op)
+{
+    LOCK_SCOPE(&n->lock);
+    while (n->busy && !n->file) {
+        int r = op_check(op);
+        if (r < 0)
+            return r;
+        (void)cond_wait_until(&n->cond, &n->lock, clock_now_ns() + WAIT_SLICE_NS);
+    }
+    if (n->file)
+        return 1;
+    n->busy = true;
+    return 0;
+}
+
 int vnode_begin_change(struct vnode *n, struct op *op)
 {
     return begin(n, op, true);

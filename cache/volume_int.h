@@ -190,6 +190,8 @@ int vnode_begin(struct vnode *n, struct op *op); /* -EINTR, -ETIMEDOUT */
 /* The same for somebody who changes the content: does not wait for an upload in the background (there may
  * be none while the store is away), but cancels it; a few times, so that it succeeds one day. */
 int vnode_begin_change(struct vnode *n, struct op *op);
+/* The token of a file that waits for its upload, closed: 0; 1 without it: the holder has opened the file. */
+int vnode_begin_closed(struct vnode *n, struct op *op);
 bool vnode_try_begin(struct vnode *n);
 /* Finds it and takes its token: *ret is NULL when nothing of the path is here. `change`: as
  * vnode_begin_change. */

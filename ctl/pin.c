@@ -27,19 +27,11 @@ static int pin_one(struct ctl *ctl, const struct place *p, struct fetching *f)
 
 static int run_pin(struct ctl *ctl, int argc, char **argv)
 {
-    static const struct option known[] = {{"quiet", no_argument, NULL, 'q'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
     struct fetching f = {0};
     struct places p;
-    int c;
     int worst = CTL_OK;
-    while ((c = getopt_long(argc, argv, "qj", known, NULL)) != -1) {
-        if (c == '?')
-            return ctl_usage("pin", NULL);
-        f.quiet |= c == 'q';
-        f.json |= c == 'j';
-    }
+    if (fetching_options(&f, "pin", false, argc, argv) != CTL_OK)
+        return CTL_USAGE;
     int status = places_resolve(ctl, "pin", argc - optind, argv + optind, &p);
     if (status != CTL_OK)
         return status;

@@ -155,23 +155,30 @@ static int warm_some(struct ctl *ctl, struct fetching *f, const struct place *p,
     return fetching_end(f, status, result);
 }
 
-static int run_warm(struct ctl *ctl, int argc, char **argv)
+int fetching_options(struct fetching *f, const char *command, bool dry, int argc, char **argv)
 {
     static const struct option known[] = {{"list-only", no_argument, NULL, 'n'},
                                           {"quiet", no_argument, NULL, 'q'},
                                           {"json", no_argument, NULL, 'j'},
                                           {NULL, 0, NULL, 0}};
+    int c;
+    while ((c = getopt_long(argc, argv, dry ? "nqj" : "qj", dry ? known : known + 1, NULL)) != -1) {
+        if (c == '?')
+            return ctl_usage(command, NULL);
+        f->dry |= c == 'n';
+        f->quiet |= c == 'q';
+        f->json |= c == 'j';
+    }
+    return CTL_OK;
+}
+
+static int run_warm(struct ctl *ctl, int argc, char **argv)
+{
     struct fetching f = {0};
     struct places p;
-    int c;
     int worst = CTL_OK;
-    while ((c = getopt_long(argc, argv, "nqj", known, NULL)) != -1) {
-        if (c == '?')
-            return ctl_usage("warm", NULL);
-        f.dry |= c == 'n';
-        f.quiet |= c == 'q';
-        f.json |= c == 'j';
-    }
+    if (fetching_options(&f, "warm", true, argc, argv) != CTL_OK)
+        return CTL_USAGE;
     int status = places_resolve(ctl, "warm", argc - optind, argv + optind, &p);
     if (status != CTL_OK)
         return status;

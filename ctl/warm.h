@@ -26,5 +26,7 @@ void fetching_progress(void *arg, const json_t *progress);
 int fetching_end(struct fetching *f, int status, json_t *result);
 
 uint64_t json_number_of(const json_t *o, const char *name); /* 0 when it is not there */
+/* Reads -q, -j and, with `dry`, -n. CTL_OK, or CTL_USAGE after a message. */
+int fetching_options(struct fetching *f, const char *command, bool dry, int argc, char **argv);
 
 #endif

@@ -64,6 +64,8 @@ void cache_object_unpin(struct cache_object *o, uint64_t off, size_t len);
 int cache_object_pass(struct cache_object *o);
 void cache_object_unpass(struct cache_object *o);
 int cache_object_passed_fd(struct cache_object *o); /* of a passed object: the same again */
+/* Would cache_object_pass() succeed? Waits up to wait_ms for what is on its way to the disk. */
+bool cache_object_settle(struct cache_object *o, unsigned wait_ms);
 /* The file of a passed object, which somebody is going to write, gets the name `path` (on the same file
  * system) and leaves the cache: nobody finds the object any more; who has it reads on, but ranges that
  * were overwritten since. 0 or -errno: then nothing has changed. */

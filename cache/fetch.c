@@ -82,6 +82,7 @@ void fetcher_put(struct fetcher *f)
             p = &(*p)->next;
         *p = f->next;
         f->object->fetcher = NULL;
+        cond_broadcast(&c->changed);
     }
     lock_release(&c->lock);
     if (!last)

@@ -38,6 +38,11 @@ static struct cache_object *whole_version(struct vnode *n)
     return plain ? cache_object_ref(n->base->object) : NULL;
 }
 
+struct cache_object *vfile_version(struct vfile *f)
+{
+    return whole_version(f->n);
+}
+
 static int begin_first(struct vfile *f)
 {
     struct vnode *n = f->n;

@@ -92,7 +92,7 @@ struct cache {
     uint64_t budget_base; /* the budget while the tables are small */
 
     struct lock lock;
-    struct cond changed; /* an object is no longer busy, blocks have left */
+    struct cond changed; /* an object is no longer busy, blocks have left, a fetcher has ended */
     struct cond ticker_wake;
     struct {
         struct cache_object **by_name, **by_path;

@@ -9,6 +9,7 @@
  * cache may have: evictions for others always find something. */
 #include "cache/object_int.h"
 
+#include "base/clock.h"
 #include "base/sys.h"
 
 #include <assert.h>
@@ -24,13 +25,19 @@ static uint64_t limit_locked(const struct cache *c)
     return all / 2;
 }
 
+static bool may_begin_locked(const struct cache_object *o)
+{
+    const struct cache *c = o->cache;
+    return o->keep && !o->zombie && o->size && object_run_locked(o, 0, o->size) == o->size &&
+           c->s.passed + o->size <= limit_locked(c);
+}
+
 /* Pins all blocks for the first one. */
 static bool begin_locked(struct cache_object *o)
 {
     struct cache *c = o->cache;
     if (o->passes == 0) {
-        bool whole = o->keep && !o->zombie && o->size && object_run_locked(o, 0, o->size) == o->size;
-        if (!whole || c->s.passed + o->size > limit_locked(c))
+        if (!may_begin_locked(o))
             return false;
         c->s.passed += o->size;
         for (uint32_t i = 0; i < o->n_blocks; i++) {
@@ -139,6 +146,22 @@ int cache_object_pass(struct cache_object *o)
     if (u.bytes > CHECK_NOW)
         check_later(o, u.from);
     return -EAGAIN;
+}
+
+bool cache_object_settle(struct cache_object *o, unsigned wait_ms)
+{
+    struct cache *c = o->cache;
+    uint64_t until = clock_now_ns() + wait_ms * NS_PER_MS;
+    LOCK_SCOPE(&c->lock);
+    for (;;) {
+        struct unchecked u = unchecked_locked(o);
+        bool may = !o->given && (o->passes || may_begin_locked(o));
+        if (may && !u.pending && u.bytes <= CHECK_NOW)
+            return true;
+        bool comes = o->fetcher || o->checking || u.pending;
+        if (!comes || o->zombie || !cond_wait_until(&c->changed, &c->lock, until))
+            return false;
+    }
 }
 
 int cache_object_passed_fd(struct cache_object *o)

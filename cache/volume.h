@@ -176,6 +176,8 @@ void vfile_pass_end(struct vfile *f); /* not begun: ok */
 int vfile_pass_fd(struct vfile *f);   /* borrowed */
 /* Says which file that is: the same for two passed handles that show the same. */
 const void *vfile_pass_file(const struct vfile *f);
+/* The version that is all there is to the file's content, referenced; NULL: staged bytes belong to it. */
+struct cache_object *vfile_version(struct vfile *f);
 bool vfile_is_stale(const struct vfile *f);
 
 struct volume_load {

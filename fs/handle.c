@@ -33,10 +33,13 @@ void handle_close_all(struct inode_table *t)
 void handle_release(struct inode_table *t, struct handle *h)
 {
     int backing = 0;
+    uint64_t ino = h && h->inode ? h->inode->ino : 0;
     if (!h || !inode_drop_handle(t, h, &backing))
         return;
     if (backing)
         passthrough_close(h->through, backing);
+    if (h->io == INODE_IO_CACHED && h->passable)
+        passthrough_left(h->through, ino, h->file);
     if (h->file)
         vfile_release(h->file);
     if (h->dir)

@@ -433,6 +433,17 @@ bool inode_is_superseded(struct inode_table *t, struct inode *i)
     return i->successor != NULL;
 }
 
+static bool is_free_locked(const struct inode *i)
+{
+    return !i->io.passed && !i->io.cached && !i->successor && clock_now_ns() >= i->io.wary_until_ns;
+}
+
+bool inode_is_free(struct inode_table *t, const struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    return is_free_locked(i);
+}
+
 enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim)
 {
     LOCK_SCOPE(&t->lock);
@@ -440,8 +451,7 @@ enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inod
         supersede_locked(t, i);
         return INODE_IO_AGAIN;
     }
-    bool free = !i->io.passed && !i->io.cached && !i->successor;
-    if (claim->file && free && clock_now_ns() >= i->io.wary_until_ns) {
+    if (claim->file && is_free_locked(i)) {
         if (!claim->backing)
             return INODE_IO_FREE;
         i->io.file = claim->file;

@@ -110,6 +110,8 @@ struct inode_io_claim {
     int backing;
 };
 enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim);
+/* Would a claim of i with a file be FREE now? */
+bool inode_is_free(struct inode_table *t, const struct inode *i);
 
 /* Open handles of an inode (for getattr and setattr without a handle). */
 void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h);

@@ -132,6 +132,7 @@ void fs_unmount(struct fs *fs)
             pool_drain(volume_pool(fs->keys[n].volume));
     }
     pool_drain(fs->aside);
+    passthrough_stop(fs->passthrough);
     handle_close_all(fs->inodes);
     fuse_session_unmount(fs->session);
 }

@@ -45,6 +45,7 @@ static void attach(struct request *r, struct inode *i, struct vfile *file)
     r->handle = handle_new(r->fs->inodes, i, file, NULL);
     r->handle->io = r->backing ? INODE_IO_PASSED : INODE_IO_CACHED;
     r->handle->through = r->fs->passthrough;
+    r->handle->passable = passthrough_is_wanted(r);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
 }
 

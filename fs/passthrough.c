@@ -32,7 +32,8 @@ struct passthrough {
     struct fs *fs;
     struct passthrough_wire *wire;
     struct stat_counter *opens;
-    atomic_bool running; /* the kernel has had our answer to INIT */
+    struct pool *pages;  /* one thread, which may wait for pages that are being read */
+    atomic_bool running; /* the kernel has had our answer to INIT; until the session ends */
     atomic_int state;
     _Atomic(const char *) reason; /* a constant */
 };
@@ -49,6 +50,7 @@ struct passthrough *passthrough_new(struct fs *fs)
     p->fs = fs;
     p->opens = stats_counter(fs->stats, "quayfs_passthrough_opens_total",
                              "Opens whose reads the kernel takes from the cache file itself", NULL);
+    p->pages = pool_new("pages", 1);
     atomic_init(&p->running, false);
     atomic_init(&p->state, UNKNOWN);
     atomic_init(&p->reason, "");
@@ -61,6 +63,7 @@ void passthrough_free(struct passthrough *p)
 {
     if (!p)
         return;
+    pool_free(p->pages);
     passthrough_wire_free(p->wire);
     free(p);
 }
@@ -157,7 +160,7 @@ void passthrough_running(struct passthrough *p)
 }
 
 /* ---- opens ---- */
-static bool is_wanted(const struct request *r)
+bool passthrough_is_wanted(const struct request *r)
 {
     const int unfit = O_TRUNC | O_DIRECT;
     return (r->fi.flags & O_ACCMODE) == O_RDONLY && !(r->fi.flags & unfit) &&
@@ -182,7 +185,7 @@ static enum inode_io claim_first(struct request *r, struct vfile *file, struct i
 
 int passthrough_open(struct request *r, struct vfile *file)
 {
-    bool begun = is_wanted(r) && vfile_pass_begin(file, &r->op) == 0;
+    bool begun = passthrough_is_wanted(r) && vfile_pass_begin(file, &r->op) == 0;
     struct inode_io_claim claim = {.file = begun ? vfile_pass_file(file) : NULL};
     enum inode_io io = inode_claim_io(r->fs->inodes, r->inode, &claim);
     if (io == INODE_IO_FREE)
@@ -194,6 +197,64 @@ int passthrough_open(struct request *r, struct vfile *file)
     }
     vfile_pass_end(file);
     return io == INODE_IO_CACHED ? 0 : -ESTALE;
+}
+
+/* ---- pages that nobody will read again ---- */
+#define LEFT_MIN (1UL << 20) /* giving up the pages of smaller files is cheap; asking for their attributes, which
+                                go with them, is not */
+#define LEFT_SLICE_MS 100
+#define LEFT_SLICES 20
+
+struct left_job {
+    struct pool_job job;
+    struct passthrough *p;
+    uint64_t ino;
+    struct cache_object *version;
+};
+
+/* The bytes that were read last are on their way to the disk. */
+static bool will_be_passed(const struct left_job *j, const struct inode *i)
+{
+    struct passthrough *p = j->p;
+    for (int n = 0; n < LEFT_SLICES; n++) {
+        if (!atomic_load(&p->running) || !inode_is_free(p->fs->inodes, i))
+            return false;
+        if (cache_object_settle(j->version, LEFT_SLICE_MS))
+            return inode_is_free(p->fs->inodes, i);
+    }
+    return false;
+}
+
+static void drop_pages(struct pool_job *job)
+{
+    struct left_job *j = (struct left_job *)job;
+    struct fs *fs = j->p->fs;
+    struct inode *i = inode_by_number(fs->inodes, j->ino);
+    if (i && will_be_passed(j, i))
+        (void)fuse_lowlevel_notify_inval_inode(fs->session, j->ino, 0, 0);
+    inode_unref(fs->inodes, i);
+    cache_object_put(j->version);
+    free(j);
+}
+
+void passthrough_left(struct passthrough *p, uint64_t ino, struct vfile *file)
+{
+    struct cache_object *version = atomic_load(&p->running) ? vfile_version(file) : NULL;
+    if (!version)
+        return;
+    if (cache_object_size(version) < LEFT_MIN) {
+        cache_object_put(version);
+        return;
+    }
+    struct left_job *j = xcalloc(1, sizeof(*j));
+    *j = (struct left_job){.job.run = drop_pages, .p = p, .ino = ino, .version = version};
+    pool_submit(p->pages, &j->job, 2);
+}
+
+void passthrough_stop(struct passthrough *p)
+{
+    atomic_store(&p->running, false);
+    pool_drain(p->pages);
 }
 
 void passthrough_create(struct request *r, const struct inode_spec *spec, struct inode **i)

@@ -33,6 +33,9 @@
  *   cached, closed, but   reads, wholly cached                cached: a mapping keeps its handle open
  *   still mapped
  *
+ * The kernel keeps no pages of an inode that is passed: it drops them in the open (0.3 us each, FOPEN_KEEP_CACHE is
+ * refused). So when the last handle of a file of 1 MiB or more is closed that read it through our replies, and
+ * the next such open will be passed, the pages are given up at once, in the background.
  * Threads: any. */
 #ifndef QUAY_FS_PASSTHROUGH_H
 #define QUAY_FS_PASSTHROUGH_H
@@ -55,6 +58,14 @@ int passthrough_open(struct request *r, struct vfile *file);
 /* The same for a handle that is never passed through, of an inode that may have been superseded just now:
  * gives *i's successor then. */
 void passthrough_create(struct request *r, const struct inode_spec *spec, struct inode **i);
+/* Whether r asks for an open that may be passed through. */
+bool passthrough_is_wanted(const struct request *r);
+/* A handle of inode `ino` that was not passed, but wanted, is about to release `file`. When it was the last
+ * one and the next open will be passed, the kernel is to give up the pages that it kept: soon, in a thread of
+ * p, so that this open does not find them (it waits until they are gone). Those of the cache file stay. */
+void passthrough_left(struct passthrough *p, uint64_t ino, struct vfile *file);
+/* The session's loop has ended: what passthrough_left began is over when this returns. */
+void passthrough_stop(struct passthrough *p);
 /* The last handle that was passed to this number has been closed. */
 void passthrough_close(struct passthrough *p, int backing);
 

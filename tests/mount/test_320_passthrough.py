@@ -3,11 +3,13 @@
 Where the kernel cannot do that, or this user may not, the same cases must hold without it; only what the
 health file and the counter say differs, and that is asserted both ways."""
 
+import ctypes
 import errno
 import mmap
 import os
 import platform
 import threading
+import time
 
 import pytest
 
@@ -123,6 +125,48 @@ def test_not_before_it_is_whole(m, bucket):
             assert third.read() == data
     opens.were(0)
     settled(m)
+
+
+def kept_pages(path) -> int:
+    """Pages that the kernel keeps of the mount's file: one that may be written is never passed through."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        count = (len(mapped) + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+        resident = (ctypes.c_ubyte * count)()
+        first = ctypes.c_char.from_buffer(mapped)
+        failed = libc.mincore(ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(mapped)), resident)
+        del first
+        assert not failed, os.strerror(ctypes.get_errno())
+        return sum(page & 1 for page in resident)
+
+
+def test_pages_that_nobody_will_read_are_given_up(m, bucket):
+    """Else the next open, which is passed through, waits until the kernel has dropped all of them."""
+    turns = iter(range(1000))
+
+    def given_up() -> bool:
+        turn = next(turns)
+        data = pattern(5 * MIB + 77, seed=turn)
+        bucket.put(f"f{turn}", data)
+        with open(m / f"k/f{turn}", "rb") as file:
+            assert file.read() == data
+        time.sleep(0.05 * turn)  # to look is to have it open
+        return kept_pages(m / f"k/f{turn}") == 0
+
+    if possible():
+        eventually(given_up)
+    else:
+        assert not given_up()
+
+
+def test_pages_that_somebody_will_read_are_kept(mount, bucket):
+    m = mount({"quayfs": {"passthrough": "no"}, "store k": bucket.store()})
+    cached(m, bucket)
+    with open(m / "k/f", "rb") as file:
+        file.read()
+    for _ in range(3):
+        assert kept_pages(m / "k/f") == (5 * MIB + 77 + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+        time.sleep(0.1)
 
 
 def test_readers_share_it(m, bucket):

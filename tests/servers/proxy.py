@@ -26,6 +26,8 @@ class Fault:
     body: str = ""
     reset_after: int = -1       # reset the connection after so many bytes of the answer
     close_after: int = -1       # the same with an orderly close: a short body
+    cut_after: int = -1         # reset the connection after so many bytes of the request's body
+    silent: bool = False        # let the server do it, and never pass its answer on
     delay: float = 0.0          # seconds before a request is passed on
     stall: bool = False         # take the request and never answer
     only: str = ""              # regular expression on the request line; "" = every request
@@ -128,7 +130,7 @@ class FaultProxy:
                 self.requests.append(line)
             fault = self._take_fault(line)
             length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-            left = int(length.group(1)) if length else 0
+            left = size = int(length.group(1)) if length else 0
             expects = re.search(rb"(?i)\r\nexpect: *100-continue", head) is not None
             if fault and fault.delay:
                 time.sleep(fault.delay)
@@ -137,6 +139,8 @@ class FaultProxy:
                 state.limit(fault.reset_after, reset=True)
             elif fault and fault.close_after >= 0:
                 state.limit(fault.close_after, reset=False)
+            elif fault and fault.silent:
+                state.limit(0, reset=False, silent=True)
             if passing:
                 server.sendall(head + b"\r\n\r\n")
             elif expects and left and not buffer:
@@ -147,6 +151,9 @@ class FaultProxy:
                     return
                 buffer = buffer[len(data):]
                 left -= len(data)
+                if fault and 0 <= fault.cut_after <= size - left:
+                    _reset(client)
+                    return
                 if passing:
                     server.sendall(data)
             if fault and fault.status:
@@ -164,6 +171,8 @@ class FaultProxy:
                     break
                 passed, ending = state.take(len(data))
                 client.sendall(data[:passed])
+                if ending == "silent":
+                    continue
                 if ending == "reset":
                     _reset(client)
                     return
@@ -180,11 +189,11 @@ class _Answer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left = -1
-        self._reset = False
+        self._ending = ""
 
-    def limit(self, count: int, reset: bool) -> None:
+    def limit(self, count: int, reset: bool, silent: bool = False) -> None:
         with self._lock:
-            self._left, self._reset = count, reset
+            self._left, self._ending = count, "silent" if silent else "reset" if reset else "close"
 
     def take(self, count: int) -> tuple[int, str]:
         with self._lock:
@@ -192,7 +201,7 @@ class _Answer:
                 if self._left >= 0:
                     self._left -= count
                 return count, ""
-            return self._left, "reset" if self._reset else "close"
+            return self._left, self._ending
 
 
 def _shut(sock: socket.socket) -> None:

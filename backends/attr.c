@@ -94,6 +94,26 @@ bool attr_xattr_remove(struct attr *a, const char *name)
     return true;
 }
 
+bool attr_is_tag(const char *name)
+{
+    size_t n = sizeof(ATTR_TAG) - 1;
+    return strncmp(name, ATTR_TAG, n) == 0 && name[n];
+}
+
+void attr_tags_stored(struct attr *a)
+{
+    if (!(a->known & ATTR_HAS_TAGS))
+        return;
+    for (size_t i = a->n_xattrs; i-- > 0;) {
+        if (!attr_is_tag(a->xattrs[i].name))
+            continue;
+        xattr_done(&a->xattrs[i]);
+        a->xattrs[i] = a->xattrs[--a->n_xattrs];
+    }
+    a->known &= ~(unsigned)ATTR_HAS_TAGS;
+    a->tags = ATTR_TAGS_SOME;
+}
+
 void attr_apply(struct attr *a, const struct attr *change)
 {
     if (change->known & ATTR_HAS_MODE)

@@ -26,9 +26,14 @@ enum attr_known {
     ATTR_HAS_MTIME = 1 << 3, /* else mtime is the time of upload or 0 */
     ATTR_HAS_ATIME = 1 << 4,
     ATTR_HAS_XATTRS = 1 << 5, /* in set_meta: replace the xattrs by those given */
+    ATTR_HAS_TAGS = 1 << 6,  /* the xattrs named user.tag.* are all the tags that the object is to have */
     ATTR_META = 1 << 8       /* the metadata was read: what is not set above is truly not stored */
 };
 
+/* Has the object tags (CAP_TAGS)? They are no part of its attributes, and asked for by themselves. */
+enum attr_tags { ATTR_TAGS_UNKNOWN = 0, ATTR_TAGS_NONE, ATTR_TAGS_SOME };
+
+#define ATTR_TAG "user.tag."
 #define ATTR_VERSION_MAX 128
 
 struct xattr {
@@ -45,6 +50,7 @@ struct attr {
     gid_t gid;
     uint64_t size;          /* bytes; for a symlink the length of its target */
     struct timespec mtime, atime;
+    enum attr_tags tags;    /* not kept in JSON */
     uint64_t age_ms;        /* by the store's own clock: for how long this version was there when the store
                                told (CAP_AGE; whole seconds, rounded down); 0 = not told. Not kept. */
     char version[ATTR_VERSION_MAX]; /* what identifies the content: ETag without quotes, or made by the
@@ -63,6 +69,10 @@ void attr_move(struct attr *to /* empty */, struct attr *from /* becomes empty *
 const struct xattr *attr_xattr(const struct attr *a, const char *name);
 void attr_xattr_set(struct attr *a, const char *name, const void *value, size_t size);
 bool attr_xattr_remove(struct attr *a, const char *name); /* false: was not there */
+/* user.tag.NAME? */
+bool attr_is_tag(const char *name);
+/* The store has the tags that came with ATTR_HAS_TAGS: they are no part of the attributes any more. */
+void attr_tags_stored(struct attr *a);
 /* Overlays the fields that `change->known` names onto `a` (for set_meta). */
 void attr_apply(struct attr *a, const struct attr *change);
 /* The JSON form kept in SQLite: known, mode, uid, gid, times, kind, type, xattrs (base64). */

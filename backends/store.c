@@ -383,6 +383,30 @@ int store_set_meta(struct store *s, struct op *op, const char *key, const char *
     return gate_leave(s, op, "set_meta", key, r);
 }
 
+int store_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret)
+{
+    int r = gate_enter(s, op);
+    if (r == 0)
+        r = check_key(s, op, key, KEY_FILE);
+    if (r == 0 && (!(s->caps & CAP_TAGS) || !s->cls->get_tags))
+        r = err_set(&op->err, ENOTSUP, "tags are not supported by backend '%s'", s->cls->name);
+    if (r == 0)
+        r = s->cls->get_tags(s, op, key, ret);
+    return gate_leave(s, op, "get_tags", key, r);
+}
+
+int store_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags)
+{
+    int r = gate_enter(s, op);
+    if (r == 0)
+        r = check_key(s, op, key, KEY_FILE);
+    if (r == 0)
+        r = check_write(s, op, CAP_TAGS, s->cls->set_tags != NULL, "setting tags");
+    if (r == 0)
+        r = s->cls->set_tags(s, op, key, tags);
+    return gate_leave(s, op, "set_tags", key, r);
+}
+
 /* ---- multipart ---- */
 
 int store_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id)

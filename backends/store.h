@@ -40,7 +40,11 @@
  *  8. A class does not retry, log above debug, cache, or take policy from anywhere but its options. Those
  *     are wrappers or callers.
  *  9. Metadata: attr.known names what is stored. kind ATTR_SYMLINK is an object whose content is its
- *     target. A store without native metadata keeps it in the keys documented in backends/s3/README.md. */
+ *     target. A store without native metadata keeps it in the keys documented in backends/s3/README.md.
+ * 10. Tags (CAP_TAGS): names and values that can be changed without a new version. In a struct attr they are xattrs
+ *     named user.tag.NAME. An object that is copied, changed in its metadata or replaced (put, upload: attr.version
+ *     says which version is) keeps them; with ATTR_HAS_TAGS it has those of the attr instead. Elsewhere user.tag.*
+ *     are xattrs as all others. */
 #ifndef QUAY_BACKENDS_STORE_H
 #define QUAY_BACKENDS_STORE_H
 
@@ -73,7 +77,8 @@ enum store_caps {
     CAP_UNNAMED = 1 << 15,      /* files whose key ends in '/' (contract 1) */
     CAP_READ_META = 1 << 16,    /* read_res.attr is complete: all that stat would have told */
     CAP_AGE = 1 << 17,          /* stat tells attr.age_ms */
-    CAP_LIST_AFTER = 1 << 18    /* list finds its way to `after` by itself: parts can be listed at once */
+    CAP_LIST_AFTER = 1 << 18,   /* list finds its way to `after` by itself: parts can be listed at once */
+    CAP_TAGS = 1 << 19          /* objects have tags beside their metadata (contract 10) */
 };
 
 struct store_limits {
@@ -86,6 +91,7 @@ struct store_limits {
     unsigned concurrency;      /* parts or ranges of one object at once */
     size_t key_max;            /* bytes in a key; 0 = no limit */
     unsigned delete_max;       /* keys in one remove_many; 0 = one at a time */
+    unsigned tags_max, tag_name_max, tag_value_max; /* of one object; characters */
 };
 
 struct precond {
@@ -234,6 +240,10 @@ struct store_class {
      * for directories where the store has something to keep it in. */
     int (*set_meta)(struct store *s, struct op *op, const char *key, const char *if_match,
                     const struct attr *change, struct attr *ret);
+    /* The object's tags, added to `ret`'s xattrs. -ENOTSUP also when the server turns out to have none. */
+    int (*get_tags)(struct store *s, struct op *op, const char *key, struct attr *ret);
+    /* From now on it has the user.tag.* of `tags`, and no other. -EINVAL: not text. */
+    int (*set_tags)(struct store *s, struct op *op, const char *key, const struct attr *tags);
     int (*make_dir)(struct store *s, struct op *op, const char *key, const struct attr *attr);
     int (*remove_dir)(struct store *s, struct op *op, const char *key); /* -ENOTEMPTY */
     int (*space)(struct store *s, struct op *op, struct store_space *ret);
@@ -276,6 +286,8 @@ int store_copy(struct store *s, struct op *op, const char *from, const char *fro
 int store_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
 int store_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                    const struct attr *change, struct attr *ret);
+int store_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);
+int store_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags);
 int store_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
 int store_remove_dir(struct store *s, struct op *op, const char *key);
 int store_space(struct store *s, struct op *op, struct store_space *ret);

@@ -25,6 +25,8 @@ static const char *const op_names[STORE_OP_COUNT] = {
     [STORE_OP_COPY] = "copy",
     [STORE_OP_RENAME] = "rename",
     [STORE_OP_SET_META] = "set_meta",
+    [STORE_OP_GET_TAGS] = "get_tags",
+    [STORE_OP_SET_TAGS] = "set_tags",
     [STORE_OP_MAKE_DIR] = "make_dir",
     [STORE_OP_REMOVE_DIR] = "remove_dir",
     [STORE_OP_SPACE] = "space",
@@ -226,6 +228,18 @@ int wrap_set_meta(struct store *s, struct op *op, const char *key, const char *i
                                 .u.set_meta = {if_match, change, ret}});
 }
 
+int wrap_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret)
+{
+    return around(s, op,
+                  (struct call){.kind = STORE_OP_GET_TAGS, .key = key, .u.get_tags = {ret}});
+}
+
+int wrap_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags)
+{
+    return around(s, op,
+                  (struct call){.kind = STORE_OP_SET_TAGS, .key = key, .u.set_tags = {tags}});
+}
+
 int wrap_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr)
 {
     return around(s, op,
@@ -294,6 +308,8 @@ static int forward_write(struct store *next, struct op *op, const struct call *c
     case STORE_OP_SET_META:
         return store_set_meta(next, op, key, c->u.set_meta.if_match, c->u.set_meta.change,
                               c->u.set_meta.ret);
+    case STORE_OP_SET_TAGS:
+        return store_set_tags(next, op, key, c->u.set_tags.tags);
     case STORE_OP_MAKE_DIR:
         return store_make_dir(next, op, key, c->u.make_dir.attr);
     case STORE_OP_REMOVE_DIR:
@@ -314,6 +330,8 @@ int call_forward(struct store *next, struct op *op, const struct call *c)
         return store_read(next, op, c->u.read.req, c->u.read.ret);
     case STORE_OP_PROBE:
         return store_probe(next, op, c->u.probe.ret);
+    case STORE_OP_GET_TAGS:
+        return store_get_tags(next, op, c->key, c->u.get_tags.ret);
     case STORE_OP_SPACE:
         return store_space(next, op, c->u.space.ret);
     case STORE_OP_SIGN:

@@ -34,6 +34,8 @@ enum store_op {
     STORE_OP_COPY,
     STORE_OP_RENAME,
     STORE_OP_SET_META,
+    STORE_OP_GET_TAGS,
+    STORE_OP_SET_TAGS,
     STORE_OP_MAKE_DIR,
     STORE_OP_REMOVE_DIR,
     STORE_OP_SPACE,
@@ -124,6 +126,12 @@ struct call {
             struct attr *ret;
         } set_meta;
         struct {
+            struct attr *ret;
+        } get_tags;
+        struct {
+            const struct attr *tags;
+        } set_tags;
+        struct {
             const struct attr *attr;
         } make_dir;
         struct {
@@ -179,6 +187,8 @@ int wrap_copy(struct store *s, struct op *op, const char *from, const char *from
 int wrap_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
 int wrap_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                   const struct attr *change, struct attr *ret);
+int wrap_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);
+int wrap_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags);
 int wrap_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
 int wrap_remove_dir(struct store *s, struct op *op, const char *key);
 int wrap_space(struct store *s, struct op *op, struct store_space *ret);
@@ -191,7 +201,8 @@ int wrap_sign(struct store *s, struct op *op, const struct sign_req *req, struct
     .upload_part = wrap_upload_part, .upload_copy_part = wrap_upload_copy_part,                    \
     .upload_finish = wrap_upload_finish, .upload_abort = wrap_upload_abort, .remove = wrap_remove, \
     .remove_many = wrap_remove_many, .copy = wrap_copy, .rename = wrap_rename,                     \
-    .set_meta = wrap_set_meta, .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir,           \
-    .space = wrap_space, .sign = wrap_sign
+    .set_meta = wrap_set_meta, .get_tags = wrap_get_tags, .set_tags = wrap_set_tags,               \
+    .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir, .space = wrap_space,                 \
+    .sign = wrap_sign
 
 #endif

@@ -368,6 +368,7 @@ static void new_attr(struct vnode *n, const struct attr *a, struct attr *ret)
         attr_copy(ret, &n->attr);
         memcpy(ret->version, a->version, sizeof(ret->version));
     }
+    attr_tags_stored(ret);
     ret->kind = ATTR_FILE;
     ret->known |= ATTR_META;
     ret->size = n->attr.size;

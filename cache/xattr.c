@@ -3,7 +3,9 @@
  *
  * Staged with the content while that is not stored yet; else changed at the store at once. Extended
  * attributes are stored as a whole, so a change reads, edits and writes them under the name lock.
- * Namespaces: user.* is stored; user.etag is the version, read-only; all others are -EOPNOTSUPP. */
+ * Namespaces: user.* is stored; user.etag is the version, read-only; all others are -EOPNOTSUPP.
+ * user.tag.* are the object's tags where the store has such (CAP_TAGS): asked for when they are asked for, set at
+ * the store at once; of a file with staged content they are staged with it (ATTR_HAS_TAGS). */
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
@@ -88,6 +90,23 @@ static int check_name(struct volume *v, struct op *op, const char *name)
                    name);
 }
 
+static bool is_tag(const struct volume *v, const char *name)
+{
+    return (v->store->caps & CAP_TAGS) && attr_is_tag(name);
+}
+
+/* Adds the file's tags to its attributes, which are those of now. */
+static int load_tags(struct volume *v, struct op *op, const char *path, struct attr *a)
+{
+    bool asked = a->kind == ATTR_FILE && a->version[0] && a->tags != ATTR_TAGS_NONE;
+    if (!(v->store->caps & CAP_TAGS) || (a->known & ATTR_HAS_TAGS) || !asked)
+        return 0;
+    unsigned known = a->known;
+    int r = store_get_tags(v->store, op, path, a);
+    a->known = known;
+    return r == -ENOTSUP ? 0 : r;
+}
+
 int volume_get_xattr(struct volume *v, struct op *op, const char *path, const char *name,
                      struct buf *ret)
 {
@@ -95,6 +114,8 @@ int volume_get_xattr(struct volume *v, struct op *op, const char *path, const ch
     int r = check_name(v, op, name);
     if (r == 0)
         r = volume_stat(v, op, path, 0, &a);
+    if (r == 0 && is_tag(v, name))
+        r = load_tags(v, op, path, &a);
     if (r < 0)
         return r;
     const struct xattr *x = attr_xattr(&a, name);
@@ -111,6 +132,8 @@ int volume_list_xattr(struct volume *v, struct op *op, const char *path, struct 
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     int r = volume_stat(v, op, path, 0, &a);
+    if (r == 0 && (r = load_tags(v, op, path, &a)) == -EACCES)
+        r = 0; /* who may not see them can copy the file all the same */
     if (r < 0)
         return r;
     for (size_t i = 0; i < a.n_xattrs; i++)
@@ -125,25 +148,111 @@ struct xattr_edit {
     unsigned flags;
 };
 
-static int edit(struct volume *v, struct op *op, const char *path, const struct xattr_edit *e)
+/* `change` becomes what the edit makes of the extended attributes of `a`. */
+static int apply_edit(struct volume *v, struct op *op, const char *path, const struct attr *a,
+                      const struct xattr_edit *e, struct attr *change)
 {
-    CLEANUP_ATTR struct attr a = ATTR_INIT, change = ATTR_INIT, ret = ATTR_INIT;
-    int r = volume_stat(v, op, path, 0, &a);
-    if (r < 0)
-        return r;
-    bool there = attr_xattr(&a, e->name) != NULL;
+    bool there = attr_xattr(a, e->name) != NULL;
     if (there && (e->flags & VOLUME_XATTR_CREATE))
         return err_set(&op->err, EEXIST, "%s: %s: %s exists already", v->key, path, e->name);
     if (!there && (!e->value || (e->flags & VOLUME_XATTR_REPLACE)))
         return err_set(&op->err, ENODATA, "%s: %s: no attribute %s", v->key, path, e->name);
-    for (size_t i = 0; i < a.n_xattrs; i++)
-        attr_xattr_set(&change, a.xattrs[i].name, a.xattrs[i].value, a.xattrs[i].size);
+    for (size_t i = 0; i < a->n_xattrs; i++)
+        attr_xattr_set(change, a->xattrs[i].name, a->xattrs[i].value, a->xattrs[i].size);
     if (e->value)
-        attr_xattr_set(&change, e->name, e->value, e->size);
+        attr_xattr_set(change, e->name, e->value, e->size);
     else
-        (void)attr_xattr_remove(&change, e->name);
-    change.known = ATTR_HAS_XATTRS;
-    return volume_change_meta(v, op, path, &change, &ret);
+        (void)attr_xattr_remove(change, e->name);
+    change->known = ATTR_HAS_XATTRS | (a->known & ATTR_HAS_TAGS);
+    return 0;
+}
+
+static int edit(struct volume *v, struct op *op, const char *path, const struct xattr_edit *e)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT, change = ATTR_INIT, ret = ATTR_INIT;
+    int r = volume_stat(v, op, path, 0, &a);
+    if (r == 0)
+        r = apply_edit(v, op, path, &a, e, &change);
+    return r < 0 ? r : volume_change_meta(v, op, path, &change, &ret);
+}
+
+/* ---- tags ---- */
+
+static size_t characters(const char *s, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return n;
+}
+
+static int check_tags(struct volume *v, struct op *op, const char *path, const struct attr *a)
+{
+    const struct store_limits *l = &v->store->limits;
+    unsigned n = 0;
+    for (size_t i = 0; i < a->n_xattrs; i++) {
+        const struct xattr *x = &a->xattrs[i];
+        const char *name = x->name + sizeof(ATTR_TAG) - 1;
+        if (!attr_is_tag(x->name))
+            continue;
+        n++;
+        if (characters(name, strlen(name)) > l->tag_name_max ||
+            characters(x->value, x->size) > l->tag_value_max)
+            return err_set(&op->err, E2BIG, "%s: %s: a tag has a name of at most %u and a value of at most %u "
+                                            "characters", v->key, path, l->tag_name_max, l->tag_value_max);
+    }
+    if (n > l->tags_max)
+        return err_set(&op->err, E2BIG, "%s: %s: an object has at most %u tags", v->key, path, l->tags_max);
+    return 0;
+}
+
+/* `n`: the file's vnode, with its token, or NULL. */
+static int edit_tags_held(struct volume *v, struct op *op, const char *path, struct vnode *n,
+                          const struct xattr_edit *e)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT, change = ATTR_INIT;
+    bool here = n && !atomic_load(&n->stale);
+    bool staged = here && (n->dirty || n->unlinked);
+    int r = 0;
+    if (here)
+        vnode_attr(n, &a);
+    else
+        r = volume_stat(v, op, path, 0, &a);
+    if (r == 0 && a.kind != ATTR_FILE)
+        r = err_set(&op->err, EOPNOTSUPP, "%s: %s: only files have tags", v->key, path);
+    if (!staged)
+        a.tags = ATTR_TAGS_UNKNOWN; /* those of now */
+    if (r == 0)
+        r = load_tags(v, op, path, &a);
+    if (r == 0)
+        r = apply_edit(v, op, path, &a, e, &change);
+    if (r == 0)
+        r = check_tags(v, op, path, &change);
+    if (r < 0)
+        return r;
+    change.known |= ATTR_HAS_TAGS;
+    if (staged)
+        return vnode_set_meta(n, op, &change);
+    r = store_set_tags(v->store, op, path, &change);
+    if (r < 0)
+        return r == -ENOTSUP ? err_set(&op->err, EOPNOTSUPP, "%s: %s: the server keeps no tags", v->key, path) : r;
+    if (here) {
+        LOCK_SCOPE(&n->lock);
+        n->attr.tags = ATTR_TAGS_SOME;
+    }
+    volume_changed(v, path, NULL); /* whether it has tags is part of what is known of it */
+    return 0;
+}
+
+static int edit_tags(struct volume *v, struct op *op, const char *path, const struct xattr_edit *e)
+{
+    struct vnode *n = NULL;
+    int r = vnode_begin_at(v, op, path, true, &n);
+    if (r < 0)
+        return r;
+    r = edit_tags_held(v, op, path, n, e);
+    vnode_end_put(n);
+    return r;
 }
 
 static int edit_locked(struct volume *v, struct op *op, const char *path, const struct xattr_edit *e)
@@ -158,7 +267,7 @@ static int edit_locked(struct volume *v, struct op *op, const char *path, const 
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
         return r;
-    r = edit(v, op, path, e);
+    r = is_tag(v, e->name) ? edit_tags(v, op, path, e) : edit(v, op, path, e);
     name_unlock(v, &l);
     return r;
 }

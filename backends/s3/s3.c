@@ -45,6 +45,8 @@ static const struct conf_option options[] = {
     {"list_metadata", CONF_ENUM, "auto", "auto|yes|no",
      .help = "list with metadata (MinIO's extension); auto: where it is MinIO"},
     {"posix", CONF_BOOL, "yes", .help = "keep mode, owner, times, xattrs in object metadata"},
+    {"tags", CONF_BOOL, "yes",
+     .help = "object tags as user.tag.NAME; an object that is rewritten keeps them"},
     {"verify_tls", CONF_BOOL, "yes", .help = "verify the server's certificate"},
     {"ca_file", CONF_PATH, .help = "certificates to trust instead of the system's"},
     {"connect_timeout", CONF_DURATION, "5s", .help = "connecting takes at most this"},
@@ -177,6 +179,13 @@ static bool is_aws(const char *endpoint)
     return !endpoint || strstr(endpoint, ".amazonaws.com") != NULL;
 }
 
+/* S3 Express: lists in no order, and from the start only; knows no tags. */
+static bool is_directory_bucket(const char *bucket)
+{
+    size_t n = strlen(bucket);
+    return n > 6 && strcmp(bucket + n - 6, "--x-s3") == 0;
+}
+
 static void take_manners(const struct conf_section *c, struct s3_store *s)
 {
     const char *addressing = conf_str(c, "addressing", "auto");
@@ -194,6 +203,7 @@ static void take_manners(const struct conf_section *c, struct s3_store *s)
     s->anonymous = conf_bool(c, "anonymous", false);
     s->storage_class = class && *class ? xstrdup(class) : NULL;
     atomic_store(&s->no_checksum, strcmp(conf_str(c, "checksum", "auto"), "none") == 0);
+    atomic_store(&s->no_tags, !conf_bool(c, "tags", true) || is_directory_bucket(s->bucket));
     atomic_store(&s->server, is_aws(s->endpoint) ? S3_SERVER_AWS : S3_SERVER_UNKNOWN);
     s->sync.cond = is_aws(s->endpoint) ? S3_COND_YES : S3_COND_UNKNOWN;
 }
@@ -221,13 +231,6 @@ static int take_identity(const struct conf_section *c, struct err *err, struct s
 
 /* ---- limits, client ---- */
 
-/* S3 Express: lists in no order, and from the start only. */
-static bool is_directory_bucket(const char *bucket)
-{
-    size_t n = strlen(bucket);
-    return n > 6 && strcmp(bucket + n - 6, "--x-s3") == 0;
-}
-
 static int take_limits(const struct conf_section *c, struct err *err, struct s3_store *s)
 {
     uint64_t part = conf_size(c, "multipart_chunksize", 16ULL << 20);
@@ -248,11 +251,16 @@ static int take_limits(const struct conf_section *c, struct err *err, struct s3_
         .concurrency = (unsigned)conf_int(c, "max_concurrency", 10),
         .key_max = S3_KEY_MAX - strlen(s->prefix),
         .delete_max = S3_DELETE_MAX,
+        .tags_max = S3_TAGS_MAX,
+        .tag_name_max = S3_TAG_NAME_MAX,
+        .tag_value_max = S3_TAG_VALUE_MAX,
     };
     s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_AGE | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN |
                    CAP_UNNAMED | CAP_READ_META;
     if (!is_directory_bucket(s->bucket))
         s->base.caps |= CAP_LIST_AFTER;
+    if (!atomic_load(&s->no_tags))
+        s->base.caps |= CAP_TAGS;
     if (s->posix)
         s->base.caps |= CAP_SET_META | CAP_SYMLINK;
     if (s->posix && s->list_meta == S3_LIST_META_YES)
@@ -407,6 +415,8 @@ const struct store_class s3_class = {
     .remove_many = s3_remove_many,
     .copy = s3_copy,
     .set_meta = s3_set_meta,
+    .get_tags = s3_get_tags,
+    .set_tags = s3_set_tags,
     .make_dir = s3_make_dir,
     .remove_dir = s3_remove_dir,
     .sign = s3_sign,

@@ -10,6 +10,7 @@
  *   s3_list.c     ListObjectsV2
  *   s3_xml.c      replies in XML
  *   s3_meta.c     attributes <-> headers
+ *   s3_tags.c     object tags
  *   s3_creds.c    where keys come from
  *   s3_cond.c     conditional writes: are they honoured, and what to do when not
  *
@@ -35,6 +36,9 @@ extern const struct store_class s3_class;
 #define S3_KEY_MAX 1024u
 #define S3_META_MAX 2048u
 #define S3_PAGE_MAX 1000u
+#define S3_TAGS_MAX 10u
+#define S3_TAG_NAME_MAX 128u
+#define S3_TAG_VALUE_MAX 256u
 #define S3_COPY_STALL_S 600u /* a server that copies may be silent for long */
 
 /* ---- credentials ---- */
@@ -73,6 +77,8 @@ struct s3_store {
     char *storage_class;      /* or NULL */
     atomic_int server;        /* enum s3_server */
     atomic_bool no_checksum;  /* it refused x-amz-checksum-* */
+    atomic_bool no_tags;      /* tags = no, or it has none */
+    atomic_bool hidden_tags;  /* this key may not read them */
     atomic_bool no_list_meta; /* metadata=true did not work */
     atomic_long skew_s;       /* its clock minus ours */
     struct {
@@ -202,6 +208,13 @@ void s3_attr_from_reply(const struct http_res *res, uint64_t total, bool posix, 
 void s3_etag_to_version(const char *etag, char out[ATTR_VERSION_MAX]);
 void s3_version_to_etag(const char *version, char out[ATTR_VERSION_MAX + 2]); /* for If-Match */
 
+/* ---- tags ---- */
+enum attr_tags s3_tags_told(const struct s3_store *s, const struct http_headers *h);
+/* Adds the tags that a new object gets: those that `attr` gives, else those of the object that is there, when
+ * attr->version says that it is replaced. */
+int s3_add_tags(struct s3_store *s, struct op *op, const char *object, const struct attr *attr,
+                struct http_headers *h);
+
 /* ---- conditional writes ---- */
 /* Before a write with `pre`: learns whether the server honours conditions, and adds the headers; or
  * looks whether the condition holds, and adds none. 0 = go ahead. */
@@ -227,6 +240,8 @@ int s3_copy(struct store *s, struct op *op, const char *from, const char *from_v
             const char *to, const struct precond *pre, struct attr *ret);
 int s3_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                 const struct attr *change, struct attr *ret);
+int s3_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);
+int s3_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags);
 int s3_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 int s3_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);
 int s3_upload_part(struct store *s, struct op *op, const char *key, const char *id,

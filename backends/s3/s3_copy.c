@@ -71,15 +71,21 @@ static int copy_whole(struct s3_store *s, struct op *op, struct copy *c)
 {
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = c->op, .method = "PUT", .object = c->to, .stall_s = S3_COPY_STALL_S};
+    int rc = 0;
     s3_add_copy_source(s, &r, c->from, c->attr.version);
     if (c->replace) {
         http_headers_add(&r.headers, "x-amz-metadata-directive", "REPLACE");
         for (size_t i = 0; i < c->fresh.n; i++)
             http_headers_add(&r.headers, c->fresh.v[i].name, c->fresh.v[i].value);
+        if (c->attr.known & ATTR_HAS_TAGS) { /* else the server copies them */
+            http_headers_add(&r.headers, "x-amz-tagging-directive", "REPLACE");
+            rc = s3_add_tags(s, op, c->from, &c->attr, &r.headers);
+        }
     } else if (s->storage_class) {
         http_headers_add(&r.headers, "x-amz-storage-class", s->storage_class);
     }
-    int rc = s3_do(s, op, &r, &res);
+    if (rc == 0)
+        rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
     if (rc == 0)
         rc = s3_error_in_body(s, op, &r, &res);
@@ -121,7 +127,9 @@ static int copy_parts(struct store *store, struct op *op, struct copy *c, const 
     struct attr made = ATTR_INIT;
     if (!c->replace)
         keep_headers(&c->all, true, &c->fresh);
-    int r = s3_upload_create(s, op, c->to, &c->fresh, &id);
+    int r = s3_add_tags(s, op, c->from, &c->attr, &c->fresh);
+    if (r == 0)
+        r = s3_upload_create(s, op, c->to, &c->fresh, &id);
     if (r < 0)
         return r;
     r = copy_all_parts(s, op, c, id, parts, n, part_size);
@@ -148,7 +156,9 @@ static int put_empty(struct s3_store *s, struct op *op, struct copy *c, const st
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = c->op, .method = "PUT", .object = c->to, .body = &empty.base};
     keep_headers(&c->all, true, &r.headers);
-    int rc = s3_cond_prepare(s, op, c->to_key, pre, &r);
+    int rc = s3_add_tags(s, op, c->from, &c->attr, &r.headers);
+    if (rc == 0)
+        rc = s3_cond_prepare(s, op, c->to_key, pre, &r);
     if (rc == 0)
         rc = s3_cond_result(op, pre, s3_do(s, op, &r, &res));
     const char *etag = http_headers_get(&res.headers, "etag");
@@ -260,6 +270,7 @@ int s3_set_meta(struct store *store, struct op *op, const char *key, const char 
         r = new_headers(op, &c, change);
     if (r == 0)
         r = run_copy(store, op, &c, NULL);
+    attr_tags_stored(&c.attr);
     if (r == 0)
         attr_move(ret, &c.attr);
     copy_done(&c);

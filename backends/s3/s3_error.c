@@ -64,6 +64,7 @@ static const struct rule rules[] = {
     {"KeyTooLongError", ENAMETOOLONG, ERR_RETRY_NEVER, NULL},
     {"KeyTooLong", ENAMETOOLONG, ERR_RETRY_NEVER, NULL},
     {"MetadataTooLarge", E2BIG, ERR_RETRY_NEVER, NULL},
+    {"InvalidTag", EINVAL, ERR_RETRY_NEVER, "letters, digits, blanks and + - = . _ : / @"},
     {"InvalidRange", EINVAL, ERR_RETRY_NEVER, NULL},
     {"InvalidBucketName", EINVAL, ERR_RETRY_NEVER, "correct 'bucket'"},
     {"XMinioInvalidObjectName", EINVAL, ERR_RETRY_NEVER, NULL},

@@ -83,6 +83,8 @@ static void add_xattrs(const struct attr *a, struct http_headers *h)
     json_t *all = json_object();
     for (size_t i = 0; i < a->n_xattrs; i++) {
         const struct xattr *x = &a->xattrs[i];
+        if (attr_is_tag(x->name)) /* s3_tags.c */
+            continue;
         if (is_foreign(x)) {
             CLEANUP_FREE char *name = xasprintf(META "%s", x->name + FOREIGN_LEN);
             http_headers_addf(h, name, "%.*s", (int)x->size, (const char *)x->value);
@@ -196,7 +198,7 @@ static void take_xattrs(struct attr *a, const char *s)
     {
         const char *b64 = json_string_value(v);
         buf_reset(&value);
-        if (b64 && *name && base64_decode(&value, b64, strlen(b64)))
+        if (b64 && *name && !attr_is_tag(name) && base64_decode(&value, b64, strlen(b64)))
             attr_xattr_set(a, name, value.len ? value.data : "", value.len);
     }
     json_decref(all);
@@ -274,6 +276,7 @@ void s3_attr_written(const struct http_res *res, const struct attr *given, uint6
     const char *date = http_headers_get(&res->headers, "date");
     if (given)
         attr_copy(&a, given);
+    attr_tags_stored(&a);
     if (!posix)
         a.known = 0;
     a.known |= ATTR_META;

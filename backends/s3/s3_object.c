@@ -56,6 +56,7 @@ int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *o
                        object);
     }
     s3_attr_from_reply(&res, size, s->posix, ret);
+    ret->tags = s3_tags_told(s, &res.headers);
     if (ret_all) {
         *ret_all = res.headers;
         res.headers = (struct http_headers){0};
@@ -264,6 +265,7 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
     } else {
         ret->length = res.to_len;
         s3_attr_from_reply(&res, g.total, s->posix, &ret->attr);
+        ret->attr.tags = s3_tags_told(s, &res.headers);
     }
     http_res_done(&res);
     return rc;
@@ -291,6 +293,8 @@ int s3_put(struct store *store, struct op *op, const struct put_req *req, struct
                        .body = req->src,
                        .checksum = S3_CHECKSUM_IF_TAKEN};
     int rc = s3_add_object_headers(s, op, req->attr, &r.headers);
+    if (rc == 0)
+        rc = s3_add_tags(s, op, object, req->attr, &r.headers);
     if (rc == 0)
         rc = s3_cond_prepare(s, op, req->key, &req->precond, &r);
     if (rc == 0)

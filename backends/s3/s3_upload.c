@@ -81,6 +81,8 @@ int s3_upload_begin(struct store *store, struct op *op, const struct upload_req 
     struct http_headers h = {0};
     int r = s3_add_object_headers(s, op, req->attr, &h);
     if (r == 0)
+        r = s3_add_tags(s, op, object, req->attr, &h);
+    if (r == 0)
         r = s3_upload_create(s, op, object, &h, ret_id);
     http_headers_done(&h);
     return r;

@@ -11,7 +11,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 EPOCH = 1_700_000_000
 
@@ -22,6 +22,7 @@ class Object:
     etag: str
     headers: dict[str, str] = field(default_factory=dict)
     mtime: int = EPOCH
+    tags: str = ""                      # as in x-amz-tagging
 
 
 class FakeS3:
@@ -36,6 +37,7 @@ class FakeS3:
         self.page = 1000                # entries in a listing page at most
         self.conditions = True          # honours If-Match and If-None-Match on PUT
         self.etags = True               # False: answers without an ETag
+        self.tagging = True             # False: knows no tags; how many there are it never tells
         self.start_after = True         # False: lists from the beginning whatever is asked
         self.slow = 0.0                 # seconds before each answer
         self.at_once = 0                # requests being answered at the same time, at most
@@ -121,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, b"<LocationConstraint></LocationConstraint>")
         elif not self.key:
             self.list()
+        elif "tagging" in self.query:
+            self.tags()
         else:
             self.read()
 
@@ -194,6 +198,21 @@ class _Handler(BaseHTTPRequestHandler):
         return (f"<Contents><Key>{encode(shown)}</Key><Size>{len(found.data)}</Size>{etag}"
                 f"<LastModified>2023-11-14T22:13:20.000Z</LastModified></Contents>")
 
+    def tags(self) -> None:
+        found = self.fake.objects.get(self.key)
+        if not self.fake.tagging:
+            self.refuse(501, "NotImplemented")
+        elif found is None:
+            self.refuse(404, "NoSuchKey")
+        elif self.command == "GET":
+            tags = "".join(f"<Tag><Key>{escape(k)}</Key><Value>{escape(v)}</Value></Tag>"
+                           for k, v in urllib.parse.parse_qsl(found.tags, keep_blank_values=True))
+            self.answer(200, f"<Tagging><TagSet>{tags}</TagSet></Tagging>".encode())
+        else:
+            names = re.findall(r"<Key>(.*?)</Key><Value>(.*?)</Value>", self.body.decode(), re.S)
+            found.tags = urllib.parse.urlencode([(unescape(k), unescape(v)) for k, v in names])
+            self.answer(200 if self.command == "PUT" else 204)
+
     # Changes
     def metadata(self) -> dict[str, str]:
         keep = ("content-type", "cache-control", "content-encoding")
@@ -227,8 +246,11 @@ class _Handler(BaseHTTPRequestHandler):
                         {"ETag": etag})
         elif self.headers.get("x-amz-copy-source"):
             self.copy()
+        elif "tagging" in self.query:
+            self.tags()
         elif not self.refused():
             made = self.fake.put(self.key, self.body, self.metadata())
+            made.tags = self.headers.get("x-amz-tagging") or ""
             self.answer(200, b"", {"ETag": made.etag})
 
     def source(self) -> Object | None:
@@ -254,6 +276,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         replace = self.headers.get("x-amz-metadata-directive") == "REPLACE"
         made = self.fake.put(self.key, found.data, self.metadata() if replace else found.headers)
+        given = self.headers.get("x-amz-tagging-directive") == "REPLACE"
+        made.tags = (self.headers.get("x-amz-tagging") or "") if given else found.tags
         self.answer(200, f"<CopyObjectResult><ETag>{escape(made.etag)}</ETag>"
                          f"<LastModified>2023-11-14T22:13:20.000Z</LastModified></CopyObjectResult>".encode())
 
@@ -268,14 +292,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif "uploads" in self.query:
             self.fake.last_upload += 1
             name = f"upload-{self.fake.last_upload}"
-            self.fake.uploads[name] = (self.key, self.metadata(), {})
+            self.fake.uploads[name] = (self.key, {**self.metadata(), "x-amz-tagging": self.headers.get(
+                "x-amz-tagging") or ""}, {})
             self.answer(200, f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId>"
                              f"</InitiateMultipartUploadResult>".encode())
         elif self.query.get("uploadId") in self.fake.uploads:
             if self.refused():
                 return
             key, headers, parts = self.fake.uploads.pop(self.query["uploadId"])
+            tags = headers.pop("x-amz-tagging")
             made = self.fake.put(key, b"".join(parts[n] for n in sorted(parts)), headers)
+            made.tags = tags
             self.answer(200, f"<CompleteMultipartUploadResult><ETag>{escape(made.etag)}</ETag>"
                              f"</CompleteMultipartUploadResult>".encode())
         else:
@@ -284,6 +311,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_delete_request(self) -> None:
         if "uploadId" in self.query:
             self.fake.uploads.pop(self.query["uploadId"], None)
+        elif "tagging" in self.query:
+            self.body = b""
+            self.tags()
+            return
         else:
             self.fake.objects.pop(self.key, None)
         self.answer(204, b"", {"Content-Length": "0"})

@@ -140,6 +140,7 @@ struct list_page {
     size_t count;
     char *cursor;        /* NULL on the last page */
     bool dir_exists;     /* first page: the prefix itself is known to be there (marker, real directory) */
+    struct attr dir_attr;  /* with dir_exists: what the listing told of it; kind UNSET: nothing */
     bool unordered;      /* the server did not list in byte order, or from `after` on (contract 6 is broken) */
 };
 

@@ -15,6 +15,7 @@ void list_page_done(struct list_page *p)
     }
     free(p->entries);
     free(p->cursor);
+    attr_done(&p->dir_attr);
     *p = LIST_PAGE_INIT;
 }
 

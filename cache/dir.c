@@ -289,6 +289,20 @@ static void keep_page(struct volume_dir *d)
     }
 }
 
+/* What the first page tells of the directory itself needs no request of its own; but under its name there
+ * may be a file as well, which then goes by it. */
+static void keep_marker(struct volume_dir *d)
+{
+    CLEANUP_ATTR struct attr known = ATTR_INIT;
+    const struct attr *a = &d->page.dir_attr;
+    const struct volume *v = d->v;
+    d->marker = d->page.dir_exists;
+    if (a->kind == ATTR_DIR && (a->known & ATTR_META) && d->path[0] != '\0' &&
+        meta_get(v->meta, d->path, false, v->policy.ttl_ms, false, &known, NULL) == META_THERE &&
+        known.kind == ATTR_DIR)
+        meta_put(v->meta, d->path, false, a, d->seq);
+}
+
 static int fetch_page(struct volume_dir *d, struct op *op)
 {
     bool first = !d->given;
@@ -299,7 +313,7 @@ static int fetch_page(struct volume_dir *d, struct op *op)
         return r;
     d->given = true;
     if (first)
-        d->marker = d->page.dir_exists;
+        keep_marker(d);
     d->whole = r == 0 || lister_is_end(d->lister);
     keep_page(d);
     if (d->whole && d->list) {

@@ -255,13 +255,24 @@ static int from_answer(struct volume *v, struct op *op, const char *path, enum m
                : err_set(&op->err, ENOENT, "%s: %s: not there", v->key, path);
 }
 
-int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_t want,
-                         size_t *ret_count, bool *ret_marker)
+struct below {
+    size_t count;
+    bool marker;      /* the directory has an object of its own */
+    struct attr attr; /* which is this, where the listing told (ATTR_META) */
+};
+
+static void take_marker(struct below *b, struct list_page *page)
+{
+    if (page->count && path_is_unnamed(page->entries[0].key) && page->entries[0].attr.kind != ATTR_DIR)
+        b->marker = true; /* with content: a file, too */
+    else if (page->dir_attr.kind == ATTR_DIR)
+        attr_move(&b->attr, &page->dir_attr);
+}
+
+static int look_below(struct volume *v, struct op *op, const char *dir, size_t want, struct below *ret)
 {
     CLEANUP_FREE char *prefix = path_dir_prefix(dir);
     CLEANUP_FREE char *cursor = NULL;
-    size_t count = 0;
-    bool marker = false;
     do {
         struct list_query q = {.prefix = prefix, .cursor = cursor,
                                .max = want < COUNT_MAX ? (unsigned)want + 1 : 0};
@@ -269,18 +280,28 @@ int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_
         int r = store_list(v->store, op, &q, &page);
         if (r < 0)
             return r;
-        if (!cursor && page.count && path_is_unnamed(page.entries[0].key) &&
-            page.entries[0].attr.kind != ATTR_DIR)
-            marker = true; /* with content: a file, too */
-        marker = marker || page.dir_exists;
-        count += page.count;
+        if (!cursor)
+            take_marker(ret, &page);
+        ret->marker = ret->marker || page.dir_exists;
+        ret->count += page.count;
         free(cursor);
         cursor = take_ptr(&page.cursor);
         list_page_done(&page);
-    } while (cursor && count < want);
-    *ret_count = count;
-    *ret_marker = marker;
+    } while (cursor && ret->count < want);
     return 0;
+}
+
+int volume_count_entries(struct volume *v, struct op *op, const char *dir, size_t want,
+                         size_t *ret_count, bool *ret_marker)
+{
+    struct below b = {0};
+    int r = look_below(v, op, dir, want, &b);
+    if (r == 0) {
+        *ret_count = b.count;
+        *ret_marker = b.marker;
+    }
+    attr_done(&b.attr);
+    return r;
 }
 
 /* The store's answer: what it has as a directory of that name, whatever else has it. */
@@ -399,8 +420,21 @@ static int dir_from_listing(struct volume *v, const char *path, struct attr *ret
     return r;
 }
 
-/* A listing told that it is a directory. Unless it has a marker, whose attributes count, one request is
- * enough. 1: it is to be asked for in full. */
+/* What a listing of its content told of it. 1: its marker's attributes, which count, are to be asked for. */
+static int attr_from_below(struct below *b, struct attr *ret)
+{
+    if (b->attr.known & ATTR_META) {
+        attr_move(ret, &b->attr);
+        return 0;
+    }
+    if (b->marker || b->count == 0)
+        return 1;
+    *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
+    return 0;
+}
+
+/* A listing told that it is a directory: one request is enough, unless it has a marker of which listings do
+ * not tell. 1: it is to be asked for in full. */
 static int ask_listed_dir(struct volume *v, struct op *op, const char *path, unsigned flags,
                           struct attr *ret)
 {
@@ -409,19 +443,15 @@ static int ask_listed_dir(struct volume *v, struct op *op, const char *path, uns
         meta_get(v->meta, path, false, v->policy.ttl_ms, false, &a, NULL) != META_THERE ||
         a.kind != ATTR_DIR)
         return 1;
-    size_t count = 0;
-    bool marker = false;
+    struct below b = {0};
     uint64_t seq = meta_seq(v->meta, path);
     int r = dir_from_listing(v, path, ret);
+    if (r < 0)
+        r = look_below(v, op, path, 1, &b) < 0 ? 1 : attr_from_below(&b, ret);
     if (r == 0)
         meta_put(v->meta, path, false, ret, seq);
-    if (r >= 0)
-        return r;
-    if (volume_count_entries(v, op, path, 1, &count, &marker) < 0 || marker || count == 0)
-        return 1;
-    *ret = (struct attr){.kind = ATTR_DIR, .known = ATTR_META};
-    meta_put(v->meta, path, false, ret, seq);
-    return 0;
+    attr_done(&b.attr);
+    return r;
 }
 
 static int stat_unknown(struct volume *v, struct op *op, const char *path, unsigned flags,

@@ -224,6 +224,8 @@ static int memory_list(struct store *s, struct op *op, const struct list_query *
     struct node *own = path_is_unnamed(q->prefix) ? tree_find(&m->sync.tree, q->prefix) : NULL;
     if (!q->cursor && !q->after)
         ret->dir_exists = prefix_len == 0 || own;
+    if (own && ret->dir_exists)
+        attr_copy(&ret->dir_attr, &own->object->attr);
 
     const struct node *last = NULL; /* its first last_len bytes are the last entry, as it sorts */
     size_t last_len = 0;

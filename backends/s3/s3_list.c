@@ -112,6 +112,18 @@ static bool is_dir(const struct s3_list_item *i)
     return path_is_unnamed(i->object) && (i->is_prefix || i->size == 0);
 }
 
+static void item_attr(const struct s3_store *s, const struct s3_list_item *i, struct attr *ret)
+{
+    ret->kind = is_dir(i) ? ATTR_DIR : ATTR_FILE;
+    ret->mtime.tv_sec = i->mtime.tv_sec; /* as HEAD has it: a time must not depend on who told it */
+    if (ret->kind == ATTR_FILE) {
+        ret->size = i->size;
+        memcpy(ret->version, i->etag, sizeof(ret->version));
+    }
+    if (i->has_meta)
+        s3_meta_from_headers(&i->meta, s->posix, ret);
+}
+
 /* `name`: the object's, below base_path. */
 static void add_entry(const struct s3_store *s, const struct s3_list_item *i, const char *name,
                       struct list_page *page)
@@ -119,15 +131,7 @@ static void add_entry(const struct s3_store *s, const struct s3_list_item *i, co
     bool dir = is_dir(i);
     CLEANUP_FREE char *key = dir ? path_of_prefix(name)
                                  : xasprintf("%s%s", name, path_is_slashes(name) ? "/" : "");
-    struct list_entry *e = list_page_add(page, key);
-    e->attr.kind = dir ? ATTR_DIR : ATTR_FILE;
-    e->attr.mtime.tv_sec = i->mtime.tv_sec; /* as HEAD has it: a time must not depend on who told it */
-    if (!dir) {
-        e->attr.size = i->size;
-        memcpy(e->attr.version, i->etag, sizeof(e->attr.version));
-    }
-    if (i->has_meta)
-        s3_meta_from_headers(&i->meta, s->posix, &e->attr);
+    item_attr(s, i, &list_page_add(page, key)->attr);
 }
 
 /* Objects ascend, and so do common prefixes; both come from `after` on (but a prefix that it lies in). */
@@ -164,9 +168,11 @@ static int fill_page(const struct s3_store *s, struct op *op, const char *prefix
                            prefix, it->object);
         const char *name = it->object + base;
         bool itself = it->object[n] == '\0' && (n == 0 || prefix[n - 1] == '/');
-        if (itself && (is_dir(it) || !*name))
+        if (itself && (is_dir(it) || !*name)) {
             page->dir_exists = true;
-        else if (!q->after || strcmp(name, q->after) > 0)
+            if (is_dir(it) && page->dir_attr.kind == ATTR_UNSET)
+                item_attr(s, it, &page->dir_attr);
+        } else if (!q->after || strcmp(name, q->after) > 0)
             add_entry(s, it, name, page);
     }
     page->dir_exists = page->dir_exists || !*q->prefix;

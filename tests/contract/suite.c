@@ -217,8 +217,10 @@ void list_all(struct suite *s, const char *prefix, bool recursive, unsigned max,
         struct list_page page = LIST_PAGE_INIT;
         OK(store_list(s->store, &s->op, &q, &page));
         CHECK(max == 0 || page.count <= max);
-        if (first)
+        if (first) {
             ret->dir_exists = page.dir_exists;
+            attr_move(&ret->dir_attr, &page.dir_attr);
+        }
         append_page(ret, &page);
         CHECK(!cursor || !page.cursor || strcmp(cursor, page.cursor) != 0);
         free(cursor);

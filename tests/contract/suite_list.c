@@ -184,6 +184,18 @@ static void parts(struct suite *s)
     }
 }
 
+/* What a listing tells of the directory is what a stat tells. */
+static void check_told(struct suite *s, const char *name, const struct attr *told)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    OK(stat_key(s, name, &a));
+    CHECK_INT(told->kind, ATTR_DIR);
+    CHECK_INT(told->known & ~ATTR_META, a.known & ~ATTR_META);
+    CHECK_INT(told->mode, a.mode);
+    CHECK_INT(told->mtime.tv_sec, a.mtime.tv_sec);
+    CHECK_INT(told->mtime.tv_nsec, a.mtime.tv_nsec);
+}
+
 static void directory_is_known(struct suite *s)
 {
     struct list_page all = LIST_PAGE_INIT;
@@ -191,6 +203,8 @@ static void directory_is_known(struct suite *s)
         list_all(s, K(s, "empty-dir/"), false, 0, &all);
         CHECK_INT(all.count, 0);
         CHECK(all.dir_exists);
+        if (all.dir_attr.kind != ATTR_UNSET && (all.dir_attr.known & ATTR_META))
+            check_told(s, "empty-dir", &all.dir_attr);
         list_page_done(&all);
     }
     list_all(s, K(s, "no-dir/"), false, 0, &all);

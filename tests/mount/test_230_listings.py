@@ -160,6 +160,23 @@ def test_a_walk_is_asked_for_ahead(mount, fake):
     assert len(fake.requests) == before
 
 
+def test_markers_are_not_asked_for(mount, bucket):
+    """A directory that was made by mkdir has an object of its own: its mode comes with the listing of what is in it."""
+    m = mount({"store k": bucket.store()})
+    for number in range(40):
+        folder = m / f"k/t/d{number:02}"
+        folder.mkdir(parents=True)
+        folder.chmod(0o700 + number % 8)
+        (folder / "f").write_text("x")
+    m.stop()
+    m = mount({"store k": bucket.store(), "cache": {"ttl": "60s"}})
+    before = bucket.minio.counts()
+    modes = {at: os.lstat(at).st_mode & 0o777 for at, _, _ in os.walk(m / "k/t")}
+    assert [modes[str(m / f"k/t/d{number:02}")] for number in range(40)] == [0o700 + n % 8 for n in range(40)]
+    after = bucket.minio.counts()
+    assert after.get("HeadObject", 0) - before.get("HeadObject", 0) <= 5
+
+
 def test_ls_l_without_metadata_asks_ahead(mount, fake):
     """Where listings do not tell modes, `ls -l` needs a HEAD for each entry: several at once, one each, and the truth."""
     for number in range(150):

@@ -106,6 +106,11 @@ int volume_unlink(struct volume *v, struct op *op, const char *path);
 enum { VOLUME_RENAME_NO_REPLACE = 1,
        VOLUME_RENAME_DIR = 2 /* the directory of that name (a shadowed one) */ };
 int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags);
+/* A file, under another name of this key, with its metadata: by the store where it can. `to` is replaced
+ * (unless VOLUME_RENAME_NO_REPLACE), in one step; -EBUSY: it is being written here. `ret` is what the store
+ * says of the copy afterwards. */
+int volume_copy(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags,
+                struct attr *ret);
 int volume_symlink(struct volume *v, struct op *op, const char *target, const char *path, uid_t uid,
                    gid_t gid, struct attr *ret);
 int volume_readlink(struct volume *v, struct op *op, const char *path, struct buf *ret);

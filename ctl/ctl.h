@@ -9,7 +9,7 @@
  *
  * Exit status: 0 done; 1 failure; 2 a daemon, store or database cannot be reached; 64 bad usage. load,
  * export, batch, wait and retry --wait: the job's return code 0..7 (loader/status.h, quayload(5)).
- * Threads: none but main's. */
+ * Threads: none but main's (but copy.h). */
 #ifndef QUAY_CTL_CTL_H
 #define QUAY_CTL_CTL_H
 
@@ -47,6 +47,7 @@ void ctl_done(struct ctl *ctl);
 
 extern const struct ctl_command ctl_load_command, ctl_export, ctl_batch, ctl_jobs, ctl_wait,
     ctl_cancel, ctl_retry, ctl_cache, ctl_status, ctl_keys, ctl_backends, ctl_sync, ctl_doctor,
-    ctl_sign, ctl_warm, ctl_evict, ctl_pin, ctl_unpin, ctl_pins, ctl_top;
+    ctl_sign, ctl_warm, ctl_evict, ctl_pin, ctl_unpin, ctl_pins, ctl_top, ctl_cp,
+    ctl_mv;
 
 #endif

@@ -2,6 +2,7 @@
  * main.c: quayctl: finds the command in its table and runs it. */
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/sys.h"
 #include "ctl/ctl.h"
 
 #include <getopt.h>
@@ -11,7 +12,8 @@
 static const struct ctl_command *const commands[] = {
     &ctl_load_command, &ctl_export, &ctl_batch, &ctl_jobs, &ctl_wait, &ctl_cancel, &ctl_retry,
     &ctl_status, &ctl_keys, &ctl_backends, &ctl_cache, &ctl_warm, &ctl_evict,
-    &ctl_pin, &ctl_unpin, &ctl_pins, &ctl_top, &ctl_sync, &ctl_doctor, &ctl_sign,
+    &ctl_pin, &ctl_unpin, &ctl_pins, &ctl_top, &ctl_cp, &ctl_mv, &ctl_sync,
+    &ctl_doctor, &ctl_sign,
 };
 
 static void print_help(void)
@@ -94,6 +96,7 @@ int main(int argc, char **argv)
 
     (void)log_open("quayctl", LOG_SINK_STDERR, NULL);
     log_set_level(LOG_LEVEL_WARN);
+    sys_init_faults();
     (void)signal(SIGPIPE, SIG_IGN);
     while ((c = getopt_long(argc, argv, "+c:hV", known, NULL)) != -1) {
         switch (c) {

@@ -22,13 +22,33 @@ static bool is_key(const json_t *status, const char *name, size_t len)
     return false;
 }
 
+/* Where the mount shows it. */
+static void set_file(struct place *p, const char *mount)
+{
+    CLEANUP_BUF struct buf b = BUF_INIT;
+    buf_addf(&b, "%s/%s", mount, p->key);
+    for (const char *s = p->path; *p->path;) {
+        char name[NAME_MAX_BYTES + 1];
+        size_t n = strcspn(s, "/");
+        name_encode(s, n, false, name);
+        buf_addf(&b, "/%s", name);
+        if (!s[n])
+            break;
+        s += n + 1;
+    }
+    p->root_len = strlen(mount) + 1;
+    p->file = buf_take(&b);
+}
+
 /* The object path of what follows the key; a final slash is taken off. */
-static void set_object(struct place *p, const char *key, size_t key_len, const char *path)
+static void set_object(struct place *p, const char *mount, const char *key, size_t key_len,
+                       const char *path)
 {
     size_t n = strlen(path);
     p->dir = n > 0 && path[n - 1] == '/' && !path_is_slashes(path);
     p->key = xstrndup(key, key_len);
     p->path = xstrndup(path, p->dir ? n - 1 : n);
+    set_file(p, mount);
 }
 
 /* "a//b/./../c" -> "/a/c": by its text alone, as nothing below the mount is to be touched. */
@@ -93,32 +113,55 @@ static int set_shown(struct place *p, const json_t *status, const char *arg, con
     return CTL_OK;
 }
 
-static int resolve(const json_t *status, const char *arg, struct place *p)
+/* A path outside: as it is, but absolute. */
+static int set_local(struct place *p, const char *arg)
+{
+    char cwd[PATH_MAX] = "";
+    size_t n = strlen(arg);
+    if (arg[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+        return ctl_message(CTL_FAILED, "%s: the working directory is gone", arg);
+    p->dir = arg[n - 1] == '/';
+    while (n > 1 && arg[n - 1] == '/')
+        n--;
+    p->path = xstrdup("");
+    p->file = xasprintf("%s%s%.*s", cwd, arg[0] == '/' ? "" : "/", (int)n, arg);
+    return CTL_OK;
+}
+
+static int resolve(const json_t *status, const char *arg, bool any, struct place *p)
 {
     const char *mount = json_string_value(json_object_get(status, "mountpoint"));
+    if (!mount)
+        mount = "";
     const char *colon = strchr(arg, ':');
     size_t first = strcspn(arg, "/");
     bool by_path = arg[0] == '/' || (arg[0] == '.' && (first <= 1 || (first == 2 && arg[1] == '.')));
     if (!by_path && colon && (size_t)(colon - arg) < first && is_key(status, arg, (size_t)(colon - arg))) {
-        set_object(p, arg, (size_t)(colon - arg), colon + 1 + (colon[1] == '/'));
+        set_object(p, mount, arg, (size_t)(colon - arg), colon + 1 + (colon[1] == '/'));
         return CTL_OK;
     }
     if (!by_path && is_key(status, arg, first)) {
-        set_object(p, arg, first, arg[first] ? arg + first + 1 : "");
+        set_object(p, mount, arg, first, arg[first] ? arg + first + 1 : "");
         return CTL_OK;
     }
     CLEANUP_FREE char *path = absolute(arg);
-    const char *rest = path && mount ? below_mount(path, mount) : NULL;
+    const char *rest = path ? below_mount(path, mount) : NULL;
     CLEANUP_FREE char *real = rest ? NULL : realpath(arg, NULL);
-    if (!rest && real && mount)
+    if (!rest && real)
         rest = below_mount(real, mount);
-    if (rest)
+    if (rest) {
+        p->file = xasprintf("%s/%s", mount, rest);
+        p->root_len = strlen(mount) + 1;
         return set_shown(p, status, arg, rest);
+    }
+    if (any)
+        return set_local(p, arg);
     return ctl_message(CTL_FAILED, "%s: neither a path in the mount %s nor KEY:path (quayctl keys)",
-                       arg, mount ? mount : "?");
+                       arg, *mount ? mount : "?");
 }
 
-int places_resolve(struct ctl *ctl, const char *command, int argc, char **argv, struct places *ret)
+static int resolve_all(struct ctl *ctl, const char *command, int argc, char **argv, bool any,
+                       struct places *ret)
 {
     json_t *status = NULL;
     *ret = (struct places){0};
@@ -132,11 +175,22 @@ int places_resolve(struct ctl *ctl, const char *command, int argc, char **argv, 
         return r;
     ret->v = xcalloc((size_t)argc, sizeof(*ret->v));
     for (int i = 0; i < argc && r == CTL_OK; i++)
-        r = resolve(status, argv[i], &ret->v[ret->n++]);
+        r = resolve(status, argv[i], any, &ret->v[ret->n++]);
     json_decref(status);
     if (r != CTL_OK)
         places_done(ret);
     return r;
+}
+
+int places_resolve(struct ctl *ctl, const char *command, int argc, char **argv, struct places *ret)
+{
+    return resolve_all(ctl, command, argc, argv, false, ret);
+}
+
+int places_resolve_any(struct ctl *ctl, const char *command, int argc, char **argv,
+                       struct places *ret)
+{
+    return resolve_all(ctl, command, argc, argv, true, ret);
 }
 
 void places_done(struct places *p)
@@ -144,6 +198,7 @@ void places_done(struct places *p)
     for (size_t i = 0; i < p->n; i++) {
         free(p->v[i].key);
         free(p->v[i].path);
+        free(p->v[i].file);
     }
     free(p->v);
     *p = (struct places){0};

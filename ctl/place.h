@@ -5,6 +5,8 @@
  *   /mnt/quay/KEY/path, ./path   a path in the mount, as ls shows it (escapes of base/name.h)
  * A final slash means the directory. KEY: alone is the whole key.
  *     struct places p;  r = places_resolve(ctl, argc, argv, &p);  ... places_done(&p);
+ * places_resolve_any takes any other path of the local file system as well (`key` is NULL then). What could be
+ * both is a key's: ./lake is not.
  * Asks the running quayfs for its mountpoint and keys. Gives CTL_OK, or a status after a message. */
 #ifndef QUAY_CTL_PLACE_H
 #define QUAY_CTL_PLACE_H
@@ -14,6 +16,8 @@
 struct place {
     char *key, *path;
     bool dir;
+    char *file;      /* the same as an absolute path, without a final slash */
+    size_t root_len; /* bytes of it that lead to the key's name: "/mnt/quay/" */
 };
 
 struct places {
@@ -22,6 +26,8 @@ struct places {
 };
 
 int places_resolve(struct ctl *ctl, const char *command, int argc, char **argv, struct places *ret);
+int places_resolve_any(struct ctl *ctl, const char *command, int argc, char **argv,
+                       struct places *ret);
 void places_done(struct places *p);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * status.c: `quayctl status`, `keys`, `backends`, `sync`: what the running mount is doing. */
+ * status.c: `quayctl status`, `keys`, `backends`: what the running mount is doing. */
 #include "backends/registry.h"
 #include "ctl/daemon.h"
 
@@ -176,17 +176,6 @@ static int run_backends(struct ctl *ctl, int argc, char **argv)
     return CTL_OK;
 }
 
-static int run_sync(struct ctl *ctl, int argc, char **argv)
-{
-    json_t *r = NULL;
-    json_t *args = json_object();
-    if (argc > 1)
-        json_object_set_new(args, "key", json_string(argv[1]));
-    int status = daemon_call(ctl, "sync", args, NULL, NULL, &r);
-    json_decref(r);
-    return status;
-}
-
 const struct ctl_command ctl_status = {
     .name = "status",
     .summary = "Show the mount, its keys and what is staged",
@@ -218,14 +207,4 @@ const struct ctl_command ctl_backends = {
              "\n"
              "  -l, --long   with every option, its default and its aliases\n",
     .run = run_backends,
-};
-
-const struct ctl_command ctl_sync = {
-    .name = "sync",
-    .summary = "Store now what is staged, and wait",
-    .usage = "Usage: quayctl sync [KEY]\n"
-             "\n"
-             "Uploads everything that is staged (of KEY) and returns when it is stored, or with the\n"
-             "store's error.\n",
-    .run = run_sync,
 };

@@ -6,6 +6,7 @@
  *   evict {key, path, dir?, pinned?}
  *   sync {key?}          uploads what is staged now
  *   forget {key, path?, blocks?}              drops what is cached of a path
+ *   copy {key, from, to, shown, replace?}     a file, under another name: by the store where it can
  *   probe {key}          asks the store whether it answers
  *   sign {key, path, write?, expires?}        a signed URL */
 #include "fs/control.h"
@@ -134,6 +135,7 @@ static const struct command commands[] = {
     {"pins", cmd_pins, false},
     {"sync", cmd_sync, false},
     {"forget", cmd_forget, true},
+    {"copy", cmd_copy, true},
     {"probe", cmd_probe, true},
     {"sign", cmd_sign, true},
 };

@@ -25,4 +25,7 @@ int cmd_pin(struct call *c, struct err *err, json_t **ret);
 int cmd_unpin(struct call *c, struct err *err, json_t **ret);
 int cmd_pins(struct call *c, struct err *err, json_t **ret);
 
+/* control_copy.c */
+int cmd_copy(struct call *c, struct err *err, json_t **ret);
+
 #endif

@@ -508,6 +508,25 @@ size_t inode_count(struct inode_table *t)
     return t->count;
 }
 
+struct inode_numbers inode_numbers_of(struct inode_table *t, const char *shown)
+{
+    struct inode_numbers ret = {0};
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = &t->root;
+    for (const char *s = shown; i && *s;) {
+        size_t n = strcspn(s, "/");
+        char *name = xstrndup(s, n);
+        ret.dir = i->ino;
+        i = find_name(t, i, name);
+        free(name);
+        s += n + (s[n] == '/');
+        if (*s)
+            ret.dir = 0;
+    }
+    ret.self = i ? i->ino : 0;
+    return ret;
+}
+
 #define SLICE 1024 /* buckets looked at without letting others in */
 
 static void numbers_of_slice(struct inode_table *t, size_t from, size_t to, struct inode_query *q)

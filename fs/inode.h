@@ -125,6 +125,13 @@ struct handle *inode_any_handle(struct inode_table *t);
 bool inode_drop_handle(struct inode_table *t, struct handle *h, int *ret_backing);
 size_t inode_count(struct inode_table *t);
 
+/* What the kernel may know of a path from the root, as ls shows it ("lake/d/x"): the numbers of its directory
+ * and of itself; 0: not known. */
+struct inode_numbers {
+    uint64_t dir, self;
+};
+struct inode_numbers inode_numbers_of(struct inode_table *t, const char *shown);
+
 /* The numbers of all inodes of a key whose object path matches (match runs under the table's lock). */
 struct inode_query {
     const struct fs_key *key;

@@ -8,7 +8,7 @@ import pytest
 from harness.tools import call
 
 MAN = Path(__file__).parents[2] / "packaging/man/quayctl.1"
-COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache", "top")
+COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache", "top", "cp", "mv", "sync")
 
 
 def manual() -> dict[str, str]:

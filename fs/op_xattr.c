@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#define SIGNED_URL_S 3600 /* of user.quay.signed_url */
+
 static bool is_user(const char *name)
 {
     return strncmp(name, "user.", 5) == 0;
@@ -67,6 +69,9 @@ static int virtual_value(struct request *r, const char *path, struct buf *b)
         buf_adds(b, uri);
     } else if (strcmp(name, "user.quay.uri") == 0) {
         buf_addf(b, "%s%s%s", uri, *path ? "/" : "", path);
+    } else if (strcmp(name, "user.quay.signed_url") == 0) {
+        struct sign_req sign = {.key = path, .expires_s = SIGNED_URL_S};
+        return store_sign(volume_store(k->volume), &r->op, &sign, b);
     } else if (strcmp(name, "user.etag") == 0) {
         int rc = volume_stat(k->volume, &r->op, path, 0, &a);
         if (rc < 0)

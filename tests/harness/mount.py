@@ -77,15 +77,16 @@ class Mount(Daemon):
 
     # Looking behind the mount.
     def quayctl(self, *arguments: str, check: bool = True, timeout: float = 120,
-                input: str | None = None) -> subprocess.CompletedProcess:
+                input: str | None = None, stdin=None,
+                stdout=subprocess.PIPE) -> subprocess.CompletedProcess:
+        feed = {"stdin": stdin} if stdin else {"input": input if input is not None else ""}
         done = subprocess.run(
             [str(self.build / "ctl/quayctl"), "-c", str(self.conf), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env,
-            timeout=timeout, input=input if input is not None else "",
+            stdout=stdout, stderr=subprocess.PIPE, text=True, env=self.env, timeout=timeout, **feed,
         )
         if check and done.returncode != 0:
             raise AssertionError(
-                f"quayctl {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+                f"quayctl {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
             )
         return done
 

@@ -3,14 +3,13 @@
  * stores and cache, mount, tell the parent, serve, unmount, store what is staged. No thread exists before
  * the fork. */
 #include "base/clock.h"
-#include "base/crypto.h"
 #include "base/sys.h"
 #include "backends/http.h"
+#include "fs/adhoc.h"
 #include "fs/fs.h"
 #include "fs/options.h"
 #include "fs/passthrough.h"
 
-#include <libgen.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,44 +22,14 @@ static int fail(const struct err *err, int status)
     return status;
 }
 
-static struct conf *conf_for_directory(const char *dir)
-{
-    CLEANUP_FREE char *copy = xstrdup(dir);
-    const char *name = basename(copy);
-    if (*name == '.' || *name == '/')
-        name = "data";
-    struct conf *c = conf_new(dir);
-    struct conf_section *s = conf_add_section(c, "store", name);
-    conf_set(s, "backend", "local");
-    conf_set(s, "base_path", dir);
-    return c;
-}
-
-/* A mount without configuration shares nothing with others: its cache directory, control socket and spool
- * are named after what is mounted where. */
-static void own_cache_dir(struct fs *fs, const struct options *o)
-{
-    struct cache_settings *c = &fs->settings.cache;
-    CLEANUP_FREE char *what = xasprintf("%s:%s", o->local_dir, o->mountpoint ? o->mountpoint : "");
-    char hex[65];
-    free(fs->settings.loader.spool);
-    fs->settings.loader.spool = NULL; /* no configuration, no databases: no .load */
-    if (conf_has(conf_find(fs->conf, "cache", ""), "dir"))
-        return;
-    sha256_hex(what, strlen(what), hex);
-    char *dir = xasprintf("%s/mounts/%.16s", c->dir, hex);
-    free(c->dir);
-    c->dir = dir;
-    free(fs->settings.control);
-    fs->settings.control = xasprintf("%s/control.sock", dir);
-}
-
 /* Reads and checks everything that can be checked without the network. */
 static int load_config(struct fs *fs, const struct options *o, struct err *err)
 {
-    int rc = 0;
-    if (o->local_dir) {
-        fs->conf = conf_for_directory(o->local_dir);
+    int rc = o->env_file ? adhoc_read_env(o->env_file, err) : 0;
+    if (rc < 0)
+        return rc;
+    if (o->local_dir || o->uri) {
+        fs->conf = adhoc_conf(o);
     } else {
         rc = settings_find_file(o->config, err, &fs->config_path);
         if (rc == 0)
@@ -74,9 +43,9 @@ static int load_config(struct fs *fs, const struct options *o, struct err *err)
         rc = settings_load(fs->conf, err, &fs->settings);
     if (rc < 0)
         return rc;
-    if (o->local_dir)
-        own_cache_dir(fs, o);
     rc = fs_keys_prepare(fs, err);
+    if (rc == 0)
+        rc = adhoc_own_dirs(fs, o, err);
     if (rc < 0)
         return rc;
     if (fs->n_keys == 0)
@@ -202,8 +171,10 @@ static int run(struct fs *fs, const struct options *o)
     rpc_stop(fs->control);
     fs_unmount(fs);
     pool_free(fs->aside);
-    if (fs_keys_close(fs) > 0 && status == 0)
+    bool left = fs_keys_close(fs) > 0;
+    if (left && status == 0)
         status = 3;
+    adhoc_remove_cache(fs, o, left);
     fs_session_end(fs);
     passthrough_free(fs->passthrough);
     inode_table_free(fs->inodes);
@@ -219,11 +190,13 @@ static int start(struct fs *fs, const struct options *o)
     if (load_config(fs, o, &err) < 0)
         return fail(&err, 2);
     if (o->check) {
-        printf("%s: no errors\n", fs->config_path ? fs->config_path : o->local_dir);
+        printf("%s: no errors\n", fs->config_path ? fs->config_path : o->local_dir ? o->local_dir : o->uri);
         return 0;
     }
-    if (check_mountpoint(fs, o->mountpoint, &err) < 0)
+    if (check_mountpoint(fs, o->mountpoint, &err) < 0) {
+        adhoc_remove_cache(fs, o, false);
         return fail(&err, 1);
+    }
     log_set_level(o->debug ? LOG_LEVEL_DEBUG : fs->settings.log_level);
     return run(fs, o);
 }

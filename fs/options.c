@@ -12,19 +12,22 @@
 void options_help(void)
 {
     puts("Usage: quayfs [options] MOUNTPOINT\n"
-         "       quayfs [options] DIRECTORY MOUNTPOINT\n"
+         "       quayfs [options] DIRECTORY|URI MOUNTPOINT\n"
          "\n"
          "Mounts the stores of a configuration file as directories, one for each [store NAME].\n"
-         "With a DIRECTORY and no configuration, that directory is the only key.\n"
+         "With a DIRECTORY or a URI (s3://BUCKET/PREFIX) and no configuration, that is the only key.\n"
          "\n"
          "  -c, --config FILE   configuration (default: $QUAYFS_CONFIG, ~/.config/quayfs/quayfs.conf,\n"
          "                      /etc/quayfs/quayfs.conf)\n"
          "      --env NAME      use the overlay sections [store KEY@NAME] (default: $QUAYFS_ENV)\n"
+         "      --env-file FILE lines NAME=VALUE for the environment, such as credentials\n"
+         "      --ephemeral     a cache of its own, removed at unmount\n"
          "      --check         check the configuration and exit\n"
          "  -f, --foreground    stay in the foreground, log to standard error\n"
          "  -d, --debug         foreground, with debug messages of quayfs\n"
          "  -o OPT[,OPT...]     FUSE options (allow_other, ro, ...), or settings such as\n"
-         "                      cache.dir=/fast/cache, cache.max_size=20GiB, quayfs.log_level=debug\n"
+         "                      cache.dir=/fast/cache, cache.max_size=20GiB, quayfs.log_level=debug;\n"
+         "                      with a DIRECTORY or URI also store.NAME=VALUE\n"
          "  -h, --help          show this help and exit\n"
          "  -V, --version       show the version and exit\n"
          "\n"
@@ -82,6 +85,10 @@ static int take_arguments(struct options *o, int n, char **v, struct err *err)
         return 0;
     if (o->config)
         return err_set(err, EINVAL, "both -c %s and '%s' given: which one?", o->config, v[0]);
+    if (strstr(v[0], "://")) {
+        o->uri = xstrdup(v[0]);
+        return 0;
+    }
     if (stat(v[0], &st) != 0)
         return err_set(err, errno, "%s: %s", v[0], strerror(errno));
     if (S_ISDIR(st.st_mode))
@@ -91,7 +98,7 @@ static int take_arguments(struct options *o, int n, char **v, struct err *err)
     return 0;
 }
 
-enum { OPT_ENV = 256, OPT_CHECK };
+enum { OPT_ENV = 256, OPT_CHECK, OPT_ENV_FILE, OPT_EPHEMERAL };
 
 static int take_option(struct options *o, int c, const char *arg)
 {
@@ -104,6 +111,12 @@ static int take_option(struct options *o, int c, const char *arg)
         return 0;
     case OPT_ENV:
         set_string(&o->env, arg);
+        return 0;
+    case OPT_ENV_FILE:
+        set_string(&o->env_file, arg);
+        return 0;
+    case OPT_EPHEMERAL:
+        o->ephemeral = true;
         return 0;
     case OPT_CHECK:
         o->check = true;
@@ -129,6 +142,7 @@ int options_parse(int argc, char **argv, struct err *err, struct options *ret)
 {
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'}, {"env", required_argument, NULL, OPT_ENV},
+        {"env-file", required_argument, NULL, OPT_ENV_FILE}, {"ephemeral", no_argument, NULL, OPT_EPHEMERAL},
         {"check", no_argument, NULL, OPT_CHECK},  {"foreground", no_argument, NULL, 'f'},
         {"debug", no_argument, NULL, 'd'},        {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
@@ -155,6 +169,8 @@ void options_done(struct options *o)
     free(o->set);
     free(o->config);
     free(o->local_dir);
+    free(o->uri);
+    free(o->env_file);
     free(o->mountpoint);
     free(o->env);
     *o = (struct options){0};
@@ -167,10 +183,11 @@ int options_apply(const struct options *o, struct conf *c, struct err *err)
         char *dot = strchr(copy, '.');
         char *eq = strchr(copy, '=');
         *dot = *eq = '\0';
-        if (strcmp(copy, "quayfs") != 0 && strcmp(copy, "cache") != 0 && strcmp(copy, "loader") != 0)
+        bool store = strcmp(copy, "store") == 0 && (o->local_dir || o->uri);
+        if (!store && strcmp(copy, "quayfs") != 0 && strcmp(copy, "cache") != 0 && strcmp(copy, "loader") != 0)
             return err_set(err, EINVAL, "-o %s: settings are quayfs.*, cache.* or loader.*",
                            o->set[i]);
-        struct conf_section *s = conf_find(c, copy, "");
+        struct conf_section *s = store ? c->sections : conf_find(c, copy, ""); /* adhoc: the store is the first */
         if (!s)
             s = conf_add_section(c, copy, "");
         conf_set(s, dot + 1, eq + 1);

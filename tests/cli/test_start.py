@@ -1,0 +1,104 @@
+"""quayfs as it is typed: without a configuration, with a URI, with an environment file, with a passing cache."""
+
+import contextlib
+import os
+import subprocess
+
+import pytest
+
+from harness.daemon import clean_environment, disasters
+from harness.mount import is_mounted
+from harness.tools import call, eventually
+
+
+@contextlib.contextmanager
+def mounted(build_dir, folder, *arguments, **env):
+    """In the background, as a user has it; its log goes to a file. Gives the mountpoint."""
+    mnt, log = folder / "mnt", folder / "quayfs.log"
+    mnt.mkdir(exist_ok=True)
+    env = clean_environment(HOME=str(folder), XDG_RUNTIME_DIR=str(folder), **env)
+    done = subprocess.run([build_dir / "fs/quayfs", "-o", f"quayfs.log_file={log}", *map(str, arguments), mnt],
+                          env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    try:
+        assert is_mounted(mnt)
+        yield mnt
+    finally:
+        subprocess.run(["fusermount3", "-u", mnt], check=True)
+        text = log.read_text()
+        assert not disasters(text), text
+
+
+def cache_of(folder) -> list:
+    return sorted((folder / "cache").glob("**/index.db"))
+
+
+def test_a_directory_without_configuration(build_dir, folder):
+    (folder / "data").mkdir()
+    (folder / "data/old").write_text("old")
+    with mounted(build_dir, folder, "-o", f"cache.dir={folder}/cache", folder / "data") as mnt:
+        assert sorted(os.listdir(mnt)) == [".quay", "data"] and (mnt / "data/old").read_text() == "old"
+        (mnt / "data/new").write_text("new")
+    assert (folder / "data/new").read_text() == "new"
+
+
+def test_a_uri_without_configuration(build_dir, folder, bucket):
+    bucket.put("deep/prefix/f", b"there")
+    options = bucket.store()
+    keys = dict(AWS_ACCESS_KEY_ID=options["access_key_id"], AWS_SECRET_ACCESS_KEY=options["secret_access_key"])
+    with mounted(build_dir, folder, "-o", f"cache.dir={folder}/cache,store.endpoint_url={options['endpoint_url']}",
+                 f"s3://{options['bucket']}/deep/prefix/", **keys) as mnt:
+        assert sorted(os.listdir(mnt)) == [".quay", "prefix"] and (mnt / "prefix/f").read_bytes() == b"there"
+
+
+def test_an_environment_file(build_dir, folder, bucket):
+    bucket.put("f", b"there")
+    options = bucket.store()
+    env = folder / "secrets.env"
+    env.write_text(f"# of the bucket\n\nexport AWS_ACCESS_KEY_ID='{options['access_key_id']}'\n"
+                   f"AWS_SECRET_ACCESS_KEY=\"{options['secret_access_key']}\"\n")
+    arguments = ("-o", f"cache.dir={folder}/cache,store.endpoint_url={options['endpoint_url']}", "--env-file", env,
+                 f"s3://{options['bucket']}")
+    with mounted(build_dir, folder, *arguments) as mnt:
+        assert (mnt / options["bucket"] / "f").read_bytes() == b"there"
+    with mounted(build_dir, folder, *arguments, AWS_SECRET_ACCESS_KEY="wrong") as mnt:  # the environment goes first
+        with pytest.raises(PermissionError):
+            (mnt / options["bucket"] / "f").read_bytes()
+
+
+def test_a_bad_environment_file(build_dir, folder):
+    (folder / "e").write_text("A=1\nthis is my secret\n")
+    (folder / "d").mkdir()
+    done = call(build_dir / "fs/quayfs", "--env-file", folder / "e", folder / "d", folder / "d")
+    assert done.returncode == 2 and f"{folder}/e:2: not NAME=VALUE" in done.stderr and "secret" not in done.stderr
+    done = call(build_dir / "fs/quayfs", "--env-file", folder / "none", folder / "d", folder / "d")
+    assert done.returncode == 2 and "No such file" in done.stderr
+
+
+def test_a_cache_that_does_not_stay(build_dir, folder, bucket):
+    bucket.put("f", b"there")
+    conf = folder / "c.conf"
+    options = {**bucket.store(), "retries": "0"}
+    conf.write_text("[store k]\n" + "".join(f"{name} = {value}\n" for name, value in options.items()) +
+                    f"[cache]\ndir = {folder}/cache\n")
+    with mounted(build_dir, folder, "--ephemeral", "-c", conf) as mnt:
+        assert (mnt / "k/f").read_bytes() == b"there"
+        (mnt / "k/new").write_bytes(b"new")
+        assert len(cache_of(folder)) == 1
+    assert bucket.get("new") == b"new"
+    eventually(lambda: not list((folder / "cache").glob("ephemeral-*")))
+
+
+def test_what_is_not_stored_stays(build_dir, folder):
+    """A passing cache is kept, and said where, while something in it is nowhere else."""
+    conf = folder / "c.conf"
+    conf.write_text(f"[store k]\nbackend = local\nbase_path = {folder}/d\ncreate_if_missing = yes\nretries = 0\n"
+                    f"write = back\nfault = op=put,errno=EIO\n[cache]\ndir = {folder}/cache\n")
+    with mounted(build_dir, folder, "--ephemeral", "-c", conf) as mnt:
+        (mnt / "k/f").write_bytes(b"kept")
+    eventually(lambda: "mount with -o cache.dir=" in (folder / "quayfs.log").read_text())
+    [kept] = (folder / "cache").glob("ephemeral-*")
+    conf.write_text(f"[store k]\nbackend = local\nbase_path = {folder}/d\n")
+    with mounted(build_dir, folder, "-c", conf, "-o", f"cache.dir={kept}") as mnt:
+        assert (mnt / "k/f").read_bytes() == b"kept"
+    assert (folder / "d/f").read_bytes() == b"kept"

@@ -61,7 +61,9 @@ static void fill_row(struct vnode *n, struct stage_row *row)
 int vnode_journal(struct vnode *n, struct op *op)
 {
     struct stage *s = n->v->stage;
-    int r = vnode_stage_open(n, op, VNODE_STAGE_DISK);
+    int r = vnode_unshare(n, op);
+    if (r == 0)
+        r = vnode_stage_open(n, op, VNODE_STAGE_DISK);
     if (r < 0)
         return r;
     r = sys_fdatasync(n->file->fd);
@@ -133,6 +135,7 @@ static void commit_run(struct pool_job *job)
     struct commit_job *j = (struct commit_job *)job;
     struct vnode *n = j->n;
     struct volume *v = n->v;
+    vnode_settle_copies(n, &j->op);
     int r = vnode_begin(n, &j->op);
     if (r == 0) {
         lock_acquire(&v->s.lock);

@@ -142,8 +142,8 @@ static int send_part(void *arg, size_t i, struct op *op)
     part->number = (unsigned)i + 1;
     part->size = p->len;
     if (p->copy)
-        return store_upload_copy_part(n->v->store, op, n->path, u->id, n->path, n->base->version,
-                                      p->off, part);
+        return store_upload_copy_part(n->v->store, op, n->path, u->id, n->copy_of ? n->copy_of : n->path,
+                                      n->base->version, p->off, part);
     struct source_fd src = source_fd(n->file->fd, p->off, p->len);
     return store_upload_part(n->v->store, op, n->path, u->id, &src.base, part);
 }
@@ -259,19 +259,14 @@ static bool is_streamed(struct vnode *n)
     return false;
 }
 
-int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
+static int attempt_plan(struct vnode *n, struct op *op, struct attr *ret)
 {
     struct store *s = n->v->store;
-    if (is_streamed(n)) {
-        int sent = finish_stream(n, op, ret);
-        if (sent != -EFBIG || stream_has_freed(n->stream))
-            return sent;
-        vnode_drop_stream(n); /* now that the size is known, other parts may do */
-    }
     struct plan_input in = {.caps = s->caps,
                             .limits = &s->limits,
                             .size = n->attr.size,
                             .has_base = n->base != NULL,
+                            .copied = n->copy_of != NULL,
                             .base_size = n->base ? n->base->size : 0,
                             .base_len = n->base_len,
                             .staged = &n->staged};
@@ -284,6 +279,36 @@ int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
         r = send_plan(n, op, &plan, ret);
     commit_plan_done(&plan);
     return r;
+}
+
+/* A version of another file, which the store was to copy: it may be gone there, and be in the cache here. */
+static int attempt_copy(struct vnode *n, struct op *op, struct attr *ret)
+{
+    int r = attempt_plan(n, op, ret);
+    CLEANUP_ATTR struct attr source = ATTR_INIT;
+    if (r != -ESTALE && r != -ENOENT)
+        return r;
+    struct err first = op->err;
+    if (store_stat(n->v->store, op, n->copy_of, &source) == 0 &&
+        strcmp(source.version, n->base->version) == 0) {
+        op->err = first; /* it is there: the target is meant */
+        return r;
+    }
+    if (vnode_unshare(n, op) == 0)
+        return attempt_plan(n, op, ret);
+    return err_set(&op->err, EIO, "%s: what it is a copy of, %s, has been changed by another client before the "
+                                  "copy was stored", n->path, n->copy_of);
+}
+
+int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
+{
+    if (is_streamed(n)) {
+        int sent = finish_stream(n, op, ret);
+        if (sent != -EFBIG || stream_has_freed(n->stream))
+            return sent;
+        vnode_drop_stream(n); /* now that the size is known, other parts may do */
+    }
+    return n->copy_of ? attempt_copy(n, op, ret) : attempt_plan(n, op, ret);
 }
 
 /* ---- is it ours? ---- */

@@ -47,7 +47,7 @@ static void add_fill(const struct plan_input *in, uint64_t off, uint64_t end, st
 
 static bool wants_patch(const struct plan_input *in)
 {
-    if (!(in->caps & CAP_PATCH) || !in->has_base || in->base_len == 0)
+    if (!(in->caps & CAP_PATCH) || !in->has_base || in->copied || in->base_len == 0)
         return false;
     return !ranges_has(in->staged, 0, in->size);
 }
@@ -178,11 +178,12 @@ int commit_plan_make(const struct plan_input *in, struct commit_plan *ret)
     struct commit_plan p = COMMIT_PLAN_INIT;
     bool can_upload = in->caps & CAP_UPLOAD;
     bool large = l->upload_threshold && in->size > l->upload_threshold;
+    bool copies = in->copied && (in->caps & CAP_COPY_PART) && min_u64(in->size, in->base_len) > l->part_min;
     bool too_large = l->put_max && in->size > l->put_max;
     int r = 0;
     if (wants_patch(in)) {
         plan_patch(in, &p);
-    } else if (can_upload && in->size > 0 && (large || too_large)) {
+    } else if (can_upload && in->size > 0 && (large || too_large || copies)) {
         r = plan_upload(in, &p);
     } else if (too_large) {
         r = -EFBIG;

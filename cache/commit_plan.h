@@ -18,6 +18,7 @@ struct plan_input {
     const struct store_limits *limits;
     uint64_t size;               /* of the new content */
     bool has_base;               /* an older version is at the store */
+    bool copied;                 /* the base is another file: what is copied saves its transfer whatever the size */
     uint64_t base_size;
     uint64_t base_len;           /* of it, what is still content; behind it unstaged bytes are 0 */
     const struct ranges *staged;

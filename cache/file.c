@@ -328,6 +328,7 @@ int vfile_get_attr(struct vfile *f, struct op *op, struct attr *ret)
 int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change)
 {
     int r = volume_check_write(f->v, op);
+    vnode_settle_copies(f->n, op);
     if (r == 0)
         r = vnode_begin_change(f->n, op);
     if (r < 0)
@@ -356,7 +357,7 @@ static int sync_node(struct vnode *n, struct op *op, bool wrote)
         return wrote ? stale_error(n, op) : 0;
     if (!n->dirty)
         return 0;
-    if (n->v->policy.write == VOLUME_THROUGH)
+    if (n->v->policy.write == VOLUME_THROUGH || n->copy_of) /* the store has the bytes already */
         return vnode_commit(n, op);
     int r = n->unflushed || !n->journaled ? vnode_journal(n, op) : 0;
     if (r == 0)
@@ -367,6 +368,7 @@ static int sync_node(struct vnode *n, struct op *op, bool wrote)
 static int sync_file(struct vfile *f, struct op *op)
 {
     struct vnode *n = f->n;
+    vnode_settle_copies(n, op);
     int r = vnode_begin(n, op);
     if (r < 0)
         return r;

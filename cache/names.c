@@ -210,6 +210,7 @@ int volume_unlink(struct volume *v, struct op *op, const char *path)
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
         return r;
+    volume_settle_copies(v, op, path);
     r = unlink_path(v, op, path);
     name_unlock(v, &l);
     return r;

@@ -283,6 +283,8 @@ int volume_rename(struct volume *v, struct op *op, const char *from, const char 
     r = name_lock(v, op, &l, dir ? NAME_TREE : NAME_EXCL, from, to);
     if (r < 0)
         return r;
+    volume_settle_copies(v, op, from);
+    volume_settle_copies(v, op, to);
     r = dir ? volume_rename_dir(v, op, from, to, no_replace)
             : rename_file(v, op, from, to, no_replace);
     name_unlock(v, &l);

@@ -143,6 +143,9 @@ static void vnode_free(struct vnode *n)
     assert(!n->attached && !n->dirty && !n->journaled && !n->parked && n->reads == 0);
     vnode_drop_stream(n);
     base_drop(n->base);
+    if (n->copy_of)
+        atomic_fetch_sub(&n->v->copies, 1);
+    free(n->copy_of);
     stage_file_put(n->file);
     if (n->file_name)
         stage_file_remove(n->v->stage, n->file_name);
@@ -348,11 +351,15 @@ void vnode_set_base(struct vnode *n, struct base *b, uint64_t base_len)
 {
     lock_acquire(&n->lock);
     struct base *old = n->base;
+    char *copy_of = take_ptr(&n->copy_of);
     n->base = b;
     n->base_len = base_len;
     n->base_gen++;
     lock_release(&n->lock);
     base_put(old);
+    if (copy_of)
+        atomic_fetch_sub(&n->v->copies, 1);
+    free(copy_of);
 }
 
 void vnode_mark_dirty(struct vnode *n)

@@ -161,6 +161,10 @@ ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *bu
 /* The same without waiting for anything but the local disk: -EAGAIN when that cannot be, or on any failure
  * (nothing was written then: vfile_write tells why). */
 ssize_t vfile_try_write(struct vfile *f, uint64_t off, const void *buf, size_t len);
+/* copy_file_range: makes [off, off + len) of `from` content of `to` at off_to without transferring it; how much,
+ * 0 at the end of `from`. -EOPNOTSUPP: not this way, read and write. */
+ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfile *from, uint64_t off,
+                   uint64_t len);
 int vfile_truncate(struct vfile *f, struct op *op, uint64_t size);
 /* fallocate: mode 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE; others -EOPNOTSUPP. */
 int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint64_t len);

@@ -54,6 +54,7 @@ struct volume {
     struct keeper *keeper;  /* of what is pinned */
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
+    atomic_size_t copies;   /* vnodes with copy_of */
     atomic_bool list_serially; /* the store's order is not what parts of a listing need */
     struct stat_counter *pending_bytes, *pending_files, *conflicts;
     struct {
@@ -129,6 +130,7 @@ struct vnode {
     struct base *base;    /* NULL: nothing of an older version is needed */
     uint64_t base_gen;    /* counts changes of base */
     uint64_t base_len;    /* of the base, what is still content */
+    char *copy_of;        /* the base is a version of this path instead (file_copy.c), or NULL */
     enum vnode_pre pre;   /* condition of the next commit */
     char pre_version[ATTR_VERSION_MAX];
     bool excl;            /* made by O_EXCL: losing is -EEXIST, else -ESTALE */
@@ -280,6 +282,13 @@ int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /
 void vnode_drop_stream(struct vnode *n);
 /* Reads that waited for a commit go on. After committing was set to false. */
 void vnode_unpark(struct vnode *n);
+
+/* ---- file_copy.c ---- */
+/* With the token: what is a copy of another file's version is fetched, and depends on it no longer. */
+int vnode_unshare(struct vnode *n, struct op *op);
+/* Without a token: the same for all copies of `path`, and of what is below, before it changes at the store. */
+void volume_settle_copies(struct volume *v, struct op *op, const char *path);
+void vnode_settle_copies(struct vnode *n, struct op *op); /* before n is committed */
 
 /* ---- file_pass.c ---- */
 /* With the token, without a stage file: a new one, or the file that handles are passed through to. */

@@ -75,6 +75,7 @@ int volume_set_attr(struct volume *v, struct op *op, const char *path, const str
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
         return r;
+    volume_settle_copies(v, op, path);
     r = volume_change_meta(v, op, path, change, ret);
     name_unlock(v, &l);
     return r;
@@ -267,6 +268,7 @@ static int edit_locked(struct volume *v, struct op *op, const char *path, const 
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
         return r;
+    volume_settle_copies(v, op, path);
     r = is_tag(v, e->name) ? edit_tags(v, op, path, e) : edit(v, op, path, e);
     name_unlock(v, &l);
     return r;

@@ -51,6 +51,7 @@ const struct fuse_lowlevel_ops fs_ops = {
     .flush = op_flush,
     .fsync = op_fsync,
     .fallocate = op_fallocate,
+    .copy_file_range = op_copy_file_range,
     .mkdir = op_mkdir,
     .rmdir = op_rmdir,
     .unlink = op_unlink,

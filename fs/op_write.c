@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * op_write.c: write, flush, fsync, fallocate. Writes go to the staging file: at once where that waits for
+ * op_write.c: write, flush, fsync, fallocate, copy_file_range. Writes go to the staging file: at once where that waits for
  * nobody, else through a worker (a commit may run, uploads may have to make room); flush and fsync return
  * when the store has the bytes (write = through) or when they are safe on the local disk (write = back). */
 #include "fs/ops.h"
@@ -110,4 +110,32 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
     r->off = off;
     r->size = (size_t)len;
     request_submit(r, 0);
+}
+
+static void do_copy(struct request *r)
+{
+    ssize_t n = vfile_copy(r->handle->file, &r->op, (uint64_t)r->off, r->handle2->file, r->number, r->size);
+    if (n < 0)
+        request_reply_err(r, (int)n);
+    else
+        request_reply_write(r, (size_t)n);
+}
+
+/* The kernel copies by reading and writing when it is told EOPNOTSUPP. */
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+                        fuse_ino_t ino, off_t off, struct fuse_file_info *fi, size_t len, int flags)
+{
+    (void)ino_in;
+    (void)flags;
+    struct request *r = file_request(req, "copy_file_range", ino, fi, do_copy);
+    if (!r)
+        return;
+    r->handle2 = (struct handle *)(uintptr_t)fi_in->fh;
+    r->off = off;
+    r->number = (uint64_t)off_in;
+    r->size = len;
+    if (r->handle2->file)
+        request_submit(r, 0);
+    else
+        request_reply_err(r, -EOPNOTSUPP);
 }

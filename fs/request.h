@@ -24,6 +24,7 @@ struct request {
     struct inode *inode;          /* referenced; the subject, or the parent directory */
     struct inode *inode2;         /* rename: the new parent */
     struct handle *handle;        /* borrowed from fi, which outlives the request */
+    struct handle *handle2;       /* copy_file_range: the source's */
     struct fuse_file_info fi;
     char *name, *name2;           /* as the kernel gave them */
     void *data;                   /* owned copy of payload */

@@ -180,7 +180,7 @@ def test_seeking_data_and_holes(root):
 
 
 def test_copy_file_range(root):
-    """The kernel reads and writes for us."""
+    """Whoever does it."""
     data = os.urandom(700_000)
     (root / "f").write_bytes(data)
     source, target = os.open(root / "f", os.O_RDONLY), os.open(root / "g", os.O_CREAT | os.O_WRONLY)

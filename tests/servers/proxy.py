@@ -4,7 +4,8 @@
     proxy.fault = Fault(reset_after=100_000)       # each later connection is reset after so many bytes
     proxy.fault = Fault(status=503, times=2)       # the next two requests are answered 503, then none
     proxy.fault = None
-Counts: proxy.connections, proxy.requests (list of first lines of the requests it saw).
+Counts: proxy.connections, proxy.requests (list of first lines of the requests it saw), proxy.sent and
+proxy.received (bytes of the bodies of requests that were passed on; of answers, with their heads).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class FaultProxy:
         self.fault: Fault | None = None
         self.connections = 0
         self.requests: list[str] = []
+        self.sent = 0
+        self.received = 0
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._sockets: set[socket.socket] = set()
@@ -156,6 +159,8 @@ class FaultProxy:
                     return
                 if passing:
                     server.sendall(data)
+                    with self._lock:
+                        self.sent += len(data)
             if fault and fault.status:
                 body = fault.body.encode()
                 client.sendall(
@@ -169,6 +174,8 @@ class FaultProxy:
                 data = server.recv(262144)
                 if not data:
                     break
+                with self._lock:
+                    self.received += len(data)
                 passed, ending = state.take(len(data))
                 client.sendall(data[:passed])
                 if ending == "silent":

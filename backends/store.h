@@ -261,6 +261,9 @@ struct store {                    /* first member of every class's own struct */
     struct store *next;           /* the wrapped store, NULL for a class */
 };
 
+/* The largest object that it takes; UINT64_MAX: no limit is known. */
+uint64_t store_size_max(const struct store *s);
+
 /* ---- the gate ---- */
 void store_close(struct store *s); /* NULL ok */
 int store_stat(struct store *s, struct op *op, const char *key, struct attr *ret);

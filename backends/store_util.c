@@ -72,3 +72,15 @@ struct source_fd source_fd(int fd, uint64_t offset, uint64_t len)
     return (struct source_fd){
         .base = {.read_at = fd_read_at, .size = len}, .fd = fd, .offset = offset};
 }
+
+uint64_t store_size_max(const struct store *s)
+{
+    const struct store_limits *l = &s->limits;
+    uint64_t put = l->put_max ? l->put_max : UINT64_MAX;
+    if (!(s->caps & CAP_UPLOAD))
+        return put;
+    if (!l->parts_max || !l->part_max || l->part_max > UINT64_MAX / l->parts_max)
+        return UINT64_MAX;
+    uint64_t parts = l->part_max * l->parts_max;
+    return parts > put ? parts : put;
+}

@@ -273,7 +273,9 @@ static int attempt_plan(struct vnode *n, struct op *op, struct attr *ret)
     struct commit_plan plan = COMMIT_PLAN_INIT;
     int r = commit_plan_make(&in, &plan);
     if (r < 0)
-        return err_set(&op->err, -r, "%s: too large for this store", n->path);
+        return err_set(&op->err, -r, "%s: too large for this store: %llu bytes do not fit into %u parts of %llu",
+                       n->path, (unsigned long long)n->attr.size, s->limits.parts_max,
+                       (unsigned long long)s->limits.part_max);
     r = send_plan(n, op, &plan, ret);
     if (r == -ENOENT && !n->base && (s->caps & CAP_REAL_DIRS) && make_parents(n, op) == 0)
         r = send_plan(n, op, &plan, ret);

@@ -211,15 +211,29 @@ static void changed(struct vnode *n)
         vnode_mark_dirty(n);
 }
 
+static int check_size(struct vnode *n, struct op *op, uint64_t off, uint64_t len)
+{
+    const struct store *s = n->v->store;
+    uint64_t most = store_size_max(s);
+    most = most < INT64_MAX ? most : INT64_MAX;
+    if (off <= most && len <= most - off)
+        return 0;
+    if (most == INT64_MAX)
+        return err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
+    return err_set(&op->err, EFBIG, "%s: %s: too large for this store: it takes objects of at most %llu bytes "
+                                    "(%u parts of %llu)", n->v->key, n->path, (unsigned long long)most,
+                   s->limits.parts_max, (unsigned long long)s->limits.part_max);
+}
+
 static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const void *buf,
                             size_t len, bool wait)
 {
     struct vnode *n = f->n;
     if (off == VFILE_END)
         off = n->attr.size;
-    if (off > INT64_MAX - len)
-        return err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
-    int r = vnode_stage_open(n, op, off + len);
+    int r = check_size(n, op, off, len);
+    if (r == 0)
+        r = vnode_stage_open(n, op, off + len);
     if (r < 0)
         return r;
     uint64_t add = len - ranges_overlap(&n->staged, off, off + len);
@@ -336,8 +350,8 @@ static int shrink(struct vnode *n, struct op *op, uint64_t size)
 int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
 {
     int r = check_live(n, op);
-    if (r == 0 && size > INT64_MAX)
-        r = err_set(&op->err, EFBIG, "%s: %s: file too large", n->v->key, n->path);
+    if (r == 0)
+        r = check_size(n, op, size, 0);
     if (r < 0 || (size == n->attr.size && size > 0))
         return r;
     r = vnode_stage_open(n, op, size);

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.tools import eventually, fails_with
+from harness.tools import eventually, fails_with, run
 from model import system
 
 STRICT = {"cache.ttl": "1ms"}
@@ -177,6 +177,18 @@ def test_seeking_data_and_holes(root):
     with fails_with(errno.ENXIO):
         os.lseek(descriptor, 1_000_003, os.SEEK_DATA)
     os.close(descriptor)
+
+
+def test_what_is_only_in_a_mapping_is_data(root):
+    """A hole that a mapping has written into, and that only the kernel knows of, is not skipped by who copies holes."""
+    descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)
+    os.truncate(descriptor, 1 << 20)
+    with mmap.mmap(descriptor, 1 << 20) as mapped:
+        mapped[600_000:600_006] = b"mapped"
+        assert os.lseek(descriptor, 500_000, os.SEEK_DATA) <= 600_000
+        run("cp", "--sparse=always", root / "f", root / "g")
+    os.close(descriptor)
+    assert (root / "g").read_bytes()[600_000:600_006] == b"mapped"
 
 
 def test_copy_file_range(root):

@@ -183,6 +183,62 @@ static void test_last_part(void)
     vx_done(&x);
 }
 
+static void write_zeros(struct vx *x, struct vfile *f, uint64_t from, uint64_t end, int want)
+{
+    static unsigned char zeros[64 * KIB];
+    for (uint64_t at = from; at < end; at += sizeof(zeros)) {
+        size_t n = end - at < sizeof(zeros) ? (size_t)(end - at) : sizeof(zeros);
+        ssize_t r = vfile_write(f, &x->op, at, zeros, n);
+        CHECK_INT(r, want ? want : (ssize_t)n);
+    }
+}
+
+/* A plan that grows from 1 KiB to 4 KiB ends with part number 10,000; one byte more is planned anew; what no plan can
+ * hold is told to the write. */
+static void test_ten_thousand_parts(void)
+{
+    struct vx x = vx_new();
+    uint64_t off = 0, len = 0;
+    struct attr a = ATTR_INIT;
+    x.mask = S3_LIKE;
+    x.limits = (struct store_limits){.upload_threshold = 2 * KIB, .part_size = KIB, .part_min = KIB,
+                                     .part_max = 4 * KIB, .put_max = 64 * KIB, .parts_max = 10000};
+    vx_open(&x, "backend = memory\nretries = 0\n");
+    CHECK(stream_part(&x.store->limits, 9999, &off, &len));
+    uint64_t all = off + len, most = 10000 * 4 * KIB;
+    CHECK(all < most);
+    CHECK_INT(store_size_max(x.store), most);
+    for (uint64_t more = 0; more < 2; more++) {
+        struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+        vx_pwrite(&x, f, "begin", 5, 0);
+        write_zeros(&x, f, 5, all - 3, 0);
+        vx_pwrite(&x, f, "end+", 3 + more, all - 3);
+        CHECK_INT(vx_fclose(&x, f), 0);
+        CHECK_INT(vx_stat(&x, "f", &a), 0);
+        CHECK_INT(a.size, all + more);
+        attr_done(&a);
+        char got[8] = "";
+        struct read_req req = {.key = "f", .offset = all - 4, .iov = {.iov_base = got, .iov_len = 8}};
+        struct read_res res = READ_RES_INIT;
+        CHECK_INT(store_read(x.store, &x.op, &req, &res), 0);
+        CHECK_INT(res.length, 4 + more);
+        CHECK(memcmp(got, "\0end+", 4 + more) == 0);
+        read_res_done(&res);
+    }
+    struct vfile *f = vx_fopen(&x, "g", NEW, 0);
+    CHECK_INT(vfile_truncate(f, &x.op, most + 1), -EFBIG);
+    CHECK(strstr(err_text(&x.op.err), "10000 parts of 4096"));
+    write_zeros(&x, f, most, most + 1, -EFBIG);
+    CHECK_INT(vfile_fallocate(f, &x.op, 0, most, 1), -EFBIG);
+    write_zeros(&x, f, 0, most, 0);
+    write_zeros(&x, f, most, most + 1, -EFBIG);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    CHECK_INT(vx_stat(&x, "g", &a), 0);
+    CHECK_INT(a.size, most);
+    attr_done(&a);
+    vx_done(&x);
+}
+
 /* The upload began with other metadata. */
 static void test_metadata(void)
 {
@@ -309,6 +365,7 @@ int main(void)
     RUN(test_changes_behind);
     RUN(test_failures);
     RUN(test_last_part);
+    RUN(test_ten_thousand_parts);
     RUN(test_metadata);
     RUN(test_conflict);
     RUN(test_small_disk);

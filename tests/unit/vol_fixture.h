@@ -83,6 +83,10 @@ static inline void vx_open(struct vx *x, const char *text)
         x->store->limits.part_size = x->limits.part_size;
     if (x->limits.part_min)
         x->store->limits.part_min = x->limits.part_min;
+    if (x->limits.part_max)
+        x->store->limits.part_max = x->limits.part_max;
+    if (x->limits.put_max)
+        x->store->limits.put_max = x->limits.put_max;
     if (x->limits.parts_max)
         x->store->limits.parts_max = x->limits.parts_max;
     r = volume_open("lake", x->store, &x->policy, x->c, x->stats, &err, &x->v);

@@ -163,6 +163,10 @@ static size_t on_write(char *p, size_t size, size_t nmemb, void *arg)
     t->moved += n;
     if (good && t->req->to.iov_base)
         return store_into_iov(t, p, n);
+    if (good && t->req->sink) {
+        t->code = t->req->sink(t->req->sink_arg, p, n);
+        return t->code ? 0 : n;
+    }
     if (!good) { /* as much of an explanation as anyone reads */
         size_t room = ERROR_BODY_MAX - t->res.body.len;
         buf_add(&t->res.body, p, n < room ? n : room);

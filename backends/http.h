@@ -10,7 +10,7 @@
  *  - Stalls: no byte for low_speed_s -> -ETIMEDOUT; connecting takes at most connect_ms.
  *    There is no absolute limit but op->deadline. op_cancel ends a transfer within 100 ms: -EINTR.
  *  - Bodies stream both ways: uploads from a struct source (rewindable), downloads into the caller's
- *    memory (to_iov) or a growing buf (bounded by body_max).
+ *    memory (to_iov), to a function (sink) or into a growing buf (bounded by body_max).
  *  - A download's length must match Content-Length; a short body is -EIO, ERR_RETRY_SAFE.
  *  - Response headers: those asked for are kept; at most 64 KiB of headers in all.
  * Errors: network failures give -errno with retry class (SAFE before the request was sent or for
@@ -59,6 +59,9 @@ struct http_req {
     struct iovec to;               /* a 2xx body goes here when iov_base is set; longer is -EMSGSIZE */
     int (*on_data)(void *arg, size_t so_far);
     void *on_data_arg;
+    /* Or: is given a 2xx body piece by piece; 0, or -errno with op->err set (ends the transfer). */
+    int (*sink)(void *arg, const void *data, size_t len);
+    void *sink_arg;
     size_t body_max;               /* limit of res->body; default 16 MiB */
     unsigned stall_s;              /* instead of the client's low_speed_s; 0 = that */
     /* Optional: adds the signature to `headers`; 0, or -errno with op->err set. */

@@ -13,6 +13,7 @@
 #include "backends/local/local.h"
 #include "backends/memory/memory.h"
 #include "backends/s3/s3.h"
+#include "backends/web/web.h"
 
 #include "base/cleanup.h"
 #include "base/settings.h"
@@ -23,7 +24,8 @@
 #define PROBE_MAX_MS 30000
 #define PROBE_MS 5000
 
-static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class, NULL};
+static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
+                                                   &web_class, NULL};
 
 static const struct {
     const char *name, *cls;
@@ -32,15 +34,16 @@ static const struct {
     {"s3a", "s3"},
     {"s3n", "s3"},
     {"mem", "memory"},
+    {"https", "http"},
 };
 
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3 (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, http (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
-    {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR"},
+    {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/"},
     {.name = "scheme", .type = CONF_STRING, .help = "With backend = obstore: s3, file, memory"},
     {.name = "protocol", .type = CONF_STRING, .help = "With backend = fsspec: s3, file, memory"},
     {.name = "read_only", .type = CONF_BOOL, .def = "no", .help = "Refuse every change"},
@@ -234,10 +237,13 @@ static void add_defaults(struct conf_section *s, const struct conf_section *sche
     }
 }
 
-/* minio://b/p -> s3://b/p: a class knows its own scheme only. */
+/* minio://b/p -> s3://b/p: a class knows its own scheme only. (https is no other spelling of http.) */
 static void rewrite_uri(struct conf_section *s, const struct store_class *cls)
 {
     const char *scheme = cls == &local_class ? "file" : cls->name;
+    CLEANUP_FREE char *given = uri_scheme(s);
+    if (given && strcasecmp(given, "https") == 0)
+        return;
     for (size_t i = 0; i < s->n_pairs; i++) {
         struct conf_pair *p = &s->pairs[i];
         const char *rest = strcmp(p->name, "uri") == 0 ? strstr(p->value, "://") : NULL;

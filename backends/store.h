@@ -78,7 +78,8 @@ enum store_caps {
     CAP_READ_META = 1 << 16,    /* read_res.attr is complete: all that stat would have told */
     CAP_AGE = 1 << 17,          /* stat tells attr.age_ms */
     CAP_LIST_AFTER = 1 << 18,   /* list finds its way to `after` by itself: parts can be listed at once */
-    CAP_TAGS = 1 << 19          /* objects have tags beside their metadata (contract 10) */
+    CAP_TAGS = 1 << 19,         /* objects have tags beside their metadata (contract 10) */
+    CAP_HIDES = 1 << 20         /* names may be there that list does not tell: only stat knows who is absent */
 };
 
 struct store_limits {

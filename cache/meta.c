@@ -34,6 +34,7 @@ struct meta {
     struct cache_index *index;
     char *key;
     bool offline, real_dirs;
+    bool hidden; /* a listing does not tell that a name is absent */
     struct lock lock;
     struct strmap maps[2];    /* of entries: [0] by path, [1] the directory of that name */
     struct entry lru;         /* .newer: the oldest, .older: the newest: a ring through this one */
@@ -154,6 +155,11 @@ int meta_open(struct cache_index *index, const char *key, bool offline, bool rea
     return 0;
 }
 
+void meta_names_may_be_hidden(struct meta *m)
+{
+    m->hidden = true;
+}
+
 static void clear_locked(struct meta *m)
 {
     while (m->lru.newer != &m->lru)
@@ -213,6 +219,8 @@ static enum meta_answer ask_listing_locked(struct meta *m, const char *path, boo
     long row = dir ? -1 : listing_find(l, name, false);
     if (row < 0)
         row = listing_find(l, name, true);
+    if (row < 0 && m->hidden)
+        return META_MISS;
     *ret = (struct found){.list = l, .row = row < 0 ? 0 : (size_t)row, .at_ns = l->at_ns};
     return row < 0 ? META_ABSENT : META_THERE;
 }

@@ -31,6 +31,8 @@ enum meta_answer { META_MISS = 0, META_THERE, META_ABSENT };
  * in them. */
 int meta_open(struct cache_index *index, const char *key, bool offline, bool real_dirs,
               struct err *err, struct meta **ret);
+/* Of a store with CAP_HIDES: a name that a listing does not have is not known absent. Before first use. */
+void meta_names_may_be_hidden(struct meta *m);
 void meta_close(struct meta *m); /* NULL ok */
 
 /* An answer not older than max_age_ms; `need_meta`: of attributes only those with ATTR_META. *ret is

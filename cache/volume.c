@@ -86,6 +86,8 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
     store_on_recovery(store, volume_recovered, v);
     int r = meta_open(cache_get_index(cache), key, policy->offline_serve,
                       store->caps & CAP_REAL_DIRS, err, &v->meta);
+    if (r == 0 && (store->caps & CAP_HIDES))
+        meta_names_may_be_hidden(v->meta);
     if (r == 0 && !(store->caps & CAP_LOCAL_FD))
         v->ahead = lookahead_new(store, v->meta);
     if (r == 0)

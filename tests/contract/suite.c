@@ -42,6 +42,11 @@ void suite_done(struct suite *s)
     store_close(s->store);
 }
 
+static void read_own(struct suite *s)
+{
+    suite_reading(s, s->store);
+}
+
 void suite_run(struct suite *s)
 {
     static const struct {
@@ -53,6 +58,7 @@ void suite_run(struct suite *s)
         {"meta", suite_meta},     {"dirs", suite_dirs},
         {"move", suite_move},     {"patch", suite_patch},
         {"upload", suite_upload}, {"threads", suite_threads},
+        {"reading", read_own},
     };
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         uint64_t start = clock_now_ns();

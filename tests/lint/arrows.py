@@ -26,6 +26,7 @@ LIBRARIES = [
     (r"libpq-fe\.h|libpq/.*", r"loader/db_postgres.*\.[ch]"),
     (r"ini\.h", r"base/conf.*\.c"),
     (r"expat\.h", r"backends/.*|base/.*"),
+    (r"libxml/.*", r"backends/web/web_index_html\.c"),
     (r"openssl/.*", r"base/crypto.*\.c"),
     (r"zstd\.h|zlib\.h", r"loader/.*|base/.*"),
 ]

@@ -8,6 +8,7 @@ from .minio import MinIO
 from .postgres import PostgreSQL
 from .proxy import Fault, FaultProxy
 from .slow import SlowProxy
+from .web import FakeWeb, Nginx, PythonHttp, Reply
 
-__all__ = ["Fault", "FakeS3", "FaultProxy", "ManyS3", "Million", "MinIO", "PostgreSQL", "Server", "ServerFailed",
-           "SlowProxy", "free_port"]
+__all__ = ["FakeWeb", "Fault", "FakeS3", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+           "Reply", "Server", "ServerFailed", "SlowProxy", "free_port"]

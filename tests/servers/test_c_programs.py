@@ -1,8 +1,12 @@
-"""The C test programs that need a server: the conformance suite over S3, the transfer engine over
-PostgreSQL. ctest leaves them out (labels contract_s3 and loader_pg)."""
+"""The C test programs that need a server: the conformance suite over S3 and HTTP, the transfer engine over
+PostgreSQL. ctest leaves them out (labels contract_s3, contract_http and loader_pg)."""
 
 import os
 import subprocess
+
+import pytest
+
+from servers import Nginx, PythonHttp
 
 
 def run_program(path, **environment):
@@ -23,3 +27,10 @@ def test_transfer_over_postgres(build_dir, postgres):
     uri = f"postgresql://{server.user}@127.0.0.1:{server.port}/{postgres.name}"
     run_program(build_dir / "tests/unit/t_transfer_postgres", QUAY_PG_DSN=uri,
                 PGPASSWORD=server.password)
+
+
+@pytest.mark.parametrize("kind, place", [(Nginx, ""), (Nginx, "json/"), (PythonHttp, "")])
+def test_conformance_over_http(build_dir, folder, kind, place):
+    with kind(folder / "web") as server:
+        run_program(build_dir / "tests/contract/contract_http", QUAY_HTTP_URL=server.url + place,
+                    QUAY_HTTP_ROOT=str(server.root))

@@ -10,6 +10,7 @@
  * has that name; a store's own options win. Its name may be that of a class: [scheme s3]. */
 #include "backends/registry.h"
 
+#include "backends/gcs/gcs.h"
 #include "backends/local/local.h"
 #include "backends/memory/memory.h"
 #include "backends/s3/s3.h"
@@ -25,7 +26,7 @@
 #define PROBE_MS 5000
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
-                                                   &web_class, NULL};
+                                                   &gcs_class,   &web_class,    NULL};
 
 static const struct {
     const char *name, *cls;
@@ -34,6 +35,7 @@ static const struct {
     {"s3a", "s3"},
     {"s3n", "s3"},
     {"mem", "memory"},
+    {"gs", "gcs"},
     {"https", "http"},
 };
 

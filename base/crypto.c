@@ -243,6 +243,16 @@ void base64_add(struct buf *b, const void *data, size_t len)
     }
 }
 
+void base64url_add(struct buf *b, const void *data, size_t len)
+{
+    size_t start = b->len;
+    base64_add(b, data, len);
+    while (b->len > start && b->data[b->len - 1] == '=')
+        buf_truncate(b, b->len - 1);
+    for (size_t i = start; i < b->len; i++)
+        b->data[i] = b->data[i] == '+' ? '-' : b->data[i] == '/' ? '_' : b->data[i];
+}
+
 static int base64_value(char c)
 {
     const char *at = c ? strchr(base64_digits, c) : NULL;

@@ -18,6 +18,10 @@ void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                  uint8_t out[SHA256_LEN]);
 void md5(const void *data, size_t len, uint8_t out[MD5_LEN]);
 
+/* Appends the RSA signature (PKCS #1 v1.5) of the data's SHA-256; `pem`: an unencrypted private key.
+ * -EINVAL when it is none. */
+int rsa_sha256_sign(const char *pem, const void *data, size_t len, struct buf *ret);
+
 struct sha256_stream;
 struct sha256_stream *sha256_begin(void);
 void sha256_add(struct sha256_stream *s, const void *data, size_t len);
@@ -30,6 +34,7 @@ uint32_t crc32c_software(uint32_t crc, const void *data, size_t len);
 
 void hex_encode(const void *data, size_t len, char *out); /* lower case; out has 2*len+1 */
 void base64_add(struct buf *b, const void *data, size_t len);
+void base64url_add(struct buf *b, const void *data, size_t len); /* RFC 4648 section 5, no padding */
 /* Appends the decoded bytes; false (and b unchanged) when not base64. */
 bool base64_decode(struct buf *b, const char *s, size_t len);
 

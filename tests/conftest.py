@@ -18,7 +18,7 @@ from harness.conf import Sections, merged  # noqa: E402
 from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
-from servers import FaultProxy, MinIO, PostgreSQL  # noqa: E402
+from servers import FakeGCS, FaultProxy, MinIO, PostgreSQL  # noqa: E402
 from servers.minio import Bucket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +68,14 @@ def own_minio(own_minio_factory) -> MinIO:
 @pytest.fixture
 def bucket(minio) -> Bucket:
     return Bucket(minio)
+
+
+@pytest.fixture
+def gcs() -> FakeGCS:
+    """Cloud Storage of this test's own."""
+    made = FakeGCS().start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

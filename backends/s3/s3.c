@@ -60,24 +60,6 @@ static const char *environment(const char *name)
 
 /* ---- where ---- */
 
-static char *without_slashes(const char *s)
-{
-    s += strspn(s, "/");
-    size_t n = strlen(s);
-    while (n > 0 && s[n - 1] == '/')
-        n--;
-    return xstrndup(s, n);
-}
-
-/* Splits "bucket/prefix"; the prefix without slashes at its ends. */
-static void split_bucket(const char *s, char **ret_bucket, char **ret_prefix)
-{
-    s += strspn(s, "/");
-    size_t n = strcspn(s, "/");
-    *ret_bucket = xstrndup(s, n);
-    *ret_prefix = without_slashes(s + n);
-}
-
 static bool is_bucket_name(const char *s)
 {
     size_t n = strlen(s);
@@ -89,79 +71,17 @@ static bool is_bucket_name(const char *s)
 
 static int take_place(const struct conf_section *c, struct err *err, struct s3_store *s)
 {
-    const char *uri = conf_str(c, "uri", NULL), *bucket = conf_str(c, "bucket", NULL);
-    const char *base = conf_str(c, "base_path", ""), *after = strstr(base, "://");
-    CLEANUP_FREE char *path = NULL, *more = NULL;
-    if (uri && bucket)
-        return conf_error(c, "bucket", err, EINVAL, "'uri' names the bucket: leave out 'bucket'");
-    if (uri) {
-        after = strstr(uri, "://");
-        split_bucket(after ? after + 3 : uri, &s->bucket, &path);
-        more = without_slashes(base);
-    } else if (bucket) {
-        s->bucket = xstrdup(bucket);
-        path = without_slashes(base);
-    } else { /* base_path = s3://bucket/prefix or bucket/prefix */
-        split_bucket(after ? after + 3 : base, &s->bucket, &path);
-    }
-    if (!*s->bucket)
-        return conf_error(
-            c, NULL, err, EINVAL,
-            "S3 needs 'bucket' (or uri = s3://BUCKET/PREFIX, or base_path = BUCKET/PREFIX)");
-    if (!is_bucket_name(s->bucket))
-        return conf_error(c,
-                          uri      ? "uri"
-                          : bucket ? "bucket"
-                                   : "base_path",
-                          err, EINVAL, "'%s' is not a bucket name", s->bucket);
-    bool two = *path && more && *more;
-    s->prefix = xasprintf("%s%s%s%s", path, two ? "/" : "", more ? more : "",
-                          *path || (more && *more) ? "/" : "");
-    if (strlen(s->prefix) >= S3_KEY_MAX / 2)
-        return conf_error(c, "base_path", err, EINVAL, "base_path is too long");
-    s->base.base_uri = xasprintf("s3://%s%s%.*s", s->bucket, *s->prefix ? "/" : "",
-                                 (int)(*s->prefix ? strlen(s->prefix) - 1 : 0), s->prefix);
-    return 0;
-}
-
-static int set_endpoint(const struct conf_section *c, const struct url *u, struct err *err,
-                        struct s3_store *s)
-{
-    bool https = strcmp(u->scheme, "https") == 0, v6 = strchr(u->host, ':') != NULL;
-    if (!https && strcmp(u->scheme, "http") != 0)
-        return conf_error(c, "endpoint_url", err, EINVAL,
-                          "endpoint_url must begin with http(s)://");
-    if (!*u->host || *u->user || *u->query)
-        return conf_error(
-            c, "endpoint_url", err, EINVAL,
-            "endpoint_url must be http(s)://HOST[:PORT][/PATH], without user or query");
-    struct buf b = BUF_INIT;
-    buf_addf(&b, v6 ? "[%s]" : "%s", u->host);
-    if (u->port && u->port != (https ? 443 : 80)) /* as curl writes Host: */
-        buf_addf(&b, ":%d", u->port);
-    s->endpoint = buf_take(&b);
-    free(s->scheme);
-    s->scheme = xstrdup(u->scheme);
-    free(s->root);
-    s->root = xasprintf("%s%s", *u->path ? "/" : "", u->path + strspn(u->path, "/"));
-    for (size_t n = strlen(s->root); n > 0 && s->root[n - 1] == '/';)
-        s->root[--n] = '\0';
-    return 0;
-}
-
-static int take_endpoint(const struct conf_section *c, struct err *err, struct s3_store *s)
-{
-    const char *given = conf_str(c, "endpoint_url", NULL);
-    struct url u;
-    s->scheme = xstrdup("https");
-    s->root = xstrdup("");
-    if (!given || !*given)
-        return 0;
-    if (!url_parse(given, &u))
-        return conf_error(c, "endpoint_url", err, EINVAL,
-                          "'endpoint_url' is not http(s)://HOST[:PORT]");
-    int r = set_endpoint(c, &u, err, s);
-    url_done(&u);
+    static const struct flat_scheme scheme = {"s3", "S3", "bucket", is_bucket_name};
+    struct flat_place p = {0};
+    struct flat_endpoint e = {0};
+    int r = flat_place(c, &scheme, S3_KEY_MAX, err, &p, &s->base.base_uri);
+    if (r == 0)
+        r = flat_endpoint(c, err, &e);
+    s->bucket = p.bucket;
+    s->prefix = p.prefix;
+    s->scheme = e.scheme;
+    s->endpoint = e.host;
+    s->root = e.root;
     return r;
 }
 
@@ -268,25 +188,6 @@ static int take_limits(const struct conf_section *c, struct err *err, struct s3_
     return 0;
 }
 
-static int make_client(const struct conf_section *c, struct err *err, struct s3_store *s)
-{
-    uint64_t idle_s = conf_ms(c, "timeout", 30000) / 1000;
-    uint64_t connect_ms = conf_ms(c, "connect_timeout", 5000);
-    struct http_options o = {
-        .max_connections = (unsigned)conf_int(c, "max_connections", 32),
-        .connect_ms = connect_ms < INT32_MAX ? (unsigned)connect_ms : INT32_MAX,
-        .low_speed_s = idle_s < 1       ? 1
-                       : idle_s < 86400 ? (unsigned)idle_s
-                                        : 86400,
-        .verify_tls = conf_bool(c, "verify_tls", true),
-        .ca_file = conf_str(c, "ca_file", NULL),
-    };
-    int r = http_client_new(&o, err, &s->http);
-    return r < 0 ? conf_error(c, "ca_file", err, -r, "ca_file '%s' cannot be read: %s", o.ca_file,
-                              strerror(-r))
-                 : 0;
-}
-
 static void s3_close(struct store *store)
 {
     struct s3_store *s = s3_of(store);
@@ -301,6 +202,7 @@ static void s3_close(struct store *store)
     free(s->endpoint);
     free(s->root);
     free(s->storage_class);
+    free(s->view.uri);
     free(s);
 }
 
@@ -313,16 +215,15 @@ static int s3_open(const struct conf_section *c, struct stats *stats, struct err
     lock_init(&s->sync.lock, LOCK_RANK_STORE, "s3");
     cond_init(&s->sync.cond_known);
     int r = take_place(c, err, s);
-    if (r == 0)
-        r = take_endpoint(c, err, s);
     if (r == 0) {
         take_manners(c, s);
+        s3_view_set(s);
         r = take_identity(c, err, s);
     }
     if (r == 0)
         r = take_limits(c, err, s);
     if (r == 0)
-        r = make_client(c, err, s);
+        r = flat_client(c, err, &s->http);
     if (r < 0) {
         free(s->base.base_uri);
         s3_close(&s->base);
@@ -337,13 +238,13 @@ static int s3_open(const struct conf_section *c, struct stats *stats, struct err
 static int s3_probe(struct store *store, struct op *op, struct buf *ret_text)
 {
     struct s3_store *s = s3_of(store);
-    struct s3_list_result l = {0};
+    struct flat_result l = {0};
     static const char *const servers[] = {"unknown server", "AWS", "MinIO", "S3-compatible server"};
     uint64_t begun = clock_now_ns();
     int r = s3_list_raw(s, op, "probe", s->prefix, NULL, 1, &l);
     if (r < 0)
         return r;
-    s3_list_result_done(&l);
+    flat_result_done(&l);
     CLEANUP_BUF struct buf host = BUF_INIT;
     uint64_t ms = (clock_now_ns() - begun) / NS_PER_MS;
     lock_acquire(&s->sync.lock);

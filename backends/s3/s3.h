@@ -19,9 +19,11 @@
 #ifndef QUAY_BACKENDS_S3_S3_H
 #define QUAY_BACKENDS_S3_S3_H
 
+#include "backends/flat.h"
 #include "backends/http.h"
 #include "backends/sign_s3.h"
 #include "backends/store.h"
+#include "backends/xml.h"
 #include "base/lock.h"
 
 #include <stdatomic.h>
@@ -74,6 +76,7 @@ struct s3_store {
     char *root;     /* path before the bucket: "" or "/gateway" */
     bool path_style, sign_payload, anonymous, posix;
     enum s3_list_meta list_meta;
+    struct flat_view view;
     char *storage_class;      /* or NULL */
     atomic_int server;        /* enum s3_server */
     atomic_bool no_checksum;  /* it refused x-amz-checksum-* */
@@ -154,37 +157,7 @@ int s3_error_in_body(const struct s3_store *s, struct op *op, const struct s3_re
                      const struct http_res *res);
 
 /* ---- XML ---- */
-struct s3_xml_events {
-    /* Depth 1 is the root. `name` has no namespace prefix. text: characters right inside this
-     * element. */
-    void (*open)(void *arg, int depth, const char *name);
-    void (*close)(void *arg, int depth, const char *name, const char *text, size_t len);
-};
-/* 0; -EBADMSG when malformed, too deep or with a document type. */
-int s3_xml_parse(const char *data, size_t len, const struct s3_xml_events *ev, void *arg);
-/* Text of the first element of this name below the root, malloc'd; NULL: none or malformed. */
-char *s3_xml_field(const char *data, size_t len, const char *name);
-void s3_xml_escape(struct buf *b, const char *s);
-/* Can every byte be written in XML 1.0? */
-bool s3_xml_can_hold(const char *s);
-
-struct s3_list_item {
-    char *object; /* decoded; common prefixes and markers end in '/' */
-    bool is_prefix;
-    bool has_meta;
-    uint64_t size;
-    struct timespec mtime;
-    char etag[ATTR_VERSION_MAX];
-    struct http_headers meta; /* x-amz-meta-* and content-type, when has_meta */
-};
-struct s3_list_result {
-    struct s3_list_item *v;
-    size_t n;
-    bool truncated;
-    char *token;
-};
-int s3_xml_list(const char *data, size_t len, struct s3_list_result *ret);
-void s3_list_result_done(struct s3_list_result *r);
+int s3_xml_list(const char *data, size_t len, struct flat_result *ret);
 
 struct s3_delete_errors {
     struct s3_delete_error {
@@ -205,8 +178,9 @@ int s3_meta_to_headers(const struct attr *a, enum s3_meta_as as, struct err *err
 void s3_meta_from_headers(const struct http_headers *h, bool posix, struct attr *a);
 /* Size, version, mtime, kind and metadata of a GET, HEAD reply. `total`: the object's size. */
 void s3_attr_from_reply(const struct http_res *res, uint64_t total, bool posix, struct attr *ret);
-void s3_etag_to_version(const char *etag, char out[ATTR_VERSION_MAX]);
-void s3_version_to_etag(const char *version, char out[ATTR_VERSION_MAX + 2]); /* for If-Match */
+
+extern const struct flat_meta_rules s3_meta_rules;
+void s3_view_set(struct s3_store *s); /* once bucket, prefix and posix are known */
 
 /* ---- tags ---- */
 enum attr_tags s3_tags_told(const struct s3_store *s, const struct http_headers *h);
@@ -264,15 +238,7 @@ int s3_head_file(struct s3_store *s, struct op *op, const char *opname, const ch
                  const char *if_match, struct attr *ret, struct http_headers *ret_all);
 /* First entries (at most `max`) below a full prefix, flat, with metadata where the server can. */
 int s3_list_raw(struct s3_store *s, struct op *op, const char *opname, const char *prefix,
-                const struct list_query *q, unsigned max, struct s3_list_result *ret);
-/* Is there a directory `key`? 0 with its attributes (from the marker if there is one, *ret_marker),
- * or -ENOENT. */
-int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret,
-                bool *ret_marker);
-/* What a write that succeeded left there: attr as given, with size, version and the reply's date.
- */
-void s3_attr_written(const struct http_res *res, const struct attr *given, uint64_t size,
-                     const char *etag, bool posix, struct attr *ret);
+                const struct list_query *q, unsigned max, struct flat_result *ret);
 int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const char *object,
                   const struct attr *attr, struct attr *ret);
 /* Adds the headers that a new object gets: metadata, storage class. */

@@ -132,7 +132,7 @@ int s3_cond_prepare(struct s3_store *s, struct op *op, const char *key, const st
         http_headers_add(&r->headers, "if-none-match", "*");
     } else {
         char etag[ATTR_VERSION_MAX + 2];
-        s3_version_to_etag(pre->if_match, etag);
+        flat_etag_of_version(pre->if_match, etag);
         http_headers_add(&r->headers, "if-match", etag);
     }
     return 0;

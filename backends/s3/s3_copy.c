@@ -56,11 +56,11 @@ static void keep_headers(const struct http_headers *all, bool meta, struct http_
 
 static void take_copy_result(const struct http_res *res, struct attr *a)
 {
-    CLEANUP_FREE char *etag = s3_xml_field(buf_str(&res->body), res->body.len, "ETag");
-    CLEANUP_FREE char *date = s3_xml_field(buf_str(&res->body), res->body.len, "LastModified");
+    CLEANUP_FREE char *etag = xml_field(buf_str(&res->body), res->body.len, "ETag");
+    CLEANUP_FREE char *date = xml_field(buf_str(&res->body), res->body.len, "LastModified");
     a->version[0] = '\0';
     if (etag)
-        s3_etag_to_version(etag, a->version);
+        flat_version_of_etag(etag, a->version);
     if (!(a->known & ATTR_HAS_MTIME) && date)
         (void)date_parse_iso(date, &a->mtime);
     if (!(a->known & ATTR_HAS_MTIME))
@@ -163,7 +163,7 @@ static int put_empty(struct s3_store *s, struct op *op, struct copy *c, const st
         rc = s3_cond_result(op, pre, s3_do(s, op, &r, &res));
     const char *etag = http_headers_get(&res.headers, "etag");
     if (rc == 0 && etag)
-        s3_etag_to_version(etag, c->attr.version);
+        flat_version_of_etag(etag, c->attr.version);
     s3_req_done(&r);
     http_res_done(&res);
     return rc;
@@ -235,21 +235,6 @@ static int new_headers(struct op *op, struct copy *c, const struct attr *change)
     return r;
 }
 
-static int set_dir_meta(struct s3_store *s, struct op *op, const char *key,
-                        const struct attr *change, struct attr *ret)
-{
-    CLEANUP_FREE char *object = s3_dir_object(s, key);
-    CLEANUP_ATTR struct attr a = ATTR_INIT;
-    if (!*object)
-        return err_set(&op->err, ENOTSUP, "the root of a bucket has nothing to keep metadata in");
-    int r = s3_stat_dir(s, op, key, &a, NULL);
-    if (r < 0)
-        return r;
-    attr_apply(&a, change);
-    a.kind = ATTR_DIR;
-    return s3_put_marker(s, op, "set_meta", object, &a, ret);
-}
-
 int s3_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
                 const struct attr *change, struct attr *ret)
 {
@@ -257,14 +242,14 @@ int s3_set_meta(struct store *store, struct op *op, const char *key, const char 
     if (!s->posix)
         return err_set(&op->err, ENOTSUP, "posix = no: no metadata is kept");
     if (!*key || change->kind == ATTR_DIR)
-        return set_dir_meta(s, op, key, change, ret);
+        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
     CLEANUP_FREE char *object = s3_object(s, key);
     struct copy c = {
         .op = "set_meta", .from = object, .to_key = key, .to = object, .replace = true};
     int r = s3_head_file(s, op, "set_meta", key, if_match, &c.attr, &c.all);
     if (r == -ENOENT) {
         err_clear(&op->err);
-        return set_dir_meta(s, op, key, change, ret);
+        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
     }
     if (r == 0)
         r = new_headers(op, &c, change);

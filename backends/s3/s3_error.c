@@ -122,7 +122,7 @@ static struct rule rule_of_status(int status, bool has_code, bool of_object)
 
 static void copy_field(const struct http_res *res, const char *name, char *out, size_t size)
 {
-    CLEANUP_FREE char *v = s3_xml_field(buf_str(&res->body), res->body.len, name);
+    CLEANUP_FREE char *v = xml_field(buf_str(&res->body), res->body.len, name);
     (void)snprintf(out, size, "%.*s", (int)size - 1, v ? v : "");
 }
 

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * s3_object.c: stat, read, put, remove, and directories.
- *
- * A directory is there when any object lies below it. The object "key/" (0 bytes) is its marker: it
- * keeps an empty directory alive and carries mode, owner and times. With content the object "key/" is
- * no marker but a file of that key, beside the directory "key/" of an object "key//b". */
+ * s3_object.c: stat, read, put, remove; directories are flat_dir.c's. */
 #include "backends/s3/s3.h"
 
 #include "base/cleanup.h"
@@ -19,20 +15,8 @@ static void add_if_match(struct s3_req *r, const char *header, const char *versi
     char etag[ATTR_VERSION_MAX + 2];
     if (!version || !*version)
         return;
-    s3_version_to_etag(version, etag);
+    flat_etag_of_version(version, etag);
     http_headers_add(&r->headers, header, etag);
-}
-
-/* Content-Length of a reply; false when absent or odd. */
-static bool reply_length(const struct http_res *res, uint64_t *ret)
-{
-    const char *v = http_headers_get(&res->headers, "content-length");
-    char *end;
-    if (!v || *v < '0' || *v > '9')
-        return false;
-    errno = 0;
-    *ret = strtoull(v, &end, 10);
-    return errno == 0 && *end == '\0';
 }
 
 /* ---- stat ---- */
@@ -50,7 +34,7 @@ int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *o
         return rc == -ENOENT && if_match && *if_match
                    ? err_set(&op->err, ESTALE, "%s is gone", object)
                    : rc;
-    if (!reply_length(&res, &size)) {
+    if (!flat_reply_length(&res, &size)) {
         http_res_done(&res);
         return err_set(&op->err, EIO, "%s s3://%s/%s: the reply has no length", opname, s->bucket,
                        object);
@@ -85,55 +69,6 @@ int s3_head_file(struct s3_store *s, struct op *op, const char *opname, const ch
     return err_set(&op->err, ENOENT, "%s s3://%s/%s: a directory's marker", opname, s->bucket, object);
 }
 
-/* A marker's attributes as those of its directory. */
-static void make_dir_attr(struct attr *a)
-{
-    a->kind = ATTR_DIR;
-    a->size = 0;
-    a->version[0] = '\0';
-}
-
-static int marker_attr(struct s3_store *s, struct op *op, const struct s3_list_item *item,
-                       struct attr *ret)
-{
-    struct attr a = {.mtime.tv_sec = item->mtime.tv_sec};
-    int r = 0;
-    if (item->has_meta)
-        s3_meta_from_headers(&item->meta, s->posix, &a);
-    else
-        r = s3_head(s, op, "stat", item->object, NULL, &a, NULL);
-    if (r == -ENOENT) { /* gone meanwhile: others may be below it; the directory was there */
-        err_clear(&op->err);
-        r = 0;
-    }
-    if (r < 0)
-        return r;
-    make_dir_attr(&a);
-    *ret = a;
-    return 0;
-}
-
-int s3_stat_dir(struct s3_store *s, struct op *op, const char *key, struct attr *ret,
-                bool *ret_marker)
-{
-    CLEANUP_FREE char *prefix = s3_dir_object(s, key);
-    struct s3_list_result l = {0};
-    int r = s3_list_raw(s, op, "stat", prefix, NULL, 1, &l);
-    if (r < 0)
-        return r;
-    bool marker = l.n > 0 && *prefix && strcmp(l.v[0].object, prefix) == 0 && l.v[0].size == 0;
-    if (marker)
-        r = marker_attr(s, op, &l.v[0], ret);
-    else if (l.n > 0 || !*key)
-        *ret = (struct attr){.kind = ATTR_DIR};
-    else
-        r = err_set(&op->err, ENOENT, "stat s3://%s/%s%s: not there", s->bucket, s->prefix, key);
-    if (ret_marker)
-        *ret_marker = marker;
-    s3_list_result_done(&l);
-    return r;
-}
-
 int s3_stat(struct store *store, struct op *op, const char *key, struct attr *ret)
 {
     struct s3_store *s = s3_of(store);
@@ -150,54 +85,10 @@ int s3_stat(struct store *store, struct op *op, const char *key, struct attr *re
             return r;
         err_clear(&op->err);
     }
-    return s3_stat_dir(s, op, key, ret, NULL);
+    return flat_stat_dir(&s->view, store, op, key, ret, NULL);
 }
 
 /* ---- read ---- */
-
-struct reading {
-    struct s3_store *s;
-    struct op *op;
-    const struct read_req *req;
-    uint64_t total;    /* size of the object, from the reply */
-    uint64_t expected; /* bytes that must come */
-};
-
-/* Is what comes what was asked for? Said before a byte of it is announced to the reader. */
-static int check_reply(void *arg, const struct http_res *res)
-{
-    struct reading *g = arg;
-    const struct read_req *q = g->req;
-    char version[ATTR_VERSION_MAX] = "";
-    uint64_t first, last, total;
-    if (res->status / 100 != 2)
-        return 0;
-    const char *etag = http_headers_get(&res->headers, "etag");
-    if (etag)
-        s3_etag_to_version(etag, version);
-    if (q->version && *q->version && strcmp(version, q->version) != 0)
-        return err_set(&g->op->err, ESTALE, "the version there is '%s', not '%s'", version,
-                       q->version);
-    if (res->status == 206) {
-        const char *cr = http_headers_get(&res->headers, "content-range");
-        if (!http_parse_content_range(cr, &first, &last, &total) || first != q->offset ||
-            total == UINT64_MAX)
-            return err_set(&g->op->err, EIO,
-                           "the reply's Content-Range '%.80s' is not the range asked for",
-                           cr ? cr : "");
-    } else if (q->offset == 0 && reply_length(res, &total) && total <= q->iov.iov_len) {
-        last = total ? total - 1 : 0; /* the whole object, as it is small */
-    } else {
-        return err_set(&g->op->err, EIO, "the server ignores Range (status %d)", res->status);
-    }
-    uint64_t left = total - q->offset;
-    g->total = total;
-    g->expected = left < q->iov.iov_len ? left : q->iov.iov_len;
-    if (g->expected && last - q->offset + 1 != g->expected)
-        return err_set(&g->op->err, EIO, "the reply has %" PRIu64 " bytes of %" PRIu64 " asked for",
-                       last - q->offset + 1, g->expected);
-    return 0;
-}
 
 /* Nothing at that offset (416), or nothing asked for: the attributes come from HEAD. */
 static int read_nothing(struct s3_store *s, struct op *op, const char *object,
@@ -241,7 +132,7 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
     if (req->iov.iov_len == 0)
         return read_nothing(s, op, object, req, ret);
     char range[64];
-    struct reading g = {.s = s, .op = op, .req = req};
+    struct flat_reading g = {.op = op, .req = req, .version_header = "etag"};
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = "read",
                        .method = "GET",
@@ -249,7 +140,7 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
                        .to = req->iov,
                        .on_data = req->on_data,
                        .on_data_arg = req->on_data_arg,
-                       .on_reply = check_reply,
+                       .on_reply = flat_check_reply,
                        .on_reply_arg = &g};
     http_range(req->offset, req->iov.iov_len, range);
     http_headers_add(&r.headers, "range", range);
@@ -302,7 +193,7 @@ int s3_put(struct store *store, struct op *op, const struct put_req *req, struct
     s3_req_done(&r);
     if (rc < 0)
         return rc;
-    s3_attr_written(&res, req->attr, req->src->size, http_headers_get(&res.headers, "etag"),
+    flat_attr_written(&res, req->attr, req->src->size, http_headers_get(&res.headers, "etag"),
                     s->posix, ret);
     http_res_done(&res);
     return 0;
@@ -319,8 +210,8 @@ int s3_put_marker(struct s3_store *s, struct op *op, const char *opname, const c
         rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
     if (rc == 0 && ret) {
-        s3_attr_written(&res, attr, 0, NULL, s->posix, ret);
-        make_dir_attr(ret);
+        flat_attr_written(&res, attr, 0, NULL, s->posix, ret);
+        flat_make_dir_attr(ret);
     }
     http_res_done(&res);
     return rc;
@@ -358,7 +249,7 @@ int s3_remove(struct store *store, struct op *op, const char *key, const char *i
 /* The others go one by one. */
 static bool in_batch(const char *key)
 {
-    return s3_xml_can_hold(key) && !path_is_slashes(key);
+    return xml_can_hold(key) && !path_is_slashes(key);
 }
 
 static void add_delete_body(const struct s3_store *s, const char *const *keys, size_t n,
@@ -369,8 +260,8 @@ static void add_delete_body(const struct s3_store *s, const char *const *keys, s
         if (!in_batch(keys[i]))
             continue;
         buf_adds(b, "<Object><Key>");
-        s3_xml_escape(b, s->prefix);
-        s3_xml_escape(b, keys[i]);
+        xml_escape(b, s->prefix);
+        xml_escape(b, keys[i]);
         buf_adds(b, "</Key></Object>");
     }
     buf_adds(b, "</Delete>");
@@ -453,30 +344,50 @@ int s3_remove_many(struct store *store, struct op *op, const char *const *keys, 
     return 0;
 }
 
-/* ---- directories ---- */
+/* ---- directories: flat_dir.c, over these ---- */
 
 int s3_make_dir(struct store *store, struct op *op, const char *key, const struct attr *attr)
 {
-    struct s3_store *s = s3_of(store);
-    CLEANUP_FREE char *object = s3_dir_object(s, key);
-    return s3_put_marker(s, op, "make_dir", object, attr, NULL);
+    return flat_make_dir(&s3_of(store)->view, store, op, key, attr);
 }
 
 int s3_remove_dir(struct store *store, struct op *op, const char *key)
 {
-    struct s3_store *s = s3_of(store);
-    CLEANUP_FREE char *object = s3_dir_object(s, key);
-    struct s3_list_result l = {0};
-    int r = s3_list_raw(s, op, "remove_dir", object, NULL, 2, &l);
-    if (r < 0)
-        return r;
-    bool marker = l.n > 0 && strcmp(l.v[0].object, object) == 0 && l.v[0].size == 0;
-    bool empty = l.n == 0 || (l.n == 1 && marker && !l.truncated);
-    s3_list_result_done(&l);
-    if (!empty)
-        return err_set(&op->err, ENOTEMPTY, "remove_dir s3://%s/%s: there are objects below",
-                       s->bucket, object);
-    if (!marker)
-        return err_set(&op->err, ENOENT, "remove_dir s3://%s/%s: not there", s->bucket, object);
-    return delete_object(s, op, object, NULL);
+    return flat_remove_dir(&s3_of(store)->view, store, op, key);
+}
+
+static int view_list(struct store *store, struct op *op, const char *opname, const char *prefix,
+                     const struct list_query *q, unsigned max, struct flat_result *ret)
+{
+    return s3_list_raw(s3_of(store), op, opname, prefix, q, max, ret);
+}
+
+static int view_head(struct store *store, struct op *op, const char *opname, const char *object,
+                     const char *if_match, struct attr *ret)
+{
+    return s3_head(s3_of(store), op, opname, object, if_match, ret, NULL);
+}
+
+static int view_put_marker(struct store *store, struct op *op, const char *opname, const char *object,
+                           const struct attr *attr, struct attr *ret)
+{
+    return s3_put_marker(s3_of(store), op, opname, object, attr, ret);
+}
+
+static int view_remove(struct store *store, struct op *op, const char *object, const char *if_match)
+{
+    return delete_object(s3_of(store), op, object, if_match);
+}
+
+void s3_view_set(struct s3_store *s)
+{
+    s->view = (struct flat_view){.uri = xasprintf("s3://%s", s->bucket),
+                                 .prefix = s->prefix,
+                                 .posix = s->posix,
+                                 .page_max = S3_PAGE_MAX,
+                                 .rules = &s3_meta_rules,
+                                 .list = view_list,
+                                 .head = view_head,
+                                 .put_marker = view_put_marker,
+                                 .remove = view_remove};
 }

@@ -35,13 +35,12 @@ void s3_req_done(struct s3_req *r)
 
 char *s3_object(const struct s3_store *s, const char *key)
 {
-    return xasprintf("%s%s", s->prefix, key + (*key && path_is_slashes(key)));
+    return flat_object(s->prefix, key);
 }
 
 char *s3_dir_object(const struct s3_store *s, const char *key)
 {
-    CLEANUP_FREE char *prefix = path_dir_prefix(key);
-    return xasprintf("%s%s", s->prefix, prefix);
+    return flat_dir_object(s->prefix, key);
 }
 
 /* ---- where to ---- */
@@ -374,13 +373,13 @@ static int with_place(struct s3_store *s, struct op *op, const struct s3_req *r,
  * server is not known yet, a listing tells. */
 static int check_leading_slash(struct s3_store *s, struct op *op, const struct s3_req *r)
 {
-    struct s3_list_result l = {0};
+    struct flat_result l = {0};
     if (!r->object || r->object[0] != '/')
         return 0;
     int rc = 0;
     if (atomic_load(&s->server) == S3_SERVER_UNKNOWN)
         rc = s3_list_raw(s, op, r->op, "", NULL, 1, &l);
-    s3_list_result_done(&l);
+    flat_result_done(&l);
     if (rc < 0 || atomic_load(&s->server) != S3_SERVER_MINIO)
         return rc;
     rc = err_set(&op->err, EINVAL, "%s s3://%s/%.300s: MinIO cannot hold a leading '/'", r->op,

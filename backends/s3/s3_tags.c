@@ -60,9 +60,9 @@ static void tags_close(void *arg, int depth, const char *name, const char *text,
 static int parse_tags(struct s3_store *s, struct op *op, const char *object, const struct http_res *res,
                       struct attr *ret)
 {
-    static const struct s3_xml_events events = {tags_open, tags_close};
+    static const struct xml_events events = {tags_open, tags_close};
     struct tags_parse p = {.ret = ret};
-    int r = s3_xml_parse(buf_str(&res->body), res->body.len, &events, &p);
+    int r = xml_parse(buf_str(&res->body), res->body.len, &events, &p);
     free(p.name);
     free(p.value);
     if (r == 0 && p.root_ok)
@@ -114,7 +114,7 @@ int s3_get_tags(struct store *store, struct op *op, const char *key, struct attr
 static bool is_text(const struct xattr *x)
 {
     CLEANUP_FREE char *value = xstrndup(x->value, x->size);
-    return strlen(value) == x->size && s3_xml_can_hold(value) && s3_xml_can_hold(x->name);
+    return strlen(value) == x->size && xml_can_hold(value) && xml_can_hold(x->name);
 }
 
 static int check_text(struct op *op, const struct attr *tags)
@@ -135,9 +135,9 @@ static size_t add_body(const struct attr *tags, struct buf *b)
             continue;
         CLEANUP_FREE char *value = xstrndup(x->value, x->size);
         buf_adds(b, "<Tag><Key>");
-        s3_xml_escape(b, x->name + TAG_LEN);
+        xml_escape(b, x->name + TAG_LEN);
         buf_adds(b, "</Key><Value>");
-        s3_xml_escape(b, value);
+        xml_escape(b, value);
         buf_adds(b, "</Value></Tag>");
         n++;
     }

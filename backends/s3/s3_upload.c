@@ -54,7 +54,7 @@ static int create_once(struct s3_store *s, struct op *op, const char *object,
     s3_req_done(&r);
     if (rc < 0)
         return rc;
-    CLEANUP_FREE char *id = s3_xml_field(buf_str(&res.body), res.body.len, "UploadId");
+    CLEANUP_FREE char *id = xml_field(buf_str(&res.body), res.body.len, "UploadId");
     /* A server that does not know the algorithm does not repeat it. */
     bool agreed = declare && http_headers_get(&res.headers, ALGORITHM);
     http_res_done(&res);
@@ -103,7 +103,7 @@ static bool is_id(const char *id)
 static int set_part_etag(struct store_part *part, const char *etag, const char *checksum)
 {
     char version[ATTR_VERSION_MAX];
-    s3_etag_to_version(etag, version);
+    flat_version_of_etag(etag, version);
     int n = snprintf(part->etag, sizeof(part->etag), checksum && *checksum ? "%s;%s" : "%s",
                      version, checksum);
     return n < 0 || (size_t)n >= sizeof(part->etag) ? -EIO : 0;
@@ -155,7 +155,7 @@ void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *
     url_encode(&from, object, strlen(object), true);
     http_headers_add(&r->headers, "x-amz-copy-source", from.data);
     if (version && *version) {
-        s3_version_to_etag(version, etag);
+        flat_etag_of_version(version, etag);
         http_headers_add(&r->headers, "x-amz-copy-source-if-match", etag);
     }
 }
@@ -179,8 +179,8 @@ int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const ch
     if (rc == 0)
         rc = s3_error_in_body(s, op, &r, &res);
     if (rc == 0) {
-        CLEANUP_FREE char *etag = s3_xml_field(buf_str(&res.body), res.body.len, "ETag");
-        CLEANUP_FREE char *crc = s3_xml_field(buf_str(&res.body), res.body.len, "ChecksumCRC32C");
+        CLEANUP_FREE char *etag = xml_field(buf_str(&res.body), res.body.len, "ETag");
+        CLEANUP_FREE char *crc = xml_field(buf_str(&res.body), res.body.len, "ChecksumCRC32C");
         if (!etag || set_part_etag(part, etag, id[0] == 'c' ? crc : NULL) < 0)
             rc = bad_reply(s, op, &r, ERR_RETRY_SAFE);
     }
@@ -214,15 +214,15 @@ static void add_complete_body(struct buf *b, const struct store_part *parts, siz
         const char *semi = strchr(parts[i].etag, ';');
         CLEANUP_FREE char *version = xstrndup(parts[i].etag, strcspn(parts[i].etag, ";"));
         char etag[ATTR_VERSION_MAX + 2];
-        s3_version_to_etag(version, etag);
+        flat_etag_of_version(version, etag);
         buf_adds(b, "<Part>");
         if (semi) {
             buf_adds(b, "<ChecksumCRC32C>");
-            s3_xml_escape(b, semi + 1);
+            xml_escape(b, semi + 1);
             buf_adds(b, "</ChecksumCRC32C>");
         }
         buf_adds(b, "<ETag>");
-        s3_xml_escape(b, etag);
+        xml_escape(b, etag);
         buf_addf(b, "</ETag><PartNumber>%u</PartNumber></Part>", parts[i].number);
     }
     buf_adds(b, "</CompleteMultipartUpload>");
@@ -235,10 +235,10 @@ static int take_complete(struct s3_store *s, struct op *op, const struct s3_req 
     int rc = s3_error_in_body(s, op, r, res);
     if (rc < 0)
         return rc;
-    CLEANUP_FREE char *etag = s3_xml_field(buf_str(&res->body), res->body.len, "ETag");
+    CLEANUP_FREE char *etag = xml_field(buf_str(&res->body), res->body.len, "ETag");
     if (!etag || !*etag)
         return bad_reply(s, op, r, ERR_RETRY_UNKNOWN);
-    s3_attr_written(res, NULL, size, etag, s->posix, ret);
+    flat_attr_written(res, NULL, size, etag, s->posix, ret);
     ret->known &= ~(unsigned)ATTR_META; /* given when the upload began; not repeated here */
     return 0;
 }

@@ -6,10 +6,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct s3_list_result list = {0};
+    struct flat_result list = {0};
     struct s3_delete_errors errors = {0};
     if (s3_xml_list((const char *)data, size, &list) == 0)
-        s3_list_result_done(&list);
+        flat_result_done(&list);
     if (s3_xml_delete((const char *)data, size, &errors) == 0)
         s3_delete_errors_done(&errors);
     return 0;

@@ -32,7 +32,8 @@ STOP_SECONDS = 90.0  # a leak check under load takes its time
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "QUAYFS_", "XDG_", "PG"))}
+    ours = ("AWS_", "AZURE_", "CLOUDSDK_", "GCE_", "GOOGLE_", "QUAYFS_", "XDG_", "PG")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     env.update(RUN_ENVIRONMENT)
     env.update(more)
     return env

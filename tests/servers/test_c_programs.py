@@ -1,5 +1,5 @@
-"""The C test programs that need a server: the conformance suite over S3 and HTTP, the transfer engine over
-PostgreSQL. ctest leaves them out (labels contract_s3, contract_http and loader_pg)."""
+"""The C test programs that need a server: the conformance suite over S3, HTTP and Cloud Storage, the
+transfer engine over PostgreSQL. ctest leaves them out (labels contract_s3 ... and loader_pg)."""
 
 import os
 import subprocess
@@ -20,6 +20,11 @@ def test_conformance_over_s3(build_dir, bucket):
     run_program(build_dir / "tests/contract/contract_s3", QUAY_S3_ENDPOINT=bucket.minio.endpoint,
                 QUAY_S3_ACCESS_KEY=bucket.minio.user, QUAY_S3_SECRET_KEY=bucket.minio.password,
                 QUAY_S3_BUCKET=bucket.name)
+
+
+def test_conformance_over_gcs(build_dir, gcs):
+    run_program(build_dir / "tests/contract/contract_gcs", QUAY_GCS_ENDPOINT=gcs.endpoint,
+                QUAY_GCS_BUCKET=gcs.bucket)
 
 
 def test_transfer_over_postgres(build_dir, postgres):

@@ -160,16 +160,16 @@ static void test_hostile(void)
 static void test_etag(void)
 {
     char v[ATTR_VERSION_MAX], e[ATTR_VERSION_MAX + 2];
-    s3_etag_to_version("\"abc-3\"", v);
+    flat_version_of_etag("\"abc-3\"", v);
     CHECK_STR(v, "abc-3");
-    s3_version_to_etag(v, e);
+    flat_etag_of_version(v, e);
     CHECK_STR(e, "\"abc-3\"");
-    s3_etag_to_version("W/\"x\"", v);
-    s3_version_to_etag(v, e);
+    flat_version_of_etag("W/\"x\"", v);
+    flat_etag_of_version(v, e);
     CHECK_STR(e, "W/\"x\"");
-    s3_etag_to_version("bare", v);
+    flat_version_of_etag("bare", v);
     CHECK_STR(v, "bare");
-    s3_etag_to_version("\"", v);
+    flat_version_of_etag("\"", v);
     CHECK_STR(v, "\"");
 }
 

@@ -8,14 +8,14 @@
 #define HEAD "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
 #define NS " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\""
 
-static int list_of(const char *xml, struct s3_list_result *r)
+static int list_of(const char *xml, struct flat_result *r)
 {
     return s3_xml_list(xml, strlen(xml), r);
 }
 
 static void test_list(void)
 {
-    struct s3_list_result r = {0};
+    struct flat_result r = {0};
     CHECK_INT(
         list_of(
             HEAD
@@ -38,12 +38,12 @@ static void test_list(void)
     CHECK(!r.v[0].is_prefix && !r.v[0].has_meta);
     CHECK_STR(r.v[1].object, "a/b%/");
     CHECK(r.v[1].is_prefix);
-    s3_list_result_done(&r);
+    flat_result_done(&r);
 }
 
 static void test_list_not_encoded(void)
 {
-    struct s3_list_result r = {0};
+    struct flat_result r = {0};
     CHECK_INT(
         list_of(
             "<x:ListBucketResult xmlns:x=\"u\"><x:Contents><x:Key>a+b%41</x:Key><x:Size>1</x:Size>"
@@ -52,12 +52,12 @@ static void test_list_not_encoded(void)
         0);
     CHECK_STR(r.v[0].object, "a+b%41");
     CHECK(!r.truncated && !r.token);
-    s3_list_result_done(&r);
+    flat_result_done(&r);
 }
 
 static void test_list_meta(void)
 {
-    struct s3_list_result r = {0};
+    struct flat_result r = {0};
     CHECK_INT(
         list_of("<ListBucketResult><Contents><Key>k</Key><Size>3</Size><UserMetadata>"
                 "<content-type>text/plain</content-type><X-Amz-Meta-Mode>33188</X-Amz-Meta-Mode>"
@@ -70,7 +70,7 @@ static void test_list_meta(void)
     CHECK_STR(http_headers_get(&r.v[0].meta, "content-type"), "text/plain");
     CHECK_INT(r.v[0].size, 3);
     CHECK_STR(r.v[0].etag, "e");
-    s3_list_result_done(&r);
+    flat_result_done(&r);
 }
 
 static void test_list_bad(void)
@@ -95,7 +95,7 @@ static void test_list_bad(void)
         "</a></a></a></a></a></a>",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        struct s3_list_result r = {0};
+        struct flat_result r = {0};
         CHECK_INT(list_of(bad[i], &r), -EBADMSG);
         CHECK(r.n == 0 && r.v == NULL && r.token == NULL);
     }
@@ -104,7 +104,7 @@ static void test_list_bad(void)
 static void test_long_text(void)
 {
     struct buf b = BUF_INIT;
-    struct s3_list_result r = {0};
+    struct flat_result r = {0};
     buf_adds(&b, "<ListBucketResult><Contents><Key>");
     for (int i = 0; i < 70000; i++)
         buf_addc(&b, 'k');
@@ -117,12 +117,12 @@ static void test_field(void)
 {
     const char *e = HEAD
         "<Error><Code>NoSuchKey</Code><Message>The &lt;key&gt; is not there.</Message></Error>";
-    char *v = s3_xml_field(e, strlen(e), "Message");
+    char *v = xml_field(e, strlen(e), "Message");
     CHECK_STR(v, "The <key> is not there.");
     free(v);
-    CHECK(s3_xml_field(e, strlen(e), "Region") == NULL);
-    CHECK(s3_xml_field("<html><p>", 9, "p") == NULL);
-    CHECK(s3_xml_field("<Code>root</Code>", 17, "Code") == NULL);
+    CHECK(xml_field(e, strlen(e), "Region") == NULL);
+    CHECK(xml_field("<html><p>", 9, "p") == NULL);
+    CHECK(xml_field("<Code>root</Code>", 17, "Code") == NULL);
 }
 
 static void test_error_reply(void)
@@ -160,17 +160,17 @@ static void test_delete(void)
 static void test_write(void)
 {
     struct buf b = BUF_INIT;
-    s3_xml_escape(&b, "a<b>&\"c\"\r\n\xC3\xA9");
+    xml_escape(&b, "a<b>&\"c\"\r\n\xC3\xA9");
     CHECK_STR(b.data, "a&lt;b&gt;&amp;&quot;c&quot;&#13;&#10;\xC3\xA9");
     buf_done(&b);
-    CHECK(s3_xml_can_hold("plain \t\r\n \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"));
-    CHECK(!s3_xml_can_hold("\x01"));
-    CHECK(!s3_xml_can_hold("\xFF"));
-    CHECK(!s3_xml_can_hold("\xC3"));
-    CHECK(!s3_xml_can_hold("\xC0\x80"));
-    CHECK(!s3_xml_can_hold("\xED\xA0\x80"));
-    CHECK(!s3_xml_can_hold("\xEF\xBF\xBE"));
-    CHECK(!s3_xml_can_hold("\xF4\x90\x80\x80"));
+    CHECK(xml_can_hold("plain \t\r\n \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"));
+    CHECK(!xml_can_hold("\x01"));
+    CHECK(!xml_can_hold("\xFF"));
+    CHECK(!xml_can_hold("\xC3"));
+    CHECK(!xml_can_hold("\xC0\x80"));
+    CHECK(!xml_can_hold("\xED\xA0\x80"));
+    CHECK(!xml_can_hold("\xEF\xBF\xBE"));
+    CHECK(!xml_can_hold("\xF4\x90\x80\x80"));
 }
 
 int main(void)

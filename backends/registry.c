@@ -42,7 +42,7 @@ static const struct {
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, http (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, http (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/"},

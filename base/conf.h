@@ -69,6 +69,7 @@ struct conf_pair {
     int line;           /* 0: not from a file */
     const char *file;   /* pairs of an overlay come from another place */
     bool used;          /* conf_check has seen it */
+    bool secret;        /* conf_check knows that it is one */
     bool commented;     /* inih cut a " ; comment" off the value */
     enum conf_level level;
 };

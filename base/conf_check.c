@@ -193,6 +193,7 @@ static void replace(struct conf_pair *p, char *value)
 static int check_secret(const struct conf_section *s, struct conf_pair *p,
                         const struct conf_option *row, struct err *err)
 {
+    p->secret = true;
     if (!p->commented)
         return 0;
     char why[200];

@@ -279,9 +279,10 @@ static void keep_page(struct volume_dir *d)
 {
     for (size_t i = 0; i < d->page.count; i++) {
         struct list_entry *e = &d->page.entries[i];
+        time_t listed = e->attr.known & ATTR_META ? 0 : e->attr.mtime.tv_sec;
         meta_fill(d->v->meta, e->key, &e->attr);
         if (d->list)
-            listing_add(d->list, path_rest(e->key, d->path), &e->attr);
+            listing_add(d->list, path_rest(e->key, d->path), &e->attr, listed);
     }
     if (d->list && d->list->bytes > LISTING_KEPT_BYTES) {
         listing_put(d->list);

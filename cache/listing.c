@@ -13,7 +13,7 @@
 
 struct listing_row {
     uint64_t size;
-    int64_t mtime_s;
+    int64_t mtime_s, listed;
     struct attr *extra;  /* or NULL: the whole truth */
     uint32_t mtime_ns;
     uint32_t known, mode, uid, gid;
@@ -84,7 +84,7 @@ static char *put_text(char *to, const char *s, size_t len)
     return to + len + 1;
 }
 
-void listing_add(struct listing *l, const char *name, const struct attr *a)
+void listing_add(struct listing *l, const char *name, const struct attr *a, time_t listed)
 {
     if (l->n == l->cap) {
         l->bytes -= l->cap * sizeof(*l->v);
@@ -97,6 +97,7 @@ void listing_add(struct listing *l, const char *name, const struct attr *a)
     struct listing_row *r = row_alloc(l, sizeof(*r) + n + v + t + 3);
     *r = (struct listing_row){.size = a->size,
                               .mtime_s = a->mtime.tv_sec,
+                              .listed = listed,
                               .mtime_ns = (uint32_t)a->mtime.tv_nsec,
                               .known = a->known,
                               .mode = a->mode,
@@ -129,6 +130,16 @@ unsigned listing_known(const struct listing *l, size_t i)
     return l->v[i]->known;
 }
 
+time_t listing_listed(const struct listing *l, size_t i)
+{
+    return (time_t)l->v[i]->listed;
+}
+
+const char *listing_version(const struct listing *l, size_t i)
+{
+    return l->v[i]->text + strlen(l->v[i]->text) + 1;
+}
+
 void listing_get(const struct listing *l, size_t i, struct attr *ret)
 {
     const struct listing_row *r = l->v[i];
@@ -136,7 +147,7 @@ void listing_get(const struct listing *l, size_t i, struct attr *ret)
         attr_copy(ret, r->extra);
         return;
     }
-    const char *version = r->text + strlen(r->text) + 1;
+    const char *version = listing_version(l, i);
     size_t n = strlen(version);
     *ret = (struct attr){.kind = (enum attr_kind)r->kind,
                          .known = r->known,

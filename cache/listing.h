@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * listing.h: what a store listed in one directory, in key order, kept compactly.
  *
- * A row is some 60 bytes and its name and version. Counted: a listing that was put into the metadata cache
+ * A row is some 70 bytes and its name and version. Counted: a listing that was put into the metadata cache
  * is shared and constant, but for the last two fields, which belong to meta.c: names that we have changed
  * since, about which it answers nothing any more.
  * Threads: one owner until it is shared. Ownership: listing_get gives copies; names are borrowed. */
@@ -18,7 +18,7 @@ struct listing_block;
 
 struct listing {
     atomic_uint refs;
-    uint64_t at_ns;   /* when it was begun */
+    uint64_t at_ns;   /* when it was begun; 0: before this process, nobody knows when */
     struct listing_row **v;
     size_t n, cap;
     size_t bytes;     /* of memory, about */
@@ -33,13 +33,16 @@ struct listing {
 struct listing *listing_new(void);
 struct listing *listing_ref(struct listing *l);
 void listing_put(struct listing *l); /* NULL ok */
-void listing_add(struct listing *l, const char *name, const struct attr *a);
+/* `listed`: its time in the store's listing, when that is not the truth (no ATTR_META); 0 = not known. */
+void listing_add(struct listing *l, const char *name, const struct attr *a, time_t listed);
 /* Sorts rows that were added in another order. */
 void listing_sort(struct listing *l);
 
 const char *listing_name(const struct listing *l, size_t i);
 bool listing_is_dir(const struct listing *l, size_t i);
 unsigned listing_known(const struct listing *l, size_t i); /* attr.known */
+time_t listing_listed(const struct listing *l, size_t i);
+const char *listing_version(const struct listing *l, size_t i);
 void listing_get(const struct listing *l, size_t i, struct attr *ret /* empty */);
 /* The first row not before the name. */
 size_t listing_from(const struct listing *l, const char *name, bool dir);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * meta.c: see meta.h.
  * Invariants, under m->lock: (1) an entry is in its map and in the LRU list, or in neither; (2) entries
- * with at_ns 0 were read back from SQLite and answer only meta_fill and the offline calls; (3) seqs[hash]
+ * and listings with at_ns 0 were read back from SQLite and answer only meta_fill and the offline calls; (3) seqs[hash]
  * grows with every change of our own of a name, and of a name within that directory: an answer that was
  * asked for before it is not taken; (4) a listing in the table is complete. */
 #include "cache/meta.h"
@@ -13,6 +13,7 @@
 #include "base/name.h"
 #include "base/strmap.h"
 #include "cache/meta_db.h"
+#include "cache/meta_warm.h"
 
 #include <errno.h>
 
@@ -26,13 +27,14 @@ struct entry {
     bool ticket;     /* from a stat, not used for an open yet */
     uint64_t at_ns;  /* when it was learnt; 0: before this process */
     time_t listed;   /* the mtime that a listing gave for this version; 0: not known */
+    bool before;     /* learnt by the process before */
     struct attr attr;
     struct entry *newer, *older;
 };
 
 struct meta {
     struct cache_index *index;
-    char *key;
+    char *key, *identity;     /* identity NULL: nothing is kept but rows of entries */
     bool offline, real_dirs;
     bool hidden; /* a listing does not tell that a name is absent */
     struct lock lock;
@@ -119,71 +121,6 @@ static uint64_t age_ms(uint64_t at_ns, uint64_t now)
     return now > at_ns ? (now - at_ns) / NS_PER_MS : 0;
 }
 
-/* ---- opening ---- */
-
-static void take_row(void *arg, const char *path, struct attr *a, time_t listed)
-{
-    struct meta *m = arg;
-    CLEANUP_FREE char *name = path_is_unnamed(path) ? path_of_prefix(path) : xstrdup(path);
-    LOCK_SCOPE(&m->lock);
-    struct entry *e = strmap_get(&m->maps[0], name);
-    if (e || m->n >= META_ENTRIES) {
-        attr_done(a);
-        return;
-    }
-    e = entry_make_locked(m, name, false);
-    e->listed = listed;
-    attr_move(&e->attr, a);
-}
-
-int meta_open(struct cache_index *index, const char *key, bool offline, bool real_dirs,
-              struct err *err, struct meta **ret)
-{
-    struct meta *m = xcalloc(1, sizeof(*m));
-    m->index = index;
-    m->key = xstrdup(key);
-    m->offline = offline;
-    m->real_dirs = real_dirs;
-    lock_init(&m->lock, LOCK_RANK_META, "meta");
-    m->lru.newer = m->lru.older = &m->lru;
-    int r = index ? meta_db_open(index, key, META_ENTRIES / 2, take_row, m, err) : 0;
-    if (r < 0) {
-        meta_close(m);
-        return r;
-    }
-    *ret = m;
-    return 0;
-}
-
-void meta_names_may_be_hidden(struct meta *m)
-{
-    m->hidden = true;
-}
-
-static void clear_locked(struct meta *m)
-{
-    while (m->lru.newer != &m->lru)
-        entry_drop_locked(m, m->lru.newer->path, m->lru.newer->dir);
-    STRMAP_EACH(&m->listings, it)
-        listing_put(it->value);
-    strmap_done(&m->listings);
-    m->listed = 0;
-}
-
-void meta_close(struct meta *m)
-{
-    if (!m)
-        return;
-    lock_acquire(&m->lock);
-    clear_locked(m);
-    lock_release(&m->lock);
-    strmap_done(&m->maps[0]);
-    strmap_done(&m->maps[1]);
-    lock_done(&m->lock);
-    free(m->key);
-    free(m);
-}
-
 /* ---- asking ---- */
 
 /* An answer where it lies. */
@@ -210,7 +147,7 @@ static enum meta_answer ask_listing_locked(struct meta *m, const char *path, boo
         return META_MISS;
     CLEANUP_FREE char *parent = path_parent(path);
     const struct listing *l = strmap_get(&m->listings, parent);
-    if (!l)
+    if (!l || !l->at_ns)
         return META_MISS;
     size_t up = 0;
     const char *name = path_base(path, &up);
@@ -302,6 +239,7 @@ static bool set_locked(struct meta *m, const char *path, bool dir, const struct 
     bool keep = a && !dir && (a->known & ATTR_META) && (e->absent || !same_meta(&e->attr, a));
     if (keep)
         e->listed = 0;
+    e->before = false;
     attr_done(&e->attr);
     if (a)
         attr_copy(&e->attr, a);
@@ -439,7 +377,7 @@ struct listing *meta_listing(struct meta *m, const char *dir, uint64_t max_age_m
 {
     LOCK_SCOPE(&m->lock);
     struct listing *l = strmap_get(&m->listings, dir);
-    if (!l || l->changed || (max_age_ms != UINT64_MAX && age_ms(l->at_ns, clock_now_ns()) >= max_age_ms))
+    if (!l || l->changed || !l->at_ns || (max_age_ms != UINT64_MAX && age_ms(l->at_ns, clock_now_ns()) >= max_age_ms))
         return NULL;
     return listing_ref(l);
 }
@@ -483,19 +421,53 @@ void meta_listing_put(struct meta *m, const char *dir, struct listing *l, uint64
 }
 
 /* The store copies metadata changes without a new version: the mtime of the listing tells that it is
- * the object we knew. The first listing after we learnt of the metadata binds the two. */
+ * the object we knew. What binds the two is the listing that we had when we learnt of the metadata; */
+static time_t listed_when_learnt_locked(const struct meta *m, const struct entry *e)
+{
+    CLEANUP_FREE char *parent = path_parent(e->path);
+    const struct listing *l = e->listed ? NULL : strmap_get(&m->listings, parent);
+    size_t up = 0;
+    const char *name = path_base(e->path, &up);
+    if (!l || !l->at_ns || l->at_ns > e->at_ns || strmap_get(&l->voided, name))
+        return e->listed;
+    long row = listing_find(l, name, false);
+    return row >= 0 && strcmp(listing_version(l, (size_t)row), e->attr.version) == 0
+               ? listing_listed(l, (size_t)row)
+               : 0;
+}
+
+/* else the first one after that. */
 static bool fill_locked(struct meta *m, const char *path, struct attr *a, bool *ret_bound)
 {
     struct entry *e = strmap_get(&m->maps[0], path);
     if (!e || e->absent || !(e->attr.known & ATTR_META) || e->attr.kind == ATTR_DIR ||
         a->version[0] == '\0' || strcmp(e->attr.version, a->version) != 0)
         return false;
-    if (e->listed ? e->listed != a->mtime.tv_sec : !e->at_ns) /* an unbound row may be of before a kill */
+    time_t listed = listed_when_learnt_locked(m, e);
+    if (listed ? listed != a->mtime.tv_sec : !e->at_ns || e->before) /* the object may have changed since */
         return false;
     *ret_bound = !e->listed && a->mtime.tv_sec;
     e->listed = a->mtime.tv_sec;
     attr_done(a);
     attr_copy(a, &e->attr);
+    return true;
+}
+
+/* The listing before this one had the metadata of the same version, and the same time. */
+static bool fill_from_listing_locked(struct meta *m, const char *path, struct attr *a)
+{
+    CLEANUP_FREE char *parent = path_parent(path);
+    const struct listing *l = strmap_get(&m->listings, parent);
+    size_t up = 0;
+    const char *name = path_base(path, &up);
+    long row = l && !strmap_get(&l->voided, name) ? listing_find(l, name, false) : -1;
+    if (row < 0 || !(listing_known(l, (size_t)row) & ATTR_META) || a->version[0] == '\0' ||
+        !a->mtime.tv_sec || listing_listed(l, (size_t)row) != a->mtime.tv_sec)
+        return false;
+    if (strcmp(listing_version(l, (size_t)row), a->version) != 0)
+        return false;
+    attr_done(a);
+    listing_get(l, (size_t)row, a);
     return true;
 }
 
@@ -507,6 +479,8 @@ void meta_fill(struct meta *m, const char *path, struct attr *a)
     bool bound = false;
     lock_acquire(&m->lock);
     bool filled = fill_locked(m, path, a, &bound);
+    if (!filled)
+        (void)fill_from_listing_locked(m, path, a);
     lock_release(&m->lock);
     if (filled && bound)
         persist(m, path, a, listed);
@@ -548,13 +522,13 @@ static struct listing *listing_patched_locked(struct meta *m, const char *dir)
         if (strmap_get(&old->voided, listing_name(old, i)))
             continue;
         listing_get(old, i, &a);
-        listing_add(l, listing_name(old, i), &a);
+        listing_add(l, listing_name(old, i), &a, 0);
     }
     STRMAP_EACH(&old->voided, it) {
         CLEANUP_FREE char *path = path_child(dir, it->key);
         const struct entry *e = strmap_get(&m->maps[0], path);
         if (e && !e->absent)
-            listing_add(l, it->key, &e->attr);
+            listing_add(l, it->key, &e->attr, 0);
     }
     listing_sort(l);
     return l;
@@ -570,4 +544,137 @@ struct listing *meta_listing_offline(struct meta *m, const char *dir)
     if (!l && m->index)
         (void)meta_db_listing(m->index, m->key, dir, &l);
     return l;
+}
+
+/* ---- from one process to the next ---- */
+
+static void take_row(void *arg, const char *path, struct attr *a, time_t listed)
+{
+    struct meta *m = arg;
+    CLEANUP_FREE char *name = path_is_unnamed(path) ? path_of_prefix(path) : xstrdup(path);
+    LOCK_SCOPE(&m->lock);
+    struct entry *e = strmap_get(&m->maps[0], name);
+    if (e || m->n >= META_ENTRIES) {
+        attr_done(a);
+        return;
+    }
+    e = entry_make_locked(m, name, false);
+    e->listed = listed;
+    attr_move(&e->attr, a);
+}
+
+static void take_warm_listing(void *arg, const char *dir, struct listing *l)
+{
+    struct meta *m = arg;
+    LOCK_SCOPE(&m->lock);
+    (void)listing_take_locked(m, dir, l, 0);
+    listing_put(l);
+}
+
+static void take_warm_entry(void *arg, const struct warm_entry *from)
+{
+    struct meta *m = arg;
+    LOCK_SCOPE(&m->lock);
+    struct entry *e = entry_make_locked(m, from->path, from->dir);
+    attr_done(&e->attr);
+    attr_copy(&e->attr, from->attr);
+    e->absent = from->absent;
+    e->at_ns = from->at_ns;
+    e->listed = from->listed;
+    e->before = true;
+}
+
+int meta_open(struct cache_index *index, const char *key, const struct meta_how *how, struct err *err,
+              struct meta **ret)
+{
+    struct meta *m = xcalloc(1, sizeof(*m));
+    const char *identity = how->identity ? how->identity : "";
+    struct warm_sink sink = {.listing = take_warm_listing, .entry = take_warm_entry, .arg = m};
+    m->index = index;
+    m->key = xstrdup(key);
+    m->offline = how->offline;
+    m->real_dirs = how->real_dirs;
+    m->hidden = how->hidden;
+    lock_init(&m->lock, LOCK_RANK_META, "meta");
+    m->lru.newer = m->lru.older = &m->lru;
+    int r = index ? meta_warm_take(index, key, identity, how->ageless, &sink, err) : 0;
+    if (index && r == 0)
+        r = meta_db_open(index, key, META_ENTRIES / 2, take_row, m, err);
+    if (r < 0) {
+        meta_close(m);
+        return r;
+    }
+    m->identity = *identity ? xstrdup(identity) : NULL;
+    *ret = m;
+    return 0;
+}
+
+struct saving {
+    struct meta *m;
+    const struct entry *at;
+};
+
+/* The metadata of a listed object whose version and time in the listing are those of a stat since. */
+static void complete_row(void *arg, const char *dir, const struct listing *l, size_t row, struct attr *a)
+{
+    const struct meta *m = ((struct saving *)arg)->m;
+    CLEANUP_FREE char *path = path_child(dir, listing_name(l, row));
+    const struct entry *e = strmap_get(&m->maps[0], path);
+    time_t listed = listing_listed(l, row);
+    if (!e || e->absent || !(e->attr.known & ATTR_META) || e->attr.kind == ATTR_DIR || !listed ||
+        a->version[0] == '\0' || strcmp(e->attr.version, a->version) != 0 ||
+        listed_when_learnt_locked(m, e) != listed)
+        return;
+    attr_done(a);
+    attr_copy(a, &e->attr);
+}
+
+static bool next_entry(void *arg, struct warm_entry *ret)
+{
+    struct saving *s = arg;
+    do {
+        s->at = s->at->newer;
+    } while (s->at != &s->m->lru && !s->at->at_ns);
+    const struct entry *e = s->at;
+    *ret = (struct warm_entry){.path = e->path, .dir = e->dir, .absent = e->absent, .at_ns = e->at_ns,
+                               .attr = &e->attr};
+    if (e == &s->m->lru)
+        return false;
+    ret->listed = listed_when_learnt_locked(s->m, e);
+    return true;
+}
+
+static void save(struct meta *m)
+{
+    struct saving s = {.m = m, .at = &m->lru};
+    struct warm_source from = {.listings = &m->listings, .next = next_entry, .complete = complete_row,
+                               .arg = &s};
+    meta_warm_save(m->index, m->key, m->identity, &from);
+}
+
+static void clear_locked(struct meta *m)
+{
+    while (m->lru.newer != &m->lru)
+        entry_drop_locked(m, m->lru.newer->path, m->lru.newer->dir);
+    STRMAP_EACH(&m->listings, it)
+        listing_put(it->value);
+    strmap_done(&m->listings);
+    m->listed = 0;
+}
+
+void meta_close(struct meta *m)
+{
+    if (!m)
+        return;
+    if (m->identity)
+        save(m);
+    lock_acquire(&m->lock);
+    clear_locked(m);
+    lock_release(&m->lock);
+    strmap_done(&m->maps[0]);
+    strmap_done(&m->maps[1]);
+    lock_done(&m->lock);
+    free(m->key);
+    free(m->identity);
+    free(m);
 }

@@ -13,6 +13,9 @@
  * meta_list(key, path, checked). Entries with ATTR_META are kept over a restart: they give the metadata
  * of listed objects whose version is the same (a listing of S3 has none), and with `offline` they are
  * the last answer when the store does not give one. Rows read back are never "young".
+ * Beside that, a process that ends well hands all it knows, with its age, to the next one (meta_warm.h), which
+ * goes on as if there had been no restart: what is within the ttl is not asked for, a listing that is older is
+ * asked for anew and gives the metadata of what has not changed.
  *
  * Threads: any. No call waits, but meta_open and the *_offline ones (SQLite). Ownership: attrs given are
  * copies. */
@@ -27,13 +30,18 @@ struct meta;
 
 enum meta_answer { META_MISS = 0, META_THERE, META_ABSENT };
 
-/* `index` may be NULL: nothing is kept. `real_dirs`: directories have times that change with what is
- * in them. */
-int meta_open(struct cache_index *index, const char *key, bool offline, bool real_dirs,
-              struct err *err, struct meta **ret);
-/* Of a store with CAP_HIDES: a name that a listing does not have is not known absent. Before first use. */
-void meta_names_may_be_hidden(struct meta *m);
-void meta_close(struct meta *m); /* NULL ok */
+struct meta_how {
+    bool offline;
+    bool real_dirs;       /* directories have times that change with what is in them */
+    bool hidden;          /* CAP_HIDES: a name that a listing does not have is not known absent */
+    const char *identity; /* what the key was opened on; NULL or "": nothing is handed to the next process */
+    bool ageless;         /* there is no ttl: what the process before knew is asked for again once */
+};
+/* `index` may be NULL: nothing is kept. */
+int meta_open(struct cache_index *index, const char *key, const struct meta_how *how, struct err *err,
+              struct meta **ret);
+/* Hands what is known to the next process. NULL ok. */
+void meta_close(struct meta *m);
 
 /* An answer not older than max_age_ms; `need_meta`: of attributes only those with ATTR_META. *ret is
  * filled with META_THERE; *ret_age_ms (NULL ok) with any answer. */

@@ -319,7 +319,7 @@ static int list_run(struct sqldb *db, void *arg, struct err *err)
         CLEANUP_FREE char *path = path_is_unnamed(row) ? path_of_prefix(row) : xstrdup(row);
         size_t up = 0;
         if (attr_from_json(sqldb_text(st, 1), &a))
-            listing_add(c->list, path_base(path, &up), &a);
+            listing_add(c->list, path_base(path, &up), &a, 0);
     }
     sqldb_finalize(st);
     c->found = r == 0;

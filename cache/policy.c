@@ -5,6 +5,7 @@
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
+#include "base/crypto.h"
 
 #include <grp.h>
 #include <pwd.h>
@@ -56,6 +57,16 @@ static int load_id(const struct conf_section *s, const char *name, unsigned def,
     return 0;
 }
 
+static void identify(const struct conf_section *s, char ret[65])
+{
+    CLEANUP_BUF struct buf b = BUF_INIT;
+    for (size_t i = 0; i < s->n_pairs; i++) {
+        if (!s->pairs[i].secret)
+            buf_addf(&b, "%s=%s\n", s->pairs[i].name, s->pairs[i].value);
+    }
+    sha256_hex(buf_str(&b), b.len, ret);
+}
+
 int volume_policy_load(const struct conf_section *s, const struct settings *set, struct err *err,
                        struct volume_policy *ret)
 {
@@ -81,6 +92,7 @@ int volume_policy_load(const struct conf_section *s, const struct settings *set,
     p.offline_serve = strcmp(conf_str(s, "offline", "fail"), "serve") == 0;
     uint64_t timeout = conf_ms(s, "timeout", TIMEOUT_MS);
     p.timeout_ms = timeout > UINT32_MAX ? UINT32_MAX : (unsigned)timeout;
+    identify(s, p.identity);
     *ret = p;
     return 0;
 }

@@ -84,10 +84,14 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
 {
     struct volume *v = volume_new(key, store, policy, cache, stats);
     store_on_recovery(store, volume_recovered, v);
-    int r = meta_open(cache_get_index(cache), key, policy->offline_serve,
-                      store->caps & CAP_REAL_DIRS, err, &v->meta);
-    if (r == 0 && (store->caps & CAP_HIDES))
-        meta_names_may_be_hidden(v->meta);
+    /* A private store is another one after a restart; a local one is as near as the index. */
+    bool warm = !(store->caps & (CAP_PRIVATE | CAP_LOCAL_FD));
+    struct meta_how how = {.offline = policy->offline_serve,
+                           .real_dirs = store->caps & CAP_REAL_DIRS,
+                           .hidden = store->caps & CAP_HIDES,
+                           .identity = warm ? policy->identity : NULL,
+                           .ageless = policy->ttl_ms == UINT64_MAX};
+    int r = meta_open(cache_get_index(cache), key, &how, err, &v->meta);
     if (r == 0 && !(store->caps & CAP_LOCAL_FD))
         v->ahead = lookahead_new(store, v->meta);
     if (r == 0)

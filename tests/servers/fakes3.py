@@ -195,8 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
             return f"<CommonPrefixes><Prefix>{encode(shown)}</Prefix></CommonPrefixes>"
         found = self.fake.objects[key]
         etag = f"<ETag>{escape(found.etag)}</ETag>" if self.fake.etags else ""
+        modified = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(found.mtime))
         return (f"<Contents><Key>{encode(shown)}</Key><Size>{len(found.data)}</Size>{etag}"
-                f"<LastModified>2023-11-14T22:13:20.000Z</LastModified></Contents>")
+                f"<LastModified>{modified}</LastModified></Contents>")
 
     def tags(self) -> None:
         found = self.fake.objects.get(self.key)

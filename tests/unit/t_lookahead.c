@@ -93,7 +93,7 @@ static struct rig rig_new(uint32_t mask)
     struct err err = ERR_INIT;
     g.x.mask = mask;
     vx_open(&g.x, "backend = memory\n");
-    CHECK_INT(meta_open(NULL, "lake", false, false, &err, &g.meta), 0);
+    CHECK_INT(meta_open(NULL, "lake", &(struct meta_how){0}, &err, &g.meta), 0);
     g.l = lookahead_new(g.x.store, g.meta);
     return g;
 }

@@ -10,6 +10,7 @@
  * has that name; a store's own options win. Its name may be that of a class: [scheme s3]. */
 #include "backends/registry.h"
 
+#include "backends/blob/blob.h"
 #include "backends/gcs/gcs.h"
 #include "backends/local/local.h"
 #include "backends/memory/memory.h"
@@ -26,7 +27,8 @@
 #define PROBE_MS 5000
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
-                                                   &gcs_class,   &web_class,    NULL};
+                                                   &gcs_class,   &web_class,
+                                                   &blob_sqlite_class, NULL};
 
 static const struct {
     const char *name, *cls;
@@ -42,7 +44,7 @@ static const struct {
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, gcs, http (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, http, sqlite (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/"},

@@ -19,10 +19,13 @@
 #include <string.h>
 
 #define BUSY_MS 5000
+#define BUSY_SLICE_MS 2      /* between two tries while another has the database */
+#define PROGRESS_STEPS 20000 /* of SQLite's machine between two looks at the op */
 
 struct sqldb {
     sqlite3 *lite;
     struct sqlstmt *statements;
+    struct op *op; /* of sqldb_set_op */
 };
 
 struct sqlstmt {
@@ -117,6 +120,28 @@ int sqldb_open(const char *path, enum sqldb_mode mode, struct err *err, struct s
     }
     *ret = db;
     return 0;
+}
+
+static int on_progress(void *arg)
+{
+    struct sqldb *db = arg;
+    return db->op && op_check(db->op) < 0;
+}
+
+static int on_busy(void *arg, int tries)
+{
+    struct sqldb *db = arg;
+    if ((db->op && op_check(db->op) < 0) || tries > BUSY_MS / BUSY_SLICE_MS)
+        return 0;
+    clock_sleep_ms(BUSY_SLICE_MS);
+    return 1;
+}
+
+void sqldb_set_op(struct sqldb *db, struct op *op)
+{
+    db->op = op;
+    sqlite3_busy_handler(db->lite, on_busy, db);
+    sqlite3_progress_handler(db->lite, op ? PROGRESS_STEPS : 0, on_progress, db);
 }
 
 void sqldb_close(struct sqldb *db)
@@ -219,6 +244,27 @@ int sqldb_run(struct sqlstmt *st, struct err *err)
     while (r == 1);
     sqldb_reset(st);
     return r;
+}
+
+enum sqldb_type sqldb_type(struct sqlstmt *st, int col)
+{
+    switch (sqlite3_column_type(st->lite, col)) {
+    case SQLITE_INTEGER:
+        return SQLDB_INT;
+    case SQLITE_TEXT:
+        return SQLDB_TEXT;
+    case SQLITE_BLOB:
+        return SQLDB_BLOB;
+    case SQLITE_FLOAT:
+        return SQLDB_REAL;
+    default:
+        return SQLDB_NULL;
+    }
+}
+
+int sqldb_columns(struct sqlstmt *st)
+{
+    return sqlite3_column_count(st->lite);
 }
 
 int64_t sqldb_i64(struct sqlstmt *st, int col)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sqldb.h: SQLite with our error type; the only way the cache and the job queue touch it.
- * (The loader's sqlite driver and a BLOB store are users of SQLite in their own right.)
+ * sqldb.h: SQLite with our error type; the only way the cache and backends/blob touch it.
+ * (The loader's sqlite driver is a user of SQLite in its own right.)
  *
  *     struct sqldb *db; sqldb_open(path, SQLDB_WAL_NORMAL, &err, &db);
  *     r = sqldb_exec(db, &err, "CREATE TABLE IF NOT EXISTS ...");
@@ -16,6 +16,7 @@
 #define QUAY_BASE_SQLDB_H
 
 #include "base/err.h"
+#include "base/op.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,8 @@ enum sqldb_mode {
 
 int sqldb_open(const char *path, enum sqldb_mode mode, struct err *err, struct sqldb **ret);
 void sqldb_close(struct sqldb *db); /* finalizes what was left; NULL ok */
+/* From now on (until NULL) a statement that runs or waits ends with -EINTR or -ETIMEDOUT when the op does. */
+void sqldb_set_op(struct sqldb *db, struct op *op);
 int sqldb_exec(struct sqldb *db, struct err *err, const char *sql);
 int sqldb_prepare(struct sqldb *db, const char *sql, struct err *err, struct sqlstmt **ret);
 void sqldb_finalize(struct sqlstmt *st);
@@ -40,6 +43,9 @@ void sqldb_bind_i64(struct sqlstmt *st, int i, int64_t v);
 int sqldb_step(struct sqlstmt *st, struct err *err); /* 1 row, 0 done, or -errno */
 void sqldb_reset(struct sqlstmt *st);                /* also clears bindings */
 int sqldb_run(struct sqlstmt *st, struct err *err);  /* step to the end, reset: 0 or -errno */
+enum sqldb_type { SQLDB_NULL = 1, SQLDB_INT, SQLDB_TEXT, SQLDB_BLOB, SQLDB_REAL };
+enum sqldb_type sqldb_type(struct sqlstmt *st, int col);
+int sqldb_columns(struct sqlstmt *st);
 int64_t sqldb_i64(struct sqlstmt *st, int col);
 const char *sqldb_text(struct sqlstmt *st, int col); /* "" for NULL; valid until the next step */
 const void *sqldb_blob(struct sqlstmt *st, int col, size_t *ret_n);

@@ -423,9 +423,10 @@ static int move_objects(struct moving *m)
 
 static int move_tree(struct moving *m)
 {
-    if (m->v->store->caps & CAP_RENAME_DIR)
-        return store_rename(m->v->store, m->op, m->from, m->to, false);
-    return move_objects(m);
+    if (!(m->v->store->caps & CAP_RENAME_DIR))
+        return move_objects(m);
+    int r = volume_keep_parent(m->v, m->op, m->from);
+    return r < 0 ? r : store_rename(m->v->store, m->op, m->from, m->to, false);
 }
 
 void moving_forget(struct moving *m)

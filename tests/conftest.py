@@ -246,14 +246,24 @@ def loader(build_dir, folder, running):
     return make
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+# Where the operations themselves are tried; elsewhere (the cache, names, stress) a fourth backend tells nothing new.
+ON_SQLITE_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes", "test_040_writes", "test_120_semantics"}
+
+
+def pytest_generate_tests(metafunc):
+    if "key" in metafunc.fixturenames:
+        more = ["sqlite"] if metafunc.module.__name__.rsplit(".")[-1] in ON_SQLITE_TOO else []
+        metafunc.parametrize("key", ["local", "memory", "s3", *more], indirect=True)
+
+
+@pytest.fixture
 def key(request, folder) -> Key:
     """One storage key named `k` on each backend in turn."""
     bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
     return make_key(request.param, folder, bucket)
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "sqlite"])
 def lasting_key(request, folder) -> Key:
     """The backends whose content outlives the daemon."""
     bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None

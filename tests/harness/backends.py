@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ class Key:
         """What the store itself says an object holds."""
         if self.backend == "s3":
             return self.bucket.get(path)
+        if self.backend == "sqlite":
+            return self._tables().get(path)
         assert self.folder is not None, "nobody else can look into the memory backend"
         return (self.folder / path).read_bytes()
 
@@ -31,6 +36,9 @@ class Key:
         """As another client would."""
         if self.backend == "s3":
             self.bucket.put(path, data)
+            return
+        if self.backend == "sqlite":
+            self._tables().put(path, data)
             return
         assert self.folder is not None
         target = self.folder / path
@@ -42,13 +50,80 @@ class Key:
     def delete_behind(self, path: str) -> None:
         if self.backend == "s3":
             self.bucket.delete(path)
+        elif self.backend == "sqlite":
+            self._tables().delete(path)
         else:
             (self.folder / path).unlink()
 
     def exists_behind(self, path: str) -> bool:
         if self.backend == "s3":
             return path in self.bucket.keys(path)
+        if self.backend == "sqlite":
+            return path in self._tables().paths()
         return (self.folder / path).exists()
+
+    def _tables(self) -> "BlobTables":
+        return BlobTables(self.options["path"])
+
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (path BLOB NOT NULL PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL, etag TEXT NOT NULL, content INTEGER NOT NULL, meta TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files_content (id INTEGER PRIMARY KEY, refs INTEGER NOT NULL, state INTEGER NOT NULL,
+    path BLOB NOT NULL, meta TEXT NOT NULL, touched INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS files_part (content INTEGER NOT NULL, number INTEGER NOT NULL, start INTEGER NOT NULL,
+    size INTEGER NOT NULL, etag TEXT NOT NULL, PRIMARY KEY (content, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files_chunk (content INTEGER NOT NULL, part INTEGER NOT NULL, pos INTEGER NOT NULL,
+    data BLOB NOT NULL, PRIMARY KEY (content, part, pos));
+CREATE TABLE IF NOT EXISTS files_meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);
+INSERT OR IGNORE INTO files_meta VALUES ('version', '1');
+"""
+
+
+class BlobTables:
+    """The tables of backend = sqlite, as another program sees them (backends/blob/README.md)."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def _ask(self, *statements: tuple) -> list[tuple]:
+        """All of them in one transaction; the rows of the last."""
+        with closing(sqlite3.connect(self.path, timeout=20)) as db, db:
+            for text, *values in statements:
+                rows = db.execute(text, values).fetchall()
+        return rows
+
+    def ask(self, text: str, *values) -> list[tuple]:
+        return self._ask((text, *values))
+
+    def paths(self) -> list[str]:
+        return [os.fsdecode(path) for path, in self.ask("SELECT path FROM files ORDER BY path")]
+
+    def get(self, path: str) -> bytes:
+        size = self.ask("SELECT size FROM files WHERE path = ?", os.fsencode(path))
+        assert size, f"{path} is not in the table"
+        data = b"".join(chunk for chunk, in self.ask(
+            "SELECT c.data FROM files f JOIN files_part p ON p.content = f.content JOIN files_chunk c"
+            " ON c.content = p.content AND c.part = p.number WHERE f.path = ? ORDER BY p.start, c.pos",
+            os.fsencode(path)))
+        assert len(data) == size[0][0]
+        return data
+
+    def put(self, path: str, data: bytes) -> None:
+        name, number = os.fsencode(path), int.from_bytes(os.urandom(6), "big") + 1
+        with closing(sqlite3.connect(self.path, timeout=20)) as db:
+            db.executescript(SCHEMA)  # perhaps before any mount
+        meta = '{"kind":1,"known":0}'
+        assert len(data) <= 1 << 20, "one chunk"
+        self._ask(
+            ("INSERT INTO files_content VALUES (?, 1, 1, ?, ?, 0)", number, name, meta),
+            ("INSERT INTO files_part VALUES (?, 1, 0, ?, '')", number, len(data)),
+            ("INSERT INTO files_chunk SELECT ?, 1, 0, ? WHERE ? > 0", number, data, len(data)),
+            ("DELETE FROM files WHERE path = ?", name),
+            ("INSERT INTO files VALUES (?, 1, ?, 0, ?, ?, ?)", name, len(data), os.urandom(16).hex(), number, meta))
+
+    def delete(self, path: str) -> None:
+        self.ask("DELETE FROM files WHERE path = ?", os.fsencode(path))
 
 
 def make_key(backend: str, folder: Path, bucket: Any = None) -> Key:
@@ -58,4 +133,6 @@ def make_key(backend: str, folder: Path, bucket: Any = None) -> Key:
         store = folder / "store"
         store.mkdir()
         return Key("local", {"backend": "local", "base_path": store}, folder=store)
+    if backend == "sqlite":
+        return Key("sqlite", {"backend": "sqlite", "path": folder / "store.db"})
     return Key("memory", {"backend": "memory"})

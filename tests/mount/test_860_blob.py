@@ -1,0 +1,171 @@
+"""Files as rows of a database: restarts, two hosts, crashes, large files, directories renamed by one statement."""
+
+import errno
+import hashlib
+import os
+import subprocess
+
+import pytest
+
+from harness.backends import BlobTables
+from harness.data import pattern
+from harness.tools import eventually, fails_with
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def box(folder):
+    """Its tables, as another program sees them."""
+    return BlobTables(folder / "box.db")
+
+
+@pytest.fixture
+def section(box):
+    return {"backend": "sqlite", "path": box.path, "cache.ttl": "100ms", "retry_delay": "50ms"}
+
+
+def two_hosts(mount, section, folder):
+    one = mount({"store k": section, "cache": {"dir": folder / "cache1"}}, name="one")
+    other = mount({"store k": section, "cache": {"dir": folder / "cache2"}}, name="other")
+    return one, other
+
+
+def test_everything_outlives_the_mount(mount, section, box):
+    m = mount({"store k": section})
+    os.makedirs(m / "k/d/empty")
+    (m / "k/d/f").write_bytes(b"content")
+    os.chmod(m / "k/d/f", 0o640)
+    os.utime(m / "k/d/f", ns=(10**18, 1234567890123456789))
+    os.setxattr(m / "k/d/f", "user.note", b"\x00bytes")
+    os.symlink("d/f", m / "k/link")
+    name = os.fsencode(m / "k") + b"/not utf-8 \xff"
+    with open(name, "wb") as file:
+        file.write(b"x")
+    m.quayctl("cache", "clear")
+    m.remount()
+    found = os.stat(m / "k/d/f")
+    assert (found.st_mode & 0o777, found.st_mtime_ns) == (0o640, 1234567890123456789)
+    assert os.getxattr(m / "k/d/f", "user.note") == b"\x00bytes"
+    assert (m / "k/link").read_bytes() == b"content" and os.readlink(m / "k/link") == "d/f"
+    assert os.listdir(m / "k/d/empty") == [] and b"not utf-8 \xff" in os.listdir(os.fsencode(m / "k"))
+    assert box.get("d/f") == b"content" and "d/empty/" in box.paths()
+
+
+def test_a_large_file_and_ranges_of_it(mount, section, box):
+    data = pattern(64 * MIB + 12345)
+    m = mount({"store k": section})
+    (m / "k/big").write_bytes(data)
+    assert hashlib.sha256(box.get("big")).digest() == hashlib.sha256(data).digest()
+    m.quayctl("cache", "clear")
+    m.remount()
+    with open(m / "k/big", "rb", buffering=0) as file:
+        for at, length in [(0, 1), (MIB - 1, 2), (33 * MIB + 7, 3 * MIB), (len(data) - 5, 100), (len(data), 1)]:
+            assert os.pread(file.fileno(), length, at) == data[at:at + length]
+    assert (m / "k/big").read_bytes() == data
+
+
+def test_a_change_within_a_large_file_writes_what_changes(mount, section, box):
+    data = bytearray(pattern(40 * MIB))
+    m = mount({"store k": section})
+    (m / "k/big").write_bytes(data)
+    before = dict(box.ask("SELECT rowid, length(data) FROM files_chunk"))
+    with open(m / "k/big", "r+b") as file:
+        file.seek(20 * MIB + 5)
+        file.write(b"changed")
+    data[20 * MIB + 5:20 * MIB + 12] = b"changed"
+    os.truncate(m / "k/big", 39 * MIB + 1)
+    assert box.get("big") == bytes(data[:39 * MIB + 1])
+    assert set(before) >= {row for row, in box.ask("SELECT rowid FROM files_chunk")}  # no chunk is new
+
+
+def test_two_hosts_and_one_file(mount, section, folder, box):
+    """Both have it open; the second to close has lost, and nothing of it is lost."""
+    one, other = two_hosts(mount, section, folder)
+    (one / "k/f").write_bytes(b"the first content")
+    with open(one / "k/f", "r+b") as mine, open(other / "k/f", "r+b") as theirs:
+        mine.write(b"MINE")
+        theirs.write(b"THEIRS")
+        mine.close()
+        with fails_with(errno.ESTALE):
+            theirs.close()
+    assert box.get("f") == b"MINEfirst content"[:4] + b"the first content"[4:]
+    kept = [path for path in box.paths() if ".conflict-" in path]
+    assert len(kept) == 1 and box.get(kept[0]).startswith(b"THEIRS")
+    eventually(lambda: (other / "k/f").read_bytes().startswith(b"MINE"))
+
+
+def test_only_one_host_makes_it(mount, section, folder):
+    one, other = two_hosts(mount, section, folder)
+    with open(one / "k/x", "xb") as mine:
+        mine.write(b"mine")
+    with fails_with(errno.EEXIST), open(other / "k/x", "xb"):
+        pass
+    assert (other / "k/x").read_bytes() == b"mine"
+
+
+def test_a_directory_is_renamed_by_one_step(mount, section, folder, box):
+    one, other = two_hosts(mount, section, folder)
+    os.makedirs(one / "k/old/sub/empty")
+    for number in range(50):
+        (one / f"k/old/sub/{number}").write_bytes(b"%d" % number)
+    (one / "k/old0").write_bytes(b"not below it")
+    contents = box.ask("SELECT content FROM files WHERE content > 0 ORDER BY content")
+    os.rename(one / "k/old", one / "k/new")
+    assert sorted(os.listdir(one / "k")) == ["new", "old0"]
+    assert not [path for path in box.paths() if path.startswith("old/")]
+    assert contents == box.ask("SELECT content FROM files WHERE content > 0 ORDER BY content")  # nothing was copied
+    eventually(lambda: sorted(os.listdir(other / "k")) == ["new", "old0"])
+    assert all((other / f"k/new/sub/{number}").read_bytes() == b"%d" % number for number in range(50))
+    assert os.listdir(one / "k/new/sub/empty") == []
+    os.mkdir(one / "k/full")
+    (one / "k/full/x").write_bytes(b"x")
+    with fails_with(errno.ENOTEMPTY, errno.EEXIST):
+        os.rename(one / "k/new", one / "k/full")
+
+
+def test_the_last_entry_leaves_its_directory(mount, section):
+    """A directory that is only there because something is below it stays when that is renamed away."""
+    m = mount({"store k": section})
+    os.makedirs(m / "k/a/b")
+    (m / "k/a/b/f").write_bytes(b"x")
+    os.rename(m / "k/a/b", m / "k/c")
+    assert sorted(os.listdir(m / "k")) == ["a", "c"] and os.listdir(m / "k/a") == []
+
+
+def test_killed_in_the_middle_of_an_upload(mount, section, box):
+    m = mount({"store k": {**section, "write": "through"}})
+    (m / "k/big").write_bytes(b"as before")
+    descriptor = os.open(m / "k/big", os.O_WRONLY | os.O_TRUNC)
+    for _ in range(60):
+        os.write(descriptor, bytes(MIB))
+    eventually(lambda: box.ask("SELECT count(*) FROM files_part WHERE etag <> ''")[0][0])  # parts are leaving
+    m.crash()
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+    assert box.get("big") == b"as before" and box.paths() == ["big"]
+    m.start()
+    assert (m / "k/big").exists()
+    # what was staged is removed by the start, or completes it: nothing in between stays
+    eventually(lambda: not box.ask("SELECT id FROM files_content WHERE state <> 1"), 30)
+    assert box.get("big") in (b"as before", bytes(60 * MIB))
+
+
+def test_tables_of_others_are_refused(mount, section, folder, box):
+    box.ask("CREATE TABLE files (id, name)")
+    m = mount({"store k": section})
+    with fails_with(errno.EIO):
+        os.listdir(m / "k")
+    assert "was not made by quayfs" in m.log()
+
+
+def test_removed_files_leave_no_rows(mount, section, box):
+    m = mount({"store k": section})
+    os.mkdir(m / "k/d")
+    for number in range(30):
+        (m / f"k/d/{number}").write_bytes(pattern(MIB + number))
+    subprocess.run(["rm", "-r", str(m / "k/d")], check=True)
+    assert box.paths() == []
+    assert box.ask("SELECT count(*) FROM files_chunk UNION ALL SELECT count(*) FROM files_content") == [(0,), (0,)]

@@ -1,15 +1,15 @@
-"""Real servers on loopback for the tests and the bench: MinIO, PostgreSQL, and a proxy that misbehaves."""
+"""Real servers on loopback for the tests and the bench, and some that misbehave. One line each: see the files."""
 
+# ruff: noqa: F401
 from .base import Server, ServerFailed, free_port
 from .fakegcs import FakeGCS
 from .fakes3 import FakeS3
 from .manys3 import ManyS3
 from .million import Million
 from .minio import MinIO
+from .moto import Moto
 from .postgres import PostgreSQL
 from .proxy import Fault, FaultProxy
 from .slow import SlowProxy
+from .versitygw import VersityGW
 from .web import FakeWeb, Nginx, PythonHttp, Reply
-
-__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
-           "Reply", "Server", "ServerFailed", "SlowProxy", "free_port"]

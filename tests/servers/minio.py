@@ -10,16 +10,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .base import Server, ServerFailed
+from .base import ServerFailed
+from .s3server import S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class MinIO(Server):
+class MinIO(S3Server):
     name = "minio"
-    user = "quaytest"
-    password = "quaytest-secret-0123"
-    region = "us-east-1"
 
     def prepare(self) -> None:
         built = subprocess.run(
@@ -48,36 +46,14 @@ class MinIO(Server):
         )
         return env
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     def ready(self) -> bool:
         """Also behind its health check: for a moment that says yes while requests are still refused."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             with urllib.request.urlopen(self.endpoint + "/minio/health/ready", timeout=2):
                 pass
-            self.client().list_buckets()
-            return True
-        except (urllib.error.URLError, OSError, BotoCoreError, ClientError):
+        except (urllib.error.URLError, OSError):
             return False
-
-    def client(self, **more: object):
-        """A boto3 client with the root credentials (or others, by keyword)."""
-        import boto3
-        from botocore.config import Config
-
-        settings = dict(
-            endpoint_url=self.endpoint,
-            region_name=self.region,
-            aws_access_key_id=self.user,
-            aws_secret_access_key=self.password,
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 4, "mode": "standard"}),
-        )
-        settings.update(more)
-        return boto3.client("s3", **settings)
+        return super().ready()
 
     # The server's own figures: immediate, unlike those of /minio/v2.
     def metrics(self) -> str:
@@ -96,18 +72,6 @@ class MinIO(Server):
     def count(self, api: str = "GetObject") -> int:
         """Requests of one operation, its name in any case; "getobject" counts reads of data."""
         return sum(n for name, n in self.counts().items() if name.lower() == api.lower())
-
-    def store(self, bucket: str, **more: str) -> dict[str, str]:
-        """The options of a [store] section on this server."""
-        return {
-            "backend": "s3",
-            "bucket": bucket,
-            "endpoint_url": self.endpoint,
-            "region": self.region,
-            "access_key_id": self.user,
-            "secret_access_key": self.password,
-            **more,
-        }
 
 
 class Bucket:

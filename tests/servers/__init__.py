@@ -13,3 +13,4 @@ from .proxy import Fault, FaultProxy
 from .slow import SlowProxy
 from .versitygw import VersityGW
 from .web import FakeWeb, Nginx, PythonHttp, Reply
+from .fakegcsserver import FakeGcsServer

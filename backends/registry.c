@@ -15,6 +15,7 @@
 #include "backends/local/local.h"
 #include "backends/memory/memory.h"
 #include "backends/s3/s3.h"
+#include "backends/sftp/sftp.h"
 #include "backends/web/web.h"
 
 #include "base/cleanup.h"
@@ -28,7 +29,7 @@
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
                                                    &gcs_class,   &web_class,
-                                                   &blob_sqlite_class, NULL};
+                                                   &blob_sqlite_class, &sftp_class, NULL};
 
 static const struct {
     const char *name, *cls;
@@ -39,17 +40,18 @@ static const struct {
     {"mem", "memory"},
     {"gs", "gcs"},
     {"https", "http"},
+    {"ssh", "sftp"},
 };
 
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, gcs, http, sqlite (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, http, sqlite, sftp (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
-    {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/"},
+    {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/, sftp://USER@HOST/DIR"},
     {.name = "scheme", .type = CONF_STRING, .help = "With backend = obstore: s3, file, memory"},
-    {.name = "protocol", .type = CONF_STRING, .help = "With backend = fsspec: s3, file, memory"},
+    {.name = "protocol", .type = CONF_STRING, .help = "With backend = fsspec: s3, sftp, file, memory"},
     {.name = "read_only", .type = CONF_BOOL, .def = "no", .help = "Refuse every change"},
     {.name = "readonly", .type = CONF_BOOL, .alias = "read_only", .help = "Same as read_only"},
     {.name = "timeout",

@@ -79,7 +79,9 @@ enum store_caps {
     CAP_AGE = 1 << 17,          /* stat tells attr.age_ms */
     CAP_LIST_AFTER = 1 << 18,   /* list finds its way to `after` by itself: parts can be listed at once */
     CAP_TAGS = 1 << 19,         /* objects have tags beside their metadata (contract 10) */
-    CAP_HIDES = 1 << 20         /* names may be there that list does not tell: only stat knows who is absent */
+    CAP_HIDES = 1 << 20,        /* names may be there that list does not tell: only stat knows who is absent */
+    CAP_NO_XATTRS = 1 << 21,    /* CAP_SET_META, but extended attributes are refused (-ENOTSUP) */
+    CAP_WHOLE_SECONDS = 1 << 22 /* times are stored in whole seconds */
 };
 
 struct store_limits {

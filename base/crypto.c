@@ -7,6 +7,8 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +87,14 @@ void sha256_end(struct sha256_stream *s, uint8_t out[SHA256_LEN])
 }
 
 /* RFC 2104: one context for both hashes. */
+void hmac_sha1(const void *key, size_t key_len, const void *data, size_t len,
+               uint8_t out[SHA1_LEN])
+{
+    unsigned n = SHA1_LEN;
+    if (key_len > INT_MAX || !HMAC(EVP_sha1(), key, (int)key_len, data, len, out, &n))
+        crypto_bug("HMAC-SHA1");
+}
+
 void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                  uint8_t out[SHA256_LEN])
 {

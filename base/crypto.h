@@ -16,6 +16,10 @@ void sha256(const void *data, size_t len, uint8_t out[SHA256_LEN]);
 void sha256_hex(const void *data, size_t len, char out[65]);
 void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                  uint8_t out[SHA256_LEN]);
+/* Only for what a format prescribes: hashed names in known_hosts files. */
+#define SHA1_LEN 20
+void hmac_sha1(const void *key, size_t key_len, const void *data, size_t len,
+               uint8_t out[SHA1_LEN]);
 void md5(const void *data, size_t len, uint8_t out[MD5_LEN]);
 
 /* Appends the RSA signature (PKCS #1 v1.5) of the data's SHA-256; `pem`: an unencrypted private key.

@@ -152,7 +152,7 @@ static void created_attr(struct volume *v, const struct vfile_open *how, struct 
                        .mode = how->mode & 07777,
                        .uid = how->uid,
                        .gid = how->gid,
-                       .mtime = clock_wall(),
+                       .mtime = volume_time(v, clock_wall()),
                        .tags = ATTR_TAGS_NONE};
     a->known |= a->mode != p->file_mode ? ATTR_HAS_MODE : 0;
     a->known |= a->uid != p->uid ? ATTR_HAS_UID : 0;

@@ -201,7 +201,7 @@ static void staged_locked(struct vnode *n, uint64_t off, uint64_t end, uint64_t 
     n->reserved += reserved;
     if (end > n->attr.size)
         n->attr.size = end;
-    n->attr.mtime = clock_wall();
+    n->attr.mtime = volume_time(n->v, clock_wall());
     n->attr.known |= ATTR_HAS_MTIME;
 }
 
@@ -287,7 +287,7 @@ ssize_t vfile_try_write(struct vfile *f, uint64_t off, const void *buf, size_t l
 static void touch(struct vnode *n)
 {
     lock_acquire(&n->lock);
-    n->attr.mtime = clock_wall();
+    n->attr.mtime = volume_time(n->v, clock_wall());
     n->attr.known |= ATTR_HAS_MTIME;
     lock_release(&n->lock);
     changed(n);
@@ -505,13 +505,14 @@ static int stored_meta(struct vnode *n, struct op *op, const struct attr *change
 
 int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change)
 {
+    struct attr exact = volume_times(n->v, change);
     int r = check_live(n, op);
     if (r < 0)
         return r;
     if (n->dirty || n->unlinked)
-        return staged_meta(n, op, change);
+        return staged_meta(n, op, &exact);
     vnode_set_committing(n, true);
-    r = stored_meta(n, op, change);
+    r = stored_meta(n, op, &exact);
     vnode_set_committing(n, false);
     return r;
 }

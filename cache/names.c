@@ -229,7 +229,7 @@ static void new_attr(const struct volume *v, enum attr_kind kind, mode_t mode, u
                        .mode = mode & 07777,
                        .uid = uid,
                        .gid = gid,
-                       .mtime = clock_wall()};
+                       .mtime = volume_time(v, clock_wall())};
     a->known |= (mode & 07777) != plain ? ATTR_HAS_MODE : 0;
     a->known |= uid != p->uid ? ATTR_HAS_UID : 0;
     a->known |= gid != p->gid ? ATTR_HAS_GID : 0;

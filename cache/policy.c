@@ -113,3 +113,18 @@ void volume_complete(const struct volume *v, struct attr *a)
     if (!(a->known & ATTR_HAS_ATIME))
         a->atime = a->mtime;
 }
+
+struct timespec volume_time(const struct volume *v, struct timespec t)
+{
+    if (v->store->caps & CAP_WHOLE_SECONDS)
+        t.tv_nsec = 0;
+    return t;
+}
+
+struct attr volume_times(const struct volume *v, const struct attr *change)
+{
+    struct attr a = *change;
+    a.mtime = volume_time(v, a.mtime);
+    a.atime = volume_time(v, a.atime);
+    return a;
+}

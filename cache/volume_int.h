@@ -167,6 +167,9 @@ struct vfile {
 /* ---- policy.c ---- */
 /* Fills what the store does not know from the policy: attributes for people. */
 void volume_complete(const struct volume *v, struct attr *a);
+/* A time as the store can keep it (CAP_WHOLE_SECONDS), so that nobody sees it change when it is stored. */
+struct timespec volume_time(const struct volume *v, struct timespec t);
+struct attr volume_times(const struct volume *v, const struct attr *change); /* borrows its xattrs */
 
 /* ---- vnode.c ---- */
 int name_lock(struct volume *v, struct op *op, struct name_lock *l, enum name_mode mode,

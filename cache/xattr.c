@@ -17,10 +17,11 @@ static int change_stored(struct volume *v, struct op *op, const char *path,
                          const struct attr *change, struct attr *ret)
 {
     CLEANUP_ATTR struct attr now = ATTR_INIT, full = ATTR_INIT, stored = ATTR_INIT;
+    struct attr exact = volume_times(v, change);
     int r = volume_stat(v, op, path, 0, &now);
     if (r < 0)
         return r;
-    attr_copy(&full, change);
+    attr_copy(&full, &exact);
     if (!((now.known | change->known) & ATTR_HAS_MTIME) && now.kind != ATTR_DIR) {
         full.mtime = now.mtime; /* a copy in place would change it */
         full.known |= ATTR_HAS_MTIME;
@@ -264,6 +265,9 @@ static int edit_locked(struct volume *v, struct op *op, const char *path, const 
         r = check_name(v, op, e->name);
     if (r == 0 && strcmp(e->name, XATTR_ETAG) == 0)
         r = err_set(&op->err, EACCES, "%s: %s is read-only", v->key, XATTR_ETAG);
+    if (r == 0 && (v->store->caps & CAP_NO_XATTRS)) /* now, not when the content has been staged with it */
+        r = err_set(&op->err, EOPNOTSUPP, "%s: %s: backend '%s' has no extended attributes", v->key, path,
+                    v->store->cls->name);
     if (r == 0)
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)

@@ -12,7 +12,7 @@ set -euo pipefail
 deps_build=(
     gcc libc6-dev cmake ninja-build pkg-config
     libfuse3-dev libcurl4-openssl-dev libssl-dev libinih-dev libsqlite3-dev libjansson-dev
-    libexpat1-dev libxml2-dev zlib1g-dev libzstd-dev libpq-dev
+    libexpat1-dev libxml2-dev zlib1g-dev libzstd-dev libpq-dev libssh2-1-dev
     fuse3 ca-certificates
 )
 deps_quickstart=(sqlite3 procps)
@@ -20,8 +20,9 @@ deps_s3=(python3 python3-venv curl ca-certificates)
 deps_test=(
     clang nginx-light python3 python3-venv postgresql postgresql-client
     sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio
+    openssh-server openssh-client
 )
-deps_bench=(s3fs rclone curl procps fuse3 git rsync tar findutils linux-perf)
+deps_bench=(s3fs rclone sshfs openssh-server openssh-client curl procps fuse3 git rsync tar findutils linux-perf)
 
 names_of() {
     case "$1" in

@@ -18,7 +18,7 @@ from harness.conf import Sections, merged  # noqa: E402
 from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
-from servers import FakeGCS, FaultProxy, MinIO, PostgreSQL  # noqa: E402
+from servers import SSHD, FakeGCS, FaultProxy, MinIO, PostgreSQL  # noqa: E402
 from servers.minio import Bucket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +63,31 @@ def own_minio(own_minio_factory) -> MinIO:
     server = own_minio_factory()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory) -> SSHD:
+    server = SSHD(tmp_path_factory.mktemp("sshd"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sftp_server_factory(tmp_path_factory):
+    """make(extra="", ...): an sshd of the test's own, to be stopped, broken or configured otherwise."""
+    servers: list[SSHD] = []
+
+    def make(**options) -> SSHD:
+        server = SSHD(tmp_path_factory.mktemp("own-sshd"), **options)
+        server.start()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.end_sessions()
+        server.stop()
 
 
 @pytest.fixture
@@ -246,28 +271,39 @@ def loader(build_dir, folder, running):
     return make
 
 
-# Where the operations themselves are tried; elsewhere (the cache, names, stress) a fourth backend tells nothing new.
+# Where the operations themselves are tried; elsewhere (the cache, names, stress) a further backend tells nothing new.
 ON_SQLITE_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes", "test_040_writes", "test_120_semantics"}
 
 
+# By sftp these; the conformance suite asks the store itself, and all of them would take minutes more.
+ON_SFTP_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes"}
+
+
 def pytest_generate_tests(metafunc):
+    """key: one storage key named `k` on each backend in turn; lasting_key: where content outlives the daemon."""
+    module = metafunc.module.__name__.rsplit(".")[-1]
+    sftp = ["sftp"] if module in ON_SFTP_TOO else []
     if "key" in metafunc.fixturenames:
-        more = ["sqlite"] if metafunc.module.__name__.rsplit(".")[-1] in ON_SQLITE_TOO else []
-        metafunc.parametrize("key", ["local", "memory", "s3", *more], indirect=True)
+        more = ["sqlite"] if module in ON_SQLITE_TOO else []
+        metafunc.parametrize("key", ["local", "memory", "s3", *more, *sftp], indirect=True)
+    if "lasting_key" in metafunc.fixturenames:
+        metafunc.parametrize("lasting_key", ["local", "s3", "sqlite", *sftp], indirect=True)
+
+
+def key_of(request, folder) -> Key:
+    bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
+    sshd = request.getfixturevalue("sshd") if request.param == "sftp" else None
+    return make_key(request.param, folder, bucket, sshd)
 
 
 @pytest.fixture
 def key(request, folder) -> Key:
-    """One storage key named `k` on each backend in turn."""
-    bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
-    return make_key(request.param, folder, bucket)
+    return key_of(request, folder)
 
 
-@pytest.fixture(params=["local", "s3", "sqlite"])
+@pytest.fixture
 def lasting_key(request, folder) -> Key:
-    """The backends whose content outlives the daemon."""
-    bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
-    return make_key(request.param, folder, bucket)
+    return key_of(request, folder)
 
 
 @pytest.fixture

@@ -232,8 +232,7 @@ static int local_open(const struct conf_section *section, struct stats *stats, s
     l->root_fd = fd;
     l->read_only = conf_bool(section, "read_only", false);
     atomic_init(&l->no_openat2, !conf_bool(section, "use_openat2", true));
-    lock_init(&l->claims.lock, LOCK_RANK_STORE, "local claims");
-    cond_init(&l->claims.released);
+    claims_init(&l->claims, "local claims");
     lock_init(&l->aliases.lock, LOCK_RANK_STORE, "local versions");
     lock_init(&l->rests.lock, LOCK_RANK_STORE, "local listings");
     *ret = &l->store;
@@ -244,8 +243,7 @@ static void local_close(struct store *s)
 {
     struct local *l = local_of(s);
     cleanup_fd_(&l->root_fd);
-    lock_done(&l->claims.lock);
-    cond_done(&l->claims.released);
+    claims_done(&l->claims);
     lock_done(&l->aliases.lock);
     local_rests_done(l);
     lock_done(&l->rests.lock);

@@ -31,11 +31,11 @@ int local_remove(struct store *s, struct op *op, const char *key, const char *if
     CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
     int r = local_at(l, op, key, &at);
     if (r == 0)
-        r = local_claim(l, op, key);
+        r = claims_take(&l->claims, op, key);
     if (r < 0)
         return r;
     r = remove_claimed(l, op, &at, key, if_match);
-    local_release(l, key);
+    claims_release(&l->claims, key);
     return r;
 }
 
@@ -87,11 +87,11 @@ int local_rename(struct store *s, struct op *op, const char *from, const char *t
     if (r == 0)
         r = local_at(l, op, to, &b);
     if (r == 0)
-        r = local_claim_both(l, op, from, to);
+        r = claims_take_both(&l->claims, op, from, to);
     if (r < 0)
         return r;
     r = rename_claimed(l, op, &a, &b, from, to, no_replace);
-    local_release_both(l, from, to);
+    claims_release_both(&l->claims, from, to);
     if (r < 0)
         return r;
     int e = local_fsync_dir(b.fd);

@@ -15,6 +15,7 @@
 #ifndef QUAY_BACKENDS_LOCAL_LOCAL_INT_H
 #define QUAY_BACKENDS_LOCAL_LOCAL_INT_H
 
+#include "backends/claims.h"
 #include "backends/local/local.h"
 #include "base/cleanup.h"
 #include "base/lock.h"
@@ -24,7 +25,6 @@
 #include <sys/stat.h>
 
 #define TEMP_PREFIX ".quay-tmp-"
-#define CLAIMS 64
 #define ALIASES 1024
 
 struct version_id {
@@ -51,11 +51,7 @@ struct local {
     int root_fd; /* O_PATH */
     bool read_only;
     atomic_bool no_openat2; /* the kernel is older than 5.6, or so configured */
-    struct {
-        struct lock lock;
-        struct cond released;
-        bool busy[CLAIMS];
-    } claims;
+    struct claims claims;
     struct {
         struct lock lock;
         struct {
@@ -93,13 +89,6 @@ int local_fsync_dir(int path_fd);
 bool local_is_temp(const char *name);
 /* op->err for a system call on key that gave r; maps it to an errno of the contract. */
 int local_fail(struct op *op, int r, const char *what, const char *key);
-
-/* Excludes other changes of a key by this process, for a few system calls or the time of a patch.
- * 0, or op_check()'s error while waiting. */
-int local_claim(struct local *l, struct op *op, const char *key);
-void local_release(struct local *l, const char *key);
-int local_claim_both(struct local *l, struct op *op, const char *a, const char *b);
-void local_release_both(struct local *l, const char *a, const char *b);
 
 /* ---- local_meta.c ---- */
 struct version_id local_version_of(const struct stat *st);

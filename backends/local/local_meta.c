@@ -269,10 +269,10 @@ int local_set_meta(struct store *s, struct op *op, const char *key, const char *
     CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
     int r = local_at(l, op, key, &at);
     if (r == 0)
-        r = local_claim(l, op, key);
+        r = claims_take(&l->claims, op, key);
     if (r < 0)
         return r;
     r = set_meta_claimed(l, op, &at, key, if_match, change, ret);
-    local_release(l, key);
+    claims_release(&l->claims, key);
     return r;
 }

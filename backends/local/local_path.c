@@ -6,9 +6,7 @@
  */
 #include "backends/local/local_int.h"
 
-#include "base/clock.h"
 #include "base/name.h"
-#include "base/strmap.h"
 #include "base/sys.h"
 
 #include <linux/openat2.h>
@@ -142,63 +140,4 @@ int local_fsync_dir(int path_fd)
 {
     CLEANUP_FD int fd = sys_openat(path_fd, ".", O_RDONLY | O_DIRECTORY, 0);
     return fd < 0 ? fd : sys_fsync(fd);
-}
-
-/* A claim is held over system calls, so it is a flag and not a mutex. A thread holds one, or two
- * taken in ascending order. */
-static size_t claim_of(const char *key)
-{
-    return hash_bytes(key, strlen(key)) % CLAIMS;
-}
-
-static int claim(struct local *l, struct op *op, size_t i)
-{
-    LOCK_SCOPE(&l->claims.lock);
-    while (l->claims.busy[i]) {
-        (void)cond_wait_until(&l->claims.released, &l->claims.lock,
-                              clock_now_ns() + 100 * NS_PER_MS);
-        int r = op_check(op);
-        if (r < 0)
-            return r;
-    }
-    l->claims.busy[i] = true;
-    return 0;
-}
-
-static void release(struct local *l, size_t i)
-{
-    LOCK_SCOPE(&l->claims.lock);
-    l->claims.busy[i] = false;
-    cond_broadcast(&l->claims.released);
-}
-
-int local_claim(struct local *l, struct op *op, const char *key)
-{
-    return claim(l, op, claim_of(key));
-}
-
-void local_release(struct local *l, const char *key)
-{
-    release(l, claim_of(key));
-}
-
-int local_claim_both(struct local *l, struct op *op, const char *a, const char *b)
-{
-    size_t i = claim_of(a), j = claim_of(b);
-    size_t first = i < j ? i : j, second = i < j ? j : i;
-    int r = claim(l, op, first);
-    if (r < 0 || first == second)
-        return r;
-    r = claim(l, op, second);
-    if (r < 0)
-        release(l, first);
-    return r;
-}
-
-void local_release_both(struct local *l, const char *a, const char *b)
-{
-    size_t i = claim_of(a), j = claim_of(b);
-    release(l, i);
-    if (i != j)
-        release(l, j);
 }

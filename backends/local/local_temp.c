@@ -111,11 +111,11 @@ int temp_commit(struct local *l, struct op *op, struct temp *t, const struct loc
 {
     int r = op_check(op);
     if (r == 0)
-        r = local_claim(l, op, key);
+        r = claims_take(&l->claims, op, key);
     if (r < 0)
         return r;
     r = commit_claimed(l, op, t, at, key, pre);
-    local_release(l, key);
+    claims_release(&l->claims, key);
     if (r < 0)
         return r;
     r = local_fsync_dir(at->fd);

@@ -270,10 +270,10 @@ int local_patch(struct store *s, struct op *op, const struct patch_req *req, str
     CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
     int r = local_at(l, op, req->key, &at);
     if (r == 0)
-        r = local_claim(l, op, req->key);
+        r = claims_take(&l->claims, op, req->key);
     if (r < 0)
         return r;
     r = patch_claimed(l, op, &at, req, ret);
-    local_release(l, req->key);
+    claims_release(&l->claims, req->key);
     return r;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,6 +23,15 @@ class Key:
     @property
     def lasting(self) -> bool:
         return self.backend != "memory"
+
+    @property
+    def has_xattrs(self) -> bool:
+        return self.backend != "sftp"
+
+    @property
+    def time_ns(self) -> int:
+        """The step of stored times: SFTP 3 has whole seconds."""
+        return 10**9 if self.backend == "sftp" else 1
 
     def behind(self, path: str) -> bytes:
         """What the store itself says an object holds."""
@@ -126,9 +136,13 @@ class BlobTables:
         self.ask("DELETE FROM files WHERE path = ?", os.fsencode(path))
 
 
-def make_key(backend: str, folder: Path, bucket: Any = None) -> Key:
+def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:
     if backend == "s3":
         return Key("s3", bucket.store(), bucket=bucket)
+    if backend == "sftp":
+        name = "t-" + secrets.token_hex(5)
+        (sshd.data / name).mkdir()
+        return Key("sftp", sshd.store(name), folder=sshd.data / name)
     if backend == "local":
         store = folder / "store"
         store.mkdir()

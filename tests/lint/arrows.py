@@ -22,6 +22,7 @@ ALLOWED = {
 LIBRARIES = [
     (r"fuse.*\.h|linux/fuse\.h", r"fs/.*"),
     (r"curl/.*", r"backends/http.*\.c"),
+    (r"libssh2.*\.h", r"backends/sftp/.*"),
     (r"sqlite3\.h", r"base/sqldb\.c|loader/db_sqlite.*\.[ch]"),
     (r"libpq-fe\.h|libpq/.*", r"loader/db_postgres.*\.[ch]"),
     (r"ini\.h", r"base/conf.*\.c"),

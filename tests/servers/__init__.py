@@ -1,4 +1,5 @@
 """Real servers on loopback for the tests and the bench, and some that misbehave. One line each: see the files."""
+"""Real servers on loopback for the tests and the bench: MinIO, PostgreSQL, sshd, and a proxy that misbehaves."""
 
 # ruff: noqa: F401
 from .base import Server, ServerFailed, free_port
@@ -14,3 +15,8 @@ from .slow import SlowProxy
 from .versitygw import VersityGW
 from .web import FakeWeb, Nginx, PythonHttp, Reply
 from .fakegcsserver import FakeGcsServer
+from .sshd import SSHD
+from .web import FakeWeb, Nginx, PythonHttp, Reply
+
+__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+           "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]

@@ -27,6 +27,22 @@ def test_conformance_over_gcs(build_dir, gcs):
                 QUAY_GCS_BUCKET=gcs.bucket)
 
 
+def test_conformance_over_sftp(build_dir, sshd):
+    run_program(build_dir / "tests/contract/contract_sftp", **contract_environment(sshd))
+
+
+def test_conformance_over_sftp_without_extensions(build_dir, sftp_server_factory):
+    """A server without posix-rename, fsync, statvfs, lsetstat and limits: what needs them is refused."""
+    server = sftp_server_factory(sftp_options="-P posix-rename,fsync,statvfs,lsetstat,limits")
+    run_program(build_dir / "tests/contract/contract_sftp", QUAY_SFTP_BARE="1", **contract_environment(server))
+
+
+def contract_environment(server):
+    return {"QUAY_SFTP_ENDPOINT": f"127.0.0.1:{server.port}", "QUAY_SFTP_USER": server.user,
+            "QUAY_SFTP_KEY": str(server.key), "QUAY_SFTP_KNOWN_HOSTS": str(server.known_hosts),
+            "QUAY_SFTP_DIR": str(server.data)}
+
+
 def test_transfer_over_postgres(build_dir, postgres):
     server = postgres.server
     uri = f"postgresql://{server.user}@127.0.0.1:{server.port}/{postgres.name}"

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT
+ * sftp_dir.c: names: removing, renaming, directories.
+ *
+ * OpenSSH's server says FAILURE for most refusals of the kernel (EEXIST, ENOTEMPTY, EISDIR, ENOSPC
+ * ...): what it means is found out by looking, after the fact. RENAME (version 3) does not replace:
+ * OpenSSH links and unlinks a file, so it is safe against others. posix-rename@openssh.com replaces
+ * in one step. */
+#include "backends/sftp/sftp_int.h"
+
+#include "base/name.h"
+
+#define REMOVES_MAX 64 /* on their way at once */
+
+/* One request that changes something, and its answer. */
+static int change(struct conn *c, struct op *op, uint32_t id, const char *what, const char *key)
+{
+    conn_changing(c, true);
+    int r = conn_expect_ok(c, op, id, what, key);
+    conn_changing(c, false);
+    return r;
+}
+
+/* What is at `path` now; flags 0: nothing, or it cannot be told. Keeps op->err. */
+static struct wire_attr look(struct conn *c, struct op *op, const char *path)
+{
+    struct err was = op->err;
+    struct wire_attr w = {.flags = 0};
+    if (c->broken || sftp_lstat(c, op, path, path, &w) < 0)
+        w = (struct wire_attr){.flags = 0};
+    op->err = was;
+    return w;
+}
+
+int sftp_explain_parent(struct conn *c, struct op *op, const char *path, const char *key, int r)
+{
+    if (r != -ENOENT || c->broken)
+        return r;
+    CLEANUP_FREE char *dir = sftp_parent(path);
+    struct wire_attr w = look(c, op, dir);
+    if (w.flags && !sftp_is_dir(&w) && !sftp_is_link(&w))
+        return err_set(&op->err, ENOTDIR, "%s: what is above it is no directory", key);
+    return r;
+}
+
+int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key)
+{
+    struct handle h = {0};
+    if (!(c->extensions & EXT_FSYNC) || c->no_dir_sync)
+        return 0;
+    int r = conn_expect_handle(c, op, conn_open_req(c, dir, SSH_FXF_READ, NULL), "open", dir, &h);
+    if (r == 0) {
+        r = conn_expect_ok(c, op, conn_fsync_req(c, &h), "make durable", key);
+        conn_close_handle(c, &h);
+    }
+    if (r == 0)
+        return 0;
+    if (c->broken || r == -EINTR || r == -ETIMEDOUT) {
+        op->err.retry = ERR_RETRY_UNKNOWN; /* it is there, but may not outlive a power loss */
+        return r;
+    }
+    c->no_dir_sync = true; /* a server that does not do this to directories */
+    err_clear(&op->err);
+    return 0;
+}
+
+/* ---- rename ---- */
+
+static uint32_t rename_req(struct conn *c, const char *from, const char *to, bool no_replace)
+{
+    if (no_replace || !(c->extensions & EXT_POSIX_RENAME))
+        return conn_two_paths_req(c, SSH_FXP_RENAME, from, to);
+    return conn_posix_rename_req(c, from, to);
+}
+
+/* The connection was lost with the rename on its way. 0: it has happened; else the loss. */
+static int look_what_happened(struct sftp *s, struct op *op, struct conn **c, const char *from,
+                              const char *to, const struct wire_attr *moved)
+{
+    struct err lost = op->err;
+    sftp_give(s, *c, false);
+    *c = NULL;
+    int r = sftp_take(s, op, false, c);
+    if (r == 0) {
+        struct wire_attr a = look(*c, op, from), b = look(*c, op, to);
+        if (!a.flags && b.flags && b.size == moved->size && b.mtime == moved->mtime &&
+            !(*c)->broken)
+            return 0;
+        if (a.flags)
+            lost.retry = ERR_RETRY_SAFE; /* it has not */
+    }
+    op->err = lost;
+    return -lost.code;
+}
+
+/* FAILURE: why? */
+static int explain_rename(struct conn *c, struct op *op, const char *from, const char *to,
+                          bool no_replace, const char *key)
+{
+    struct wire_attr a = look(c, op, from), b = look(c, op, to);
+    size_t n = strlen(from);
+    bool onto =
+        b.flags && sftp_is_dir(&a) && !sftp_is_dir(&b); /* ENOTDIR comes as "no such file" */
+    if (!status_is_failure(op) && !onto)
+        return sftp_explain_parent(c, op, to, key, -op->err.code);
+    if (b.flags && no_replace)
+        return err_set(&op->err, EEXIST, "%s exists already", to);
+    if (strncmp(from, to, n) == 0 && to[n] == '/')
+        return err_set(&op->err, EINVAL, "rename %s: into itself", key);
+    if (onto)
+        return err_set(&op->err, ENOTDIR, "rename %s: %s is no directory", key, to);
+    if (b.flags && !sftp_is_dir(&a) && sftp_is_dir(&b))
+        return err_set(&op->err, EISDIR, "rename %s: %s is a directory", key, to);
+    if (b.flags && sftp_is_dir(&b) && (c->extensions & EXT_POSIX_RENAME))
+        return err_set(&op->err, ENOTEMPTY, "rename %s: %s is not empty", key, to);
+    if (b.flags && !(c->extensions & EXT_POSIX_RENAME))
+        return err_set(
+            &op->err, ENOTSUP,
+            "%s: sftp %s cannot replace in one step (it lacks posix-rename@openssh.com): "
+            "remove what is there first",
+            key, c->name);
+    return -op->err.code;
+}
+
+/* The caller's `transfer` place goes with the connection: one that is lost here was given back as
+ * none. */
+int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, const char *to,
+              bool no_replace, const char *key)
+{
+    struct wire_attr moved = look(*c, op, from);
+    int r = change(*c, op, rename_req(*c, from, to, no_replace), "rename", key);
+    if (r < 0 && (*c)->broken && moved.flags)
+        return look_what_happened(s, op, c, from, to, &moved);
+    return r == 0 || (*c)->broken ? r : explain_rename(*c, op, from, to, no_replace, key);
+}
+
+static struct version_id id_of(const struct wire_attr *w)
+{
+    return (struct version_id){.mtime = w->mtime, .size = w->flags ? w->size : UINT64_MAX};
+}
+
+static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const char *from_key,
+                          const char *to_key, const char *from, const char *to, bool no_replace)
+{
+    struct wire_attr a, b;
+    int r = sftp_lstat(*c, op, from, from_key, &a);
+    if (r < 0)
+        return r;
+    if (strcmp(from, to) == 0)
+        return no_replace ? err_set(&op->err, EEXIST, "%s exists already", to_key) : 0;
+    b = look(*c, op, to);
+    if (no_replace && b.flags)
+        return err_set(&op->err, EEXIST, "%s exists already", to_key);
+    versions_change(&s->versions, to_key);
+    r = sftp_move(s, op, c, from, to, no_replace, from_key);
+    versions_unchanged(&s->versions, to_key);
+    if (r < 0)
+        return r;
+    struct version_id replaced = id_of(&b), moved = id_of(&a);
+    if (!sftp_is_dir(&a))
+        versions_moved(&s->versions, from_key, to_key, &replaced, &moved);
+    CLEANUP_FREE char *dir = sftp_parent(to), *old = sftp_parent(from);
+    r = sftp_sync_dir(*c, op, dir, to_key);
+    return r == 0 && strcmp(dir, old) != 0 ? sftp_sync_dir(*c, op, old, from_key) : r;
+}
+
+int sftp_rename(struct store *store, struct op *op, const char *from_key, const char *to_key,
+                bool no_replace)
+{
+    struct sftp *s = sftp_of(store);
+    CLEANUP_FREE char *from = NULL, *to = NULL;
+    struct conn *c = NULL;
+    int r = sftp_path(s, op, from_key, &from);
+    if (r == 0)
+        r = sftp_path(s, op, to_key, &to);
+    if (r == 0)
+        r = claims_take_both(&s->claims, op, from_key, to_key);
+    if (r < 0)
+        return r;
+    r = sftp_take(s, op, false, &c);
+    if (r == 0) {
+        r = rename_claimed(s, op, &c, from_key, to_key, from, to, no_replace);
+        if (c)
+            sftp_give(s, c, false);
+    }
+    claims_release_both(&s->claims, from_key, to_key);
+    return r;
+}
+
+/* ---- remove ---- */
+
+/* FAILURE of a REMOVE: a directory, most likely. */
+static int explain_remove(struct conn *c, struct op *op, const char *path, const char *key)
+{
+    struct wire_attr w = look(c, op, path);
+    if (sftp_is_dir(&w) && (status_is_failure(op) || op->err.code == EACCES))
+        return err_set(&op->err, EISDIR, "%s is a directory", key);
+    return -op->err.code;
+}
+
+static int remove_on(struct sftp *s, struct conn *c, struct op *op, const char *path,
+                     const char *key, const char *if_match)
+{
+    struct wire_attr w;
+    int r = 0;
+    if (if_match) {
+        r = sftp_lstat(c, op, path, key, &w);
+        if (r == 0 && sftp_is_dir(&w))
+            r = err_set(&op->err, EISDIR, "%s is a directory", key);
+        if (r == 0 && !versions_match(&s->versions, key, if_match, w.mtime, w.size))
+            r = err_set(&op->err, ESTALE, "%s has changed", key);
+    }
+    if (r < 0)
+        return r;
+    r = change(c, op, conn_path_req(c, SSH_FXP_REMOVE, path), "remove", key);
+    return r < 0 && !c->broken ? explain_remove(c, op, path, key) : r;
+}
+
+int sftp_remove(struct store *store, struct op *op, const char *key, const char *if_match)
+{
+    struct sftp *s = sftp_of(store);
+    CLEANUP_FREE char *path = NULL;
+    struct conn *c;
+    int r = sftp_path(s, op, key, &path);
+    if (r == 0)
+        r = claims_take(&s->claims, op, key);
+    if (r < 0)
+        return r;
+    r = sftp_take(s, op, false, &c);
+    if (r == 0) {
+        r = remove_on(s, c, op, path, key, if_match);
+        sftp_give(s, c, false);
+    }
+    claims_release(&s->claims, key);
+    return r;
+}
+
+static int remove_batch(struct sftp *s, struct conn *c, struct op *op, const char *const *keys,
+                        size_t n, struct remove_result *results)
+{
+    uint32_t ids[REMOVES_MAX];
+    char *paths[REMOVES_MAX] = {0};
+    int r = 0;
+    for (size_t i = 0; i < n && r == 0; i++) {
+        results[i].code = -sftp_path(s, op, keys[i], &paths[i]);
+        r = paths[i] ? conn_room(c, op, 0) : 0;
+        if (r == 0 && paths[i])
+            ids[i] = conn_path_req(c, SSH_FXP_REMOVE, paths[i]);
+    }
+    conn_changing(c, true);
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (!paths[i])
+            continue;
+        int e = conn_expect_ok(c, op, ids[i], "remove", keys[i]);
+        if (e < 0 && (c->broken || e == -EINTR))
+            r = e;
+        else
+            results[i].code = e < 0 ? -explain_remove(c, op, paths[i], keys[i]) : 0;
+    }
+    conn_changing(c, false);
+    for (size_t i = 0; i < n; i++)
+        free(paths[i]);
+    return r;
+}
+
+int sftp_remove_many(struct store *store, struct op *op, const char *const *keys, size_t n,
+                     struct remove_result *results)
+{
+    struct sftp *s = sftp_of(store);
+    struct conn *c;
+    int r = sftp_take(s, op, false, &c);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n && r == 0; i += REMOVES_MAX) {
+        size_t count = n - i < REMOVES_MAX ? n - i : REMOVES_MAX;
+        r = remove_batch(s, c, op, keys + i, count, results + i);
+    }
+    sftp_give(s, c, false);
+    if (r == 0)
+        err_clear(&op->err);
+    return r;
+}
+
+/* ---- directories ---- */
+
+static int make_dir_on(struct conn *c, struct op *op, const char *path, const char *key,
+                       const struct attr *attr)
+{
+    bool private = attr->known & ATTR_HAS_MODE;
+    struct wire_attr now = {.flags = 0}, mode = {.flags = WIRE_MODE, .mode = private ? 0700 : 0777};
+    int r = change(c, op, conn_attr_req(c, SSH_FXP_MKDIR, path, &mode), "make", key);
+    if (r < 0) {
+        struct wire_attr there = look(c, op, path);
+        return there.flags && status_is_failure(op)
+                   ? err_set(&op->err, EEXIST, "%s exists already", key)
+                   : sftp_explain_parent(c, op, path, key, r);
+    }
+    if (attr->known & (ATTR_HAS_UID | ATTR_HAS_GID))
+        now = look(c, op, path);
+    struct wire_attr owner = sftp_owner_of(attr, &now), rest = sftp_rest_of(attr, &now);
+    if (owner.flags) { /* refused: it stays ours, as with a put */
+        r = conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_SETSTAT, path, &owner), "make", key);
+        r = r < 0 && (c->broken || r == -EINTR) ? r : 0;
+    }
+    if (r == 0 && rest.flags)
+        r = conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_SETSTAT, path, &rest), "make", key);
+    if (r < 0 && !c->broken) {
+        struct err was = op->err;
+        (void)conn_expect_ok(c, op, conn_path_req(c, SSH_FXP_RMDIR, path), "remove", key);
+        op->err = was;
+    }
+    return r;
+}
+
+int sftp_make_dir(struct store *store, struct op *op, const char *key, const struct attr *attr)
+{
+    struct sftp *s = sftp_of(store);
+    CLEANUP_FREE char *path = NULL;
+    struct conn *c;
+    int r = sftp_path(s, op, key, &path);
+    if (r == 0)
+        r = sftp_take(s, op, false, &c);
+    if (r < 0)
+        return r;
+    r = make_dir_on(c, op, path, key, attr);
+    sftp_give(s, c, false);
+    return r;
+}
+
+int sftp_remove_dir(struct store *store, struct op *op, const char *key)
+{
+    struct sftp *s = sftp_of(store);
+    CLEANUP_FREE char *path = NULL;
+    struct conn *c;
+    int r = sftp_path(s, op, key, &path);
+    if (r == 0)
+        r = sftp_take(s, op, false, &c);
+    if (r < 0)
+        return r;
+    r = change(c, op, conn_path_req(c, SSH_FXP_RMDIR, path), "remove", key);
+    struct wire_attr w = {.flags = 0};
+    bool why = r < 0 && !c->broken && op->err.status != SSH_FX_PERMISSION_DENIED;
+    if (why)
+        w = look(c, op, path);
+    if (why && w.flags && !sftp_is_dir(&w))
+        r = err_set(&op->err, ENOTDIR, "%s is no directory", key);
+    else if (why && sftp_is_dir(&w) && status_is_failure(op))
+        r = err_set(&op->err, ENOTEMPTY, "%s is not empty", key);
+    sftp_give(s, c, false);
+    return r;
+}

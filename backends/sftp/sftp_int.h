@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT
+ * sftp_int.h: what the files of this folder share.
+ *
+ * Invariants
+ *  1. A key reaches the server as root + "/" + key, and only when path_is_inside() says so.
+ *  2. An object changes in one rename of a complete temporary file (TEMP_PREFIX) in the same
+ * directory, except in sftp_patch(), which is in place and says so.
+ *  3. A connection has one user at a time: between sftp_take and sftp_give.
+ *  4. Changes of one key by this process exclude each other (claims); other processes can come
+ * between. */
+#ifndef QUAY_BACKENDS_SFTP_SFTP_INT_H
+#define QUAY_BACKENDS_SFTP_SFTP_INT_H
+
+#include "backends/claims.h"
+#include "backends/sftp/sftp.h"
+#include "backends/sftp/sftp_conn.h"
+#include "backends/sftp/sftp_version.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/pool.h"
+
+#define TEMP_PREFIX ".quay-tmp-"
+#define ORPHANS 64
+#define RESTS 4
+
+struct endpoint {
+    char *host;
+    unsigned port;
+    char *name;        /* "host:port" */
+    bool down;         /* did not answer: others are asked first (pool lock) */
+    uint64_t tried_ns; /* when that was */
+};
+
+struct sftp_login { /* all strings may be NULL */
+    char *user;
+    char *key_file, *passphrase, *password;
+    bool agent;
+    char *agent_socket;
+    char *known_hosts; /* NULL: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts */
+    bool pinned;
+    uint8_t pin[32]; /* SHA-256 of the host key */
+};
+
+struct dir_item {
+    char *name; /* as it sorts: of a directory with a final '/' */
+    struct wire_attr attr;
+};
+
+struct dir_items {
+    struct dir_item *v;
+    size_t n, cap;
+};
+
+/* What a listing of one level has still to give: the directory is read once, not for every page. */
+struct sftp_rest {
+    char *prefix, *cursor; /* of the query that goes on with it; NULL: free */
+    struct dir_items items;
+    size_t at;
+    uint64_t read_ns;
+    unsigned changes; /* made by this store before it was read: after one more it is not shown */
+};
+
+struct sftp {
+    struct store store;
+    struct endpoint *endpoints;
+    size_t n_endpoints;
+    struct sftp_login login;
+    char *root; /* of the remote side; "." = the home directory; "/" = everything */
+    unsigned connect_ms, stall_ms, max_connections;
+    uint64_t fail_back_ns, keepalive_ns, idle_ns;
+    bool read_only, create, auto_connect;
+    struct claims claims;
+    struct versions versions;
+    atomic_uint changes; /* made by this store */
+    struct {
+        struct lock lock;
+        struct sftp_rest v[RESTS];
+    } rests;
+    struct {
+        struct lock lock;
+        struct cond changed;
+        struct conn **idle; /* max_connections places; the last one was used last */
+        size_t n_idle;
+        unsigned open;      /* connections, idle or in use, or about to be made */
+        unsigned transfers; /* of them used by transfers */
+        uint64_t
+            full_ns; /* until then no further connection is tried beside those that are there */
+        uint64_t
+            refused_ns; /* until then a refusal (login, host key) is given without asking again */
+        struct err refusal;
+        size_t best; /* connections to endpoints behind this one are closed when they are free */
+        char *orphans[ORPHANS]; /* temporary files that could not be removed */
+        size_t n_orphans;
+        bool stopping, runs;
+        struct op op; /* of the keeper */
+    } pool;
+    struct pool *keeper;
+    struct pool_job keep;
+};
+
+static inline struct sftp *sftp_of(struct store *s)
+{
+    return (struct sftp *)s;
+}
+
+/* ---- sftp_ssh.c ---- */
+/* A logged-in connection with an SFTP channel to this endpoint. EHOSTUNREACH: nobody there. EACCES:
+ * the host key or the login was refused. */
+int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **ret);
+
+/* ---- sftp_pool.c ---- */
+void sftp_pool_init(struct sftp *s);
+void sftp_pool_done(struct sftp *s);
+/* Transfers may not use the last connection, so that short requests find one. */
+int sftp_take(struct sftp *s, struct op *op, bool transfer, struct conn **ret);
+void sftp_give(struct sftp *s, struct conn *c, bool transfer);
+/* A temporary file that is to be removed when there is a connection. */
+void sftp_orphan(struct sftp *s, const char *path);
+
+/* ---- sftp.c ---- */
+/* Malloc'd path on the server; -EACCES for keys that are none. */
+int sftp_path(struct sftp *s, struct op *op, const char *key, char **ret);
+char *sftp_parent(const char *path);
+bool sftp_is_temp(const char *name);
+int sftp_lstat(struct conn *c, struct op *op, const char *path, const char *key,
+               struct wire_attr *ret);
+
+/* ---- sftp_meta.c ---- */
+void sftp_attr_of(struct sftp *s, const char *key, const struct wire_attr *w, struct attr *ret);
+bool sftp_is_dir(const struct wire_attr *w);
+bool sftp_is_link(const struct wire_attr *w);
+/* -EACCES for what is neither file, directory nor symbolic link. */
+int sftp_check_kind(struct op *op, const struct wire_attr *w, const char *key);
+/* What to send for `change`: the owner by itself, since it may be refused. `now` fills in the other
+ * half of pairs that the protocol joins. */
+struct wire_attr sftp_owner_of(const struct attr *change, const struct wire_attr *now);
+struct wire_attr sftp_rest_of(const struct attr *change, const struct wire_attr *now);
+int sftp_no_xattrs(struct op *op, const struct attr *a, const char *key);
+int sftp_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
+                  const struct attr *change, struct attr *ret);
+
+/* ---- sftp_read.c ---- */
+int sftp_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret);
+int sftp_readlink(struct conn *c, struct op *op, const char *path, const char *key,
+                  struct buf *ret);
+
+/* ---- sftp_write.c ---- */
+int sftp_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
+int sftp_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
+int sftp_send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
+                    const struct source *src, uint64_t from, uint64_t to);
+/* May key be replaced under this precondition? `seen`: LSTAT gave *w. */
+int sftp_check_target(struct sftp *s, struct op *op, const char *key, const struct precond *pre,
+                      bool seen, const struct wire_attr *w);
+
+/* ---- sftp_dir.c ---- */
+/* rename, atomically over what is there unless no_replace. When the connection is lost meanwhile,
+ * another one looks what has become of it; *c may be another one afterwards, or NULL. */
+int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, const char *to,
+              bool no_replace, const char *key);
+/* Makes the names in a directory durable where the server can. */
+int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key);
+/* -ENOENT of a request that makes `path`: -ENOTDIR when its parent is a file. */
+int sftp_explain_parent(struct conn *c, struct op *op, const char *path, const char *key, int r);
+int sftp_remove(struct store *s, struct op *op, const char *key, const char *if_match);
+int sftp_remove_many(struct store *s, struct op *op, const char *const *keys, size_t n,
+                     struct remove_result *results);
+int sftp_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+int sftp_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
+int sftp_remove_dir(struct store *s, struct op *op, const char *key);
+
+/* ---- sftp_list.c ---- */
+void sftp_rests_done(struct sftp *s);
+int sftp_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
+
+#endif

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT
+ * sftp_list.c: listings in byte order of the keys, a directory sorting as its name plus '/'.
+ *
+ * SFTP gives the names of a directory in no order, with their attributes, some 100 in a reply;
+ * several READDIRs are on their way at once. A page reads each directory it touches completely; of
+ * a listing of one level the names that are left are kept for the next page (a rest, for a few
+ * listings and REST_NS each, and until this store changes something): what others create and remove
+ * meanwhile is not seen. The cursor is the last entry, as it sorts. Names are the server's: what is
+ * no name (empty, with '/' or NUL, "." and "..") is left out. */
+#include "backends/sftp/sftp_int.h"
+
+#include "base/log.h"
+
+#include <sys/stat.h>
+
+#define PAGE_MAX 10000
+#define READDIRS 4
+#define REST_NS (10 * NS_PER_S)
+#define SWEEP_AGE_S (24L * 3600)
+
+struct walk {
+    struct sftp *s;
+    struct conn *c;
+    struct op *op;
+    const char *behind; /* only what sorts behind this full key; NULL: everything */
+    bool recursive;
+    size_t max;
+    struct list_page *page;
+    char *last;            /* the last entry, as it sorts */
+    struct sftp_rest rest; /* one level: in, what is left of it; out, what is left now */
+};
+
+static void items_done(struct dir_items *a)
+{
+    for (size_t i = 0; i < a->n; i++)
+        free(a->v[i].name);
+    free(a->v);
+    *a = (struct dir_items){0};
+}
+
+static int compare_items(const void *a, const void *b)
+{
+    return strcmp(((const struct dir_item *)a)->name, ((const struct dir_item *)b)->name);
+}
+
+static void items_add(struct dir_items *a, const char *name, const struct wire_attr *w)
+{
+    if (a->n == a->cap) {
+        a->cap = a->cap ? 2 * a->cap : 64;
+        a->v = xrealloc(a->v, a->cap * sizeof(*a->v));
+    }
+    a->v[a->n++] = (struct dir_item){
+        .name = sftp_is_dir(w) ? xasprintf("%s/", name) : xstrdup(name), .attr = *w};
+}
+
+/* Is what sorts as dir + name (+ '/') still to be listed, or is something below it? */
+static bool is_wanted(const struct walk *w, const char *dir, const char *name, bool is_dir)
+{
+    if (!w->behind)
+        return true;
+    size_t n = strlen(dir);
+    int c = strncmp(dir, w->behind, n);
+    if (c != 0)
+        return c > 0;
+    const char *rest = w->behind + n;
+    n = strlen(name);
+    if (!is_dir)
+        return strcmp(name, rest) > 0;
+    c = strncmp(name, rest, n);
+    if (c != 0)
+        return c > 0;
+    if (rest[n] == '/')
+        return w->recursive; /* `behind` is this directory, or within it */
+    return '/' > (unsigned char)rest[n];
+}
+
+/* A temporary file that nobody has written to for a day was left behind by a crash. */
+static void sweep(const struct walk *w, const char *path, const char *name,
+                  const struct wire_attr *a)
+{
+    time_t now = clock_wall().tv_sec;
+    if (w->s->read_only || !(a->flags & WIRE_TIMES) || sftp_is_dir(a) ||
+        (time_t)a->mtime + SWEEP_AGE_S > now)
+        return;
+    CLEANUP_FREE char *temp = xasprintf("%s/%s", path, name);
+    sftp_orphan(w->s, temp);
+}
+
+static bool is_name(const char *name, size_t len)
+{
+    return len > 0 && !memchr(name, '/', len) && !memchr(name, '\0', len) &&
+           !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
+}
+
+struct scan { /* one directory being read */
+    struct walk *w;
+    const char *path, *dir, *filter;
+    struct dir_items *ret;
+    struct dir_items bare; /* names that came without a type: asked for by themselves */
+};
+
+static void take_name(struct scan *sc, const char *bytes, size_t len, const struct wire_attr *a)
+{
+    mode_t type = a->mode & S_IFMT;
+    if (!is_name(bytes, len))
+        return;
+    CLEANUP_FREE char *name = xstrndup(bytes, len);
+    if (sftp_is_temp(name)) {
+        sweep(sc->w, sc->path, name, a);
+        return;
+    }
+    if (strncmp(name, sc->filter, strlen(sc->filter)) != 0)
+        return;
+    if (!(a->flags & WIRE_MODE) || type == 0)
+        items_add(&sc->bare, name, &(struct wire_attr){.flags = 0});
+    else if (type != S_IFDIR && type != S_IFREG && type != S_IFLNK)
+        log_debug("sftp", "%s%s is a special file and not shown", sc->dir, name);
+    else if (is_wanted(sc->w, sc->dir, name, type == S_IFDIR))
+        items_add(sc->ret, name, a);
+}
+
+static int take_names(struct scan *sc, struct reply *rep)
+{
+    uint32_t count;
+    if (!reply_u32(rep, &count))
+        return -EIO;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name, *text;
+        size_t len, text_len;
+        struct wire_attr a;
+        if (!reply_bytes(rep, &name, &len) || !reply_bytes(rep, &text, &text_len) ||
+            !reply_attrs(rep, &a))
+            return -EIO;
+        take_name(sc, name, len, &a);
+    }
+    return 0;
+}
+
+/* Servers that give names without attributes. */
+static int look_at_bare(struct scan *sc)
+{
+    int r = 0;
+    for (size_t i = 0; i < sc->bare.n && r == 0; i++) {
+        const char *name = sc->bare.v[i].name;
+        CLEANUP_FREE char *path = xasprintf("%s/%s", sc->path, name);
+        struct wire_attr a;
+        r = sftp_lstat(sc->w->c, sc->w->op, path, name, &a);
+        if (r == 0 && sftp_check_kind(sc->w->op, &a, name) == 0 &&
+            is_wanted(sc->w, sc->dir, name, sftp_is_dir(&a)))
+            items_add(sc->ret, name, &a);
+        if (r == -ENOENT)
+            r = 0;
+    }
+    items_done(&sc->bare);
+    return r;
+}
+
+static int read_dir(struct scan *sc, const struct handle *h)
+{
+    struct conn *c = sc->w->c;
+    uint32_t ids[READDIRS];
+    for (unsigned i = 0; i < READDIRS; i++)
+        ids[i] = conn_handle_req(c, SSH_FXP_READDIR, h);
+    for (unsigned i = 0;; i = (i + 1) % READDIRS) {
+        struct reply rep;
+        int r = conn_expect(c, sc->w->op, ids[i], SSH_FXP_NAME, "list", sc->dir, &rep);
+        if (r == 0 && take_names(sc, &rep) < 0)
+            r = conn_bad_reply(c, sc->w->op, "list", sc->dir);
+        if (r != 0)
+            return r == 1 ? look_at_bare(sc) : r;
+        ids[i] = conn_handle_req(c, SSH_FXP_READDIR, h);
+    }
+}
+
+/* The wanted names of a directory that begin with `filter`, sorted. */
+static int scan(struct walk *w, const char *path, const char *dir, const char *filter,
+                struct dir_items *ret)
+{
+    struct handle h = {0};
+    struct scan sc = {.w = w, .path = path, .dir = dir, .filter = filter, .ret = ret};
+    int r = conn_expect_handle(w->c, w->op, conn_opendir_req(w->c, path), "list", dir, &h);
+    if (r < 0)
+        return r;
+    r = read_dir(&sc, &h);
+    items_done(&sc.bare);
+    conn_close_handle(w->c, &h);
+    if (ret->n > 1)
+        qsort(ret->v, ret->n, sizeof(*ret->v), compare_items);
+    return r;
+}
+
+static int list_level(struct walk *w, const char *path, const char *dir, const char *filter);
+
+/* One name of a directory: the entry, and in a recursive listing what is below it. 1 = page full.
+ */
+static int list_name(struct walk *w, const char *path, const char *dir, const struct dir_item *item)
+{
+    size_t len = strlen(item->name);
+    bool is_dir = item->name[len - 1] == '/';
+    CLEANUP_FREE char *full = xasprintf("%s%s", dir, item->name);
+    bool new_entry = !w->behind || strcmp(full, w->behind) > 0;
+    if (new_entry && w->page->count == w->max)
+        return 1;
+    if (new_entry) {
+        CLEANUP_FREE char *key = xstrndup(full, strlen(full) - is_dir);
+        struct list_entry *e = list_page_add(w->page, key);
+        sftp_attr_of(w->s, key, &item->attr, &e->attr);
+        free(w->last);
+        w->last = xstrdup(full);
+    }
+    if (!is_dir || !w->recursive)
+        return 0;
+    CLEANUP_FREE char *below = xasprintf("%s/%.*s", path, (int)(len - 1), item->name);
+    int r = list_level(w, below, full, "");
+    return r == -ENOENT ? 0 : r; /* gone meanwhile */
+}
+
+/* Lists the directory `path`, whose full key with '/' is `dir`. 1 = page full. */
+static int list_level(struct walk *w, const char *path, const char *dir, const char *filter)
+{
+    __attribute__((cleanup(items_done))) struct dir_items items = w->rest.items;
+    size_t i = w->rest.at;
+    bool known = items.n > 0;
+    w->rest.items = (struct dir_items){0};
+    w->rest.at = 0;
+    int r = known ? 0 : scan(w, path, dir, filter, &items);
+    while (r == 0 && i < items.n) {
+        r = op_check(w->op);
+        if (r == 0)
+            r = list_name(w, path, dir, &items.v[i]);
+        i += r == 0;
+    }
+    if (r == 1 && !w->recursive) {
+        w->rest.items = items;
+        w->rest.at = i;
+        items = (struct dir_items){0};
+    }
+    return r;
+}
+
+/* ---- rests ---- */
+
+static void rest_done(struct sftp_rest *r)
+{
+    items_done(&r->items);
+    free(r->prefix);
+    free(r->cursor);
+    *r = (struct sftp_rest){0};
+}
+
+void sftp_rests_done(struct sftp *s)
+{
+    for (unsigned i = 0; i < RESTS; i++)
+        rest_done(&s->rests.v[i]);
+}
+
+static struct sftp_rest rest_take(struct sftp *s, const struct list_query *q)
+{
+    struct sftp_rest found = {0};
+    uint64_t now = clock_now_ns();
+    LOCK_SCOPE(&s->rests.lock);
+    for (unsigned i = 0; i < RESTS && !q->recursive && q->cursor; i++) {
+        struct sftp_rest *r = &s->rests.v[i];
+        if (!r->prefix || strcmp(r->prefix, q->prefix) != 0 || strcmp(r->cursor, q->cursor) != 0)
+            continue;
+        found = *r;
+        *r = (struct sftp_rest){0};
+        break;
+    }
+    if (found.prefix &&
+        (now - found.read_ns > REST_NS || found.changes != atomic_load(&s->changes)))
+        rest_done(&found);
+    return found;
+}
+
+/* Takes it; the oldest one goes. */
+static void rest_keep(struct sftp *s, const struct list_query *q, const char *cursor,
+                      struct sftp_rest *rest)
+{
+    free(rest->prefix);
+    free(rest->cursor);
+    rest->prefix = xstrdup(q->prefix);
+    rest->cursor = xstrdup(cursor);
+    lock_acquire(&s->rests.lock);
+    struct sftp_rest *oldest = &s->rests.v[0];
+    for (unsigned i = 1; i < RESTS; i++)
+        if (s->rests.v[i].read_ns < oldest->read_ns)
+            oldest = &s->rests.v[i];
+    struct sftp_rest old = *oldest;
+    *oldest = *rest;
+    lock_release(&s->rests.lock);
+    *rest = (struct sftp_rest){0};
+    rest_done(&old);
+}
+
+/* ---- the slot ---- */
+
+static int list_on(struct walk *w, const struct list_query *q, const char *path, const char *dir)
+{
+    bool first = !w->behind && q->prefix[strlen(dir)] == '\0';
+    int r = list_level(w, path, dir, q->prefix + strlen(dir));
+    if (r == -ENOENT) {
+        err_clear(&w->op->err);
+        return 0; /* nothing is there, as in any store of objects */
+    }
+    if (r < 0) {
+        list_page_done(w->page);
+        return r;
+    }
+    w->page->dir_exists = first;
+    w->page->cursor = r == 1 ? take_ptr(&w->last) : NULL;
+    if (w->page->cursor && w->rest.items.n)
+        rest_keep(w->s, q, w->page->cursor, &w->rest);
+    return 0;
+}
+
+/* Is it a file? Then nothing is below it; OPENDIR says FAILURE for it. */
+static int not_a_directory(struct walk *w, const char *path)
+{
+    struct err was = w->op->err;
+    struct wire_attr a;
+    if (sftp_lstat(w->c, w->op, path, path, &a) == 0 && !sftp_is_dir(&a)) {
+        err_clear(&w->op->err);
+        return 0;
+    }
+    w->op->err = was;
+    return -was.code;
+}
+
+int sftp_list(struct store *store, struct op *op, const struct list_query *q, struct list_page *ret)
+{
+    const char *slash = strrchr(q->prefix, '/');
+    size_t dir_len = slash ? (size_t)(slash - q->prefix) : 0;
+    CLEANUP_FREE char *key = xstrndup(q->prefix, dir_len), *path = NULL;
+    CLEANUP_FREE char *dir = slash ? xstrndup(q->prefix, dir_len + 1) : xstrdup("");
+    struct walk w = {
+        .s = sftp_of(store),
+        .op = op,
+        .behind = q->cursor ? q->cursor : q->after,
+        .recursive = q->recursive,
+        .max = q->max && q->max < PAGE_MAX ? q->max : PAGE_MAX,
+        .page = ret,
+    };
+    int r = sftp_path(w.s, op, key, &path);
+    if (r == 0)
+        r = sftp_take(w.s, op, false, &w.c);
+    if (r < 0)
+        return r;
+    w.rest = rest_take(w.s, q);
+    if (!w.rest.prefix) {
+        w.rest.read_ns = clock_now_ns();
+        w.rest.changes = atomic_load(&w.s->changes);
+    }
+    r = list_on(&w, q, path, dir);
+    if (r < 0 && !w.c->broken && status_is_failure(op))
+        r = not_a_directory(&w, path);
+    sftp_give(w.s, w.c, false);
+    rest_done(&w.rest);
+    free(w.last);
+    return r;
+}

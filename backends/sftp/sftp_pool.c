@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT
+ * sftp_pool.c: the connections of a store, and which endpoint they go to.
+ *
+ * A connection is idle (in pool.idle), in use by one thread, or being made; pool.open counts them
+ * all and is at most max_connections. One is kept free of transfers, so that a listing does not
+ * wait for uploads.
+ *
+ * Endpoints are tried in their order, those that did not answer last time (down) after the others;
+ * the first that lets us in is used. The keeper, a thread of the store's, asks the better ones that
+ * are down again after fail_back, and when one answers connections to worse ones are closed as they
+ * become free. It also makes the first connection (auto_connect), sees to idle ones (keepalive),
+ * closes those that nobody has used for idle_ns, and removes temporary files that were left behind.
+ *
+ * A refusal (host key, login) is remembered for REFUSAL_NS: no server is asked a hundred times a
+ * second. Invariants: (1) pool.lock is never held over I/O; (2) the keeper runs iff pool.runs. */
+#include "backends/sftp/sftp_int.h"
+
+#include "base/log.h"
+
+#include <stddef.h>
+
+#define REFUSAL_NS (5 * NS_PER_S)
+#define FULL_NS (10 * NS_PER_S)
+#define TICK_NS NS_PER_S
+#define ALIVE_MS 5000
+#define BYTES_MAX (16ULL << 30) /* then a new connection has new keys */
+
+static void keeper_start(struct sftp *s);
+
+/* ---- one connection ---- */
+
+/* base_path must be there: an empty mount point of the server's is not an empty store. */
+static int make_root(struct sftp *s, struct op *op, struct conn *c)
+{
+    struct wire_attr mode = {.flags = 0}, w;
+    CLEANUP_FREE char *path = xstrdup(s->root);
+    for (char *p = path + 1; (p = strchr(p, '/')) != NULL; p++) {
+        *p = '\0';
+        uint32_t stat = conn_path_req(c, SSH_FXP_STAT, path);
+        if (conn_expect_attrs(c, op, stat, "stat", path, &w) < 0 && !c->broken)
+            (void)conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_MKDIR, path, &mode), "make", path);
+        *p = '/';
+    }
+    return c->broken ? -EIO
+                     : conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_MKDIR, path, &mode),
+                                      "make base_path", path);
+}
+
+static int check_root(struct sftp *s, struct op *op, struct conn *c)
+{
+    struct wire_attr w;
+    int r = conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat base_path",
+                              s->root, &w);
+    if (r == -ENOENT && s->create) {
+        r = make_root(s, op, c);
+        return r < 0 && !c->broken ? err_prefix(&op->err, "create_if_missing") : r;
+    }
+    if (r == -ENOENT)
+        return err_set(&op->err, EIO,
+                       "sftp %s: base_path %s is not there (create_if_missing = yes would make it)",
+                       c->name, s->root);
+    if (r == 0 && (w.flags & WIRE_MODE) && !sftp_is_dir(&w))
+        return err_set(&op->err, EIO, "sftp %s: base_path %s is not a directory", c->name, s->root);
+    return r;
+}
+
+static int connect_one(struct sftp *s, struct op *op, size_t i, struct conn **ret)
+{
+    struct conn *c = NULL;
+    int r = ssh_connect(s, op, i, &c);
+    if (r == 0)
+        r = check_root(s, op, c);
+    if (r < 0) {
+        conn_free(c);
+        return r;
+    }
+    log_debug("sftp", "%s: connected to %s", s->store.key ? s->store.key : "", c->name);
+    *ret = c;
+    return 0;
+}
+
+static void note_endpoint(struct sftp *s, size_t i, bool down)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    s->endpoints[i].down = down;
+    s->endpoints[i].tried_ns = clock_now_ns();
+    if (!down && i > s->pool.best)
+        s->pool.best = i;
+}
+
+static bool is_down(struct sftp *s, size_t i)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    return s->endpoints[i].down;
+}
+
+/* What the endpoints said, as one error: a refusal is one that trying again does not mend. */
+static int all_failed(struct op *op, const struct buf *texts, int refusal)
+{
+    int r = err_set(&op->err, refusal ? refusal : EHOSTUNREACH, "%s", buf_str(texts));
+    op->err.retry = refusal ? ERR_RETRY_NEVER : ERR_RETRY_SAFE;
+    return r;
+}
+
+static bool is_refusal(int r)
+{
+    return r == -EACCES || r == -ENOTSUP;
+}
+
+/* A new connection to the first endpoint that lets us in. */
+static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
+{
+    CLEANUP_BUF struct buf texts = BUF_INIT;
+    int refusal = 0;
+    for (size_t n = 0; n < 2 * s->n_endpoints; n++) {
+        size_t i = n % s->n_endpoints;
+        if (is_down(s, i) != (n >= s->n_endpoints) ||
+            (n >= s->n_endpoints && texts.len && strstr(buf_str(&texts), s->endpoints[i].name)))
+            continue;
+        int r = connect_one(s, op, i, ret);
+        if (r == 0 || r == -EINTR || (op->deadline_ns && clock_now_ns() >= op->deadline_ns)) {
+            if (r != -EINTR)
+                note_endpoint(s, i, r < 0);
+            return r;
+        }
+        note_endpoint(s, i, true);
+        refusal = is_refusal(r) ? -r : refusal;
+        if (r == -EIO && op->err.retry == ERR_RETRY_NEVER && !refusal)
+            refusal = EIO; /* base_path */
+        buf_addf(&texts, "%s%s", texts.len ? "; " : "", err_text(&op->err));
+    }
+    return all_failed(op, &texts, refusal);
+}
+
+/* ---- taking and giving ---- */
+
+static bool may_take_locked(const struct sftp *s, bool transfer)
+{
+    unsigned most = s->max_connections > 1 ? s->max_connections - 1 : 1;
+    return !transfer || s->pool.transfers < most;
+}
+
+/* 1: *ret is an idle one; 2: make one; 0: wait; < 0: refused. */
+static int next_step_locked(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
+{
+    uint64_t now = clock_now_ns();
+    if (now < s->pool.refused_ns) {
+        op->err = s->pool.refusal;
+        return -op->err.code;
+    }
+    if (!may_take_locked(s, transfer))
+        return 0;
+    if (s->pool.n_idle) {
+        *ret = s->pool.idle[--s->pool.n_idle];
+        return 1;
+    }
+    if (s->pool.open >= s->max_connections || (s->pool.open && now < s->pool.full_ns))
+        return 0;
+    s->pool.open++;
+    return 2;
+}
+
+static int next_step(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    for (;;) {
+        int r = op_check(op);
+        if (r == 0)
+            r = next_step_locked(s, op, transfer, ret);
+        if (r > 0)
+            s->pool.transfers += transfer;
+        if (r != 0)
+            return r;
+        (void)cond_wait_until(&s->pool.changed, &s->pool.lock, clock_now_ns() + 100 * NS_PER_MS);
+    }
+}
+
+/* The place of a connection that is no more. */
+static void give_place(struct sftp *s, bool transfer)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    s->pool.open--;
+    s->pool.transfers -= transfer;
+    cond_broadcast(&s->pool.changed);
+}
+
+/* A place's connection could not be made. true: there are others to wait for. */
+static bool note_failure(struct sftp *s, const struct op *op, int r)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    bool others = s->pool.open > 0;
+    if (r == -EHOSTUNREACH && others)
+        s->pool.full_ns = clock_now_ns() + FULL_NS; /* as many as the server allows, perhaps */
+    if (r != -EHOSTUNREACH && r != -EINTR && r != -ETIMEDOUT) {
+        s->pool.refused_ns = clock_now_ns() + REFUSAL_NS;
+        s->pool.refusal = op->err;
+    }
+    return r == -EHOSTUNREACH && others;
+}
+
+int sftp_take(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
+{
+    keeper_start(s);
+    for (;;) {
+        struct conn *c = NULL;
+        int r = next_step(s, op, transfer, &c);
+        if (r < 0)
+            return r;
+        if (r == 1 && conn_is_alive(c)) {
+            c->busy_ns = clock_now_ns();
+            *ret = c;
+            return 0;
+        }
+        if (r == 1) {
+            conn_free(c);
+            give_place(s, transfer);
+            continue;
+        }
+        r = connect_any(s, op, &c);
+        if (r == 0) {
+            c->busy_ns = clock_now_ns();
+            *ret = c;
+            return 0;
+        }
+        give_place(s, transfer);
+        if (!note_failure(s, op, r))
+            return r;
+    }
+}
+
+void sftp_give(struct sftp *s, struct conn *c, bool transfer)
+{
+    if (!c) { /* given up before; a transfer still counts as one */
+        LOCK_SCOPE(&s->pool.lock);
+        s->pool.transfers -= transfer;
+        cond_broadcast(&s->pool.changed);
+        return;
+    }
+    if (c->touched)
+        atomic_fetch_add(&s->changes, 1);
+    c->touched = false;
+    bool keep = conn_rest(c) && c->moved < BYTES_MAX;
+    lock_acquire(&s->pool.lock);
+    keep = keep && c->endpoint <= s->pool.best && !s->pool.stopping;
+    if (keep)
+        s->pool.idle[s->pool.n_idle++] = c;
+    else
+        s->pool.open--;
+    s->pool.transfers -= transfer;
+    cond_broadcast(&s->pool.changed);
+    lock_release(&s->pool.lock);
+    if (!keep)
+        conn_free(c);
+}
+
+/* ---- the keeper ---- */
+
+void sftp_orphan(struct sftp *s, const char *path)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    if (s->pool.n_orphans < ORPHANS) /* those beyond are removed by a listing, a day later */
+        s->pool.orphans[s->pool.n_orphans++] = xstrdup(path);
+}
+
+/* The better endpoint that it is time to ask again; n_endpoints: none. */
+static size_t due_endpoint(struct sftp *s)
+{
+    uint64_t now = clock_now_ns();
+    LOCK_SCOPE(&s->pool.lock);
+    size_t i = 0;
+    for (; i < s->n_endpoints && s->endpoints[i].down; i++)
+        if (now - s->endpoints[i].tried_ns >= s->fail_back_ns)
+            break;
+    return i < s->n_endpoints && s->endpoints[i].down && s->pool.open ? i : s->n_endpoints;
+}
+
+static void take_back(struct sftp *s, struct conn *c, size_t i)
+{
+    struct conn *old[64];
+    size_t n_old = 0;
+    lock_acquire(&s->pool.lock);
+    s->endpoints[i].down = false;
+    s->pool.best = i;
+    size_t n = 0;
+    for (size_t k = 0; k < s->pool.n_idle; k++) {
+        struct conn *idle = s->pool.idle[k];
+        if (idle->endpoint > i && n_old < ARRAY_LEN(old))
+            old[n_old++] = idle;
+        else
+            s->pool.idle[n++] = idle;
+    }
+    s->pool.n_idle = n;
+    s->pool.open -= (unsigned)n_old;
+    bool keep = s->pool.open < s->max_connections && !s->pool.stopping;
+    if (keep) {
+        s->pool.idle[s->pool.n_idle++] = c;
+        s->pool.open++;
+    }
+    cond_broadcast(&s->pool.changed);
+    lock_release(&s->pool.lock);
+    for (size_t k = 0; k < n_old; k++)
+        conn_free(old[k]);
+    if (!keep)
+        conn_free(c);
+}
+
+static void fail_back(struct sftp *s)
+{
+    struct conn *c = NULL;
+    size_t i = due_endpoint(s);
+    if (i == s->n_endpoints)
+        return;
+    if (connect_one(s, &s->pool.op, i, &c) < 0 || !conn_rest(c)) {
+        conn_free(c);
+        note_endpoint(s, i, true);
+        return;
+    }
+    log_debug("sftp", "%s: back on %s", s->store.key ? s->store.key : "", c->name);
+    take_back(s, c, i);
+}
+
+/* An idle connection that nobody has used for `ns`, the one that waits longest; taken out. */
+static struct conn *take_rested(struct sftp *s, uint64_t ns)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    for (size_t i = 0; ns && i < s->pool.n_idle; i++) {
+        struct conn *c = s->pool.idle[i];
+        if (clock_now_ns() - c->used_ns < ns)
+            continue;
+        memmove(&s->pool.idle[i], &s->pool.idle[i + 1],
+                (s->pool.n_idle - i - 1) * sizeof(*s->pool.idle));
+        s->pool.n_idle--;
+        return c;
+    }
+    return NULL;
+}
+
+static void keep_alive(struct sftp *s)
+{
+    struct op op;
+    struct wire_attr w;
+    for (struct conn *c; (c = take_rested(s, s->keepalive_ns)) != NULL;) {
+        op_init(&op, "keepalive", ALIVE_MS);
+        int r =
+            conn_expect_attrs(c, &op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat", s->root, &w);
+        if (r == -ETIMEDOUT)
+            note_endpoint(s, c->endpoint, true);
+        if (s->idle_ns && clock_now_ns() - c->busy_ns > s->idle_ns)
+            c->broken = true; /* nobody needs it */
+        sftp_give(s, c, false);
+    }
+}
+
+static void remove_orphans(struct sftp *s)
+{
+    char *paths[ORPHANS];
+    struct conn *c = NULL;
+    lock_acquire(&s->pool.lock);
+    size_t n = s->pool.n_idle ? s->pool.n_orphans : 0; /* not the occasion to connect */
+    memcpy(paths, s->pool.orphans, n * sizeof(*paths));
+    s->pool.n_orphans -= n;
+    lock_release(&s->pool.lock);
+    if (n == 0)
+        return;
+    int r = sftp_take(s, &s->pool.op, false, &c);
+    for (size_t i = 0; i < n; i++) {
+        if (r == 0)
+            r = conn_expect_ok(c, &s->pool.op, conn_path_req(c, SSH_FXP_REMOVE, paths[i]), "remove",
+                               paths[i]);
+        if (r == -EIO || r == -EHOSTUNREACH || r == -ETIMEDOUT)
+            sftp_orphan(s, paths[i]);
+        else
+            r = 0;
+        free(paths[i]);
+    }
+    if (c)
+        sftp_give(s, c, false);
+}
+
+static void first_connection(struct sftp *s)
+{
+    struct conn *c = NULL;
+    if (!s->auto_connect)
+        return;
+    if (sftp_take(s, &s->pool.op, false, &c) == 0)
+        sftp_give(s, c, false);
+    else
+        log_debug("sftp", "%s: %s", s->store.base_uri, err_text(&s->pool.op.err));
+}
+
+static void keeper_run(struct pool_job *job)
+{
+    struct sftp *s = (struct sftp *)(void *)((char *)job - offsetof(struct sftp, keep));
+    first_connection(s);
+    lock_acquire(&s->pool.lock);
+    while (!s->pool.stopping) {
+        (void)cond_wait_until(&s->pool.changed, &s->pool.lock, clock_now_ns() + TICK_NS);
+        if (s->pool.stopping)
+            break;
+        lock_release(&s->pool.lock);
+        fail_back(s);
+        keep_alive(s);
+        remove_orphans(s);
+        lock_acquire(&s->pool.lock);
+    }
+    lock_release(&s->pool.lock);
+}
+
+static void keeper_start(struct sftp *s)
+{
+    lock_acquire(&s->pool.lock);
+    bool start = !s->pool.runs && !s->pool.stopping;
+    s->pool.runs = true;
+    lock_release(&s->pool.lock);
+    if (start)
+        pool_submit(s->keeper, &s->keep, 1);
+}
+
+/* ---- life ---- */
+
+void sftp_pool_init(struct sftp *s)
+{
+    lock_init(&s->pool.lock, LOCK_RANK_STORE, "sftp pool");
+    cond_init(&s->pool.changed);
+    s->pool.idle = xcalloc(s->max_connections, sizeof(*s->pool.idle));
+    s->pool.best = s->n_endpoints;
+    op_init(&s->pool.op, "keeper", 0);
+    s->keeper = pool_new("sftp", 1);
+    s->keep.run = keeper_run;
+    if (s->auto_connect)
+        keeper_start(s);
+}
+
+void sftp_pool_done(struct sftp *s)
+{
+    lock_acquire(&s->pool.lock);
+    s->pool.stopping = true;
+    op_cancel(&s->pool.op);
+    cond_broadcast(&s->pool.changed);
+    lock_release(&s->pool.lock);
+    pool_free(s->keeper);
+    for (size_t i = 0; i < s->pool.n_idle; i++)
+        conn_free(s->pool.idle[i]);
+    for (size_t i = 0; i < s->pool.n_orphans; i++)
+        free(s->pool.orphans[i]);
+    free(s->pool.idle);
+    cond_done(&s->pool.changed);
+    lock_done(&s->pool.lock);
+}

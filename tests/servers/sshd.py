@@ -1,0 +1,116 @@
+"""A real sshd: own host key, own user key, own authorized_keys, on a loopback port.
+
+The user is whoever runs the tests (root in a container). Everything is below the server's folder; nothing of
+the machine's own SSH configuration is read or changed.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from .base import Server, ServerFailed
+
+SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
+
+
+def generate_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
+    path.unlink(missing_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "quay-test", "-f", str(path)],
+                   check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+class SSHD(Server):
+    name = "sshd"
+    user = getpass.getuser()
+
+    def __init__(self, folder: Path, extra: str = "", sftp_options: str = "", subsystem: bool = True):
+        super().__init__(folder)
+        self.extra, self.sftp_options, self.subsystem = extra, sftp_options, subsystem
+        self.data = self.folder / "data"
+        self.key = self.folder / "user_key"
+        self.host_key = self.folder / "host_key"
+        self.known_hosts = self.folder / "known_hosts"
+        self.authorized = self.folder / "authorized_keys"
+
+    def prepare(self) -> None:
+        if not Path("/usr/sbin/sshd").exists():
+            raise ServerFailed("there is no sshd (Debian: openssh-server)")
+        self.sftp_server = next((p for p in SFTP_SERVERS if Path(p).exists()), "internal-sftp")
+        self.data.mkdir(exist_ok=True)
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation
+        generate_key(self.host_key)
+        generate_key(self.key)
+        self.authorized.write_text(self.key.with_suffix(".pub").read_text())
+        self.authorized.chmod(0o600)
+
+    def configuration(self) -> str:
+        lines = [
+            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.host_key}",
+            f"AuthorizedKeysFile {self.authorized}", "StrictModes no", "UsePAM no",
+            "PubkeyAuthentication yes", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
+            "PermitRootLogin yes", "PidFile none", "PrintMotd no", "UseDNS no", "LogLevel VERBOSE",
+            "MaxStartups 100", "PerSourceMaxStartups none",
+        ]
+        if self.subsystem:
+            lines.append(f"Subsystem sftp {self.sftp_server} {self.sftp_options}".rstrip())
+        return self.extra + "\n" + "\n".join(lines) + "\n"  # the first of two lines counts
+
+    def command(self) -> list[str]:
+        config = self.folder / "sshd_config"
+        config.write_text(self.configuration())
+        return ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+
+    def ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as sock:
+                if not sock.recv(4).startswith(b"SSH-"):
+                    return False
+        except OSError:
+            return False
+        self.trust()
+        return True
+
+    def host_public_key(self) -> str:
+        return " ".join(self.host_key.with_suffix(".pub").read_text().split()[:2])
+
+    def trust(self, *ports: int) -> Path:
+        """Writes known_hosts for this server's port and others that lead to it."""
+        lines = [f"[127.0.0.1]:{port} {self.host_public_key()}" for port in (self.port, *ports)]
+        self.known_hosts.write_text("\n".join(lines) + "\n")
+        return self.known_hosts
+
+    def sessions(self) -> list[int]:
+        """The processes that serve connections: children of the listener."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(pid) for pid in children]
+
+    def end_sessions(self) -> None:
+        """Every connection is lost; the listener goes on. (Their processes would outlive it, too.)"""
+        for pid in self.sessions() if self.running() else []:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def logins(self) -> int:
+        return self.log.read_text(errors="replace").count("Accepted ")
+
+    def store(self, folder: str = "", **more: object) -> dict[str, object]:
+        """The options of a [store] section on this server."""
+        return {
+            "backend": "sftp",
+            "endpoints": f"127.0.0.1:{self.port}",
+            "user": self.user,
+            "key_file": self.key,
+            "agent": "no",
+            "known_hosts": self.known_hosts,
+            "base_path": self.data / folder if folder else self.data,
+            **more,
+        }

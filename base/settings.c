@@ -31,6 +31,8 @@ static const struct conf_option quayfs_options[] = {
     {"default_storage_key", CONF_STRING, NULL, NULL, "default_key", NULL, 0, 0},
     {"auto_register", CONF_BOOL, "yes", NULL, NULL, "no: keys appear only after `quayctl add`", 0,
      0},
+    {"environment", CONF_STRING, NULL, NULL, NULL,
+     "overlay sections [store KEY@NAME] that count, without --env and $QUAYFS_ENV", 0, 0},
     {"log_level", CONF_ENUM, "info", "error|warn|warning|info|debug", NULL, "how much to log", 0,
      0},
     {"log_file", CONF_PATH, NULL, NULL, NULL, "log here instead of stderr or syslog", 0, 0},
@@ -147,6 +149,13 @@ int settings_find_file(const char *arg, struct err *err, char **ret_path)
                        from_xdg ? from_xdg : "", from_xdg ? ", " : "", from_home, etc);
     *ret_path = found;
     return 0;
+}
+
+const char *settings_environment(const struct conf *c, const char *arg)
+{
+    const struct conf_section *s = conf_find(c, "quayfs", "");
+    const char *env = arg && *arg ? arg : getenv("QUAYFS_ENV");
+    return env && *env ? env : s ? conf_str(s, "environment", NULL) : NULL;
 }
 
 static int unknown_section(const struct conf_section *s, struct err *err)
@@ -314,9 +323,6 @@ static int load_quayfs(struct conf *c, struct err *err, struct settings *ret)
         return r;
     ret->default_key = copy_str(s, "default_key");
     ret->auto_register = conf_bool(s, "auto_register", true);
-    if (!ret->auto_register)
-        return conf_error(s, "auto_register", err, EINVAL,
-                          "auto_register = no is not supported in this version");
     if (conf_has(s, "metrics_listen"))
         return conf_error(s, "metrics_listen", err, EINVAL,
                           "metrics_listen is not supported in this version: the metrics are in "

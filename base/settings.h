@@ -52,6 +52,9 @@ struct settings {
 };
 
 int settings_find_file(const char *arg, struct err *err, char **ret_path);
+/* The environment whose overlay sections count: `arg` (--env), else $QUAYFS_ENV, else `environment` in [quayfs];
+ * NULL: none. Before conf_apply_env(). */
+const char *settings_environment(const struct conf *c, const char *arg);
 int settings_load(struct conf *c, struct err *err, struct settings *ret);
 void settings_done(struct settings *s);
 

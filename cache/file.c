@@ -65,12 +65,26 @@ static void retire(struct vnode *n)
     lock_release(&n->lock);
 }
 
+/* Of a key that is gone: its name may mean another store now. */
+static bool is_retired_locked(const struct opening *o)
+{
+    return o->v->s.retired && (o->how->flags & VFILE_WRITE);
+}
+
+static int check_retired(struct opening *o)
+{
+    LOCK_SCOPE(&o->v->s.lock);
+    return is_retired_locked(o)
+               ? err_set(&o->op->err, ESTALE, "%s: the key was removed or changed", o->v->key)
+               : 0;
+}
+
 /* Makes this opening a handle of n, unless n has lost the name meanwhile. */
 static bool join(struct opening *o, struct vnode *n)
 {
     struct volume *v = o->v;
     LOCK_SCOPE(&v->s.lock);
-    if (!n->attached || strcmp(n->path, o->path) != 0)
+    if (!n->attached || strcmp(n->path, o->path) != 0 || is_retired_locked(o))
         return false;
     n->refs++;
     n->handles++;
@@ -233,10 +247,13 @@ static int open_revalidated(struct opening *o, struct vnode *n)
 /* One try; 1: the table has changed, again. */
 static int open_try(struct opening *o)
 {
+    int r = check_retired(o);
+    if (r < 0)
+        return r;
     struct vnode *n = vnode_find(o->v, o->path);
     if (!n)
         return open_revalidated(o, NULL);
-    int r = 1;
+    r = 1;
     if (vnode_is_dirty(n)) {
         r = open_shared(o, n);
     } else if ((r = vnode_begin(n, o->op)) == 0) {

@@ -63,6 +63,11 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
 /* Flushes what is staged (until op's deadline; what is left stays in the journal), then closes. Returns
  * the number of files that are still staged. */
 int volume_close(struct volume *v, struct op *op);
+/* Before another volume of the same key is opened: uploads what is staged, then lets nobody open a file for
+ * writing any more (-ESTALE: the name is to be looked up again); who reads goes on. -EBUSY with what is in the
+ * way: files that are open for writing, a rename of a directory; or why something could not be stored. */
+int volume_retire(struct volume *v, struct op *op);
+void volume_unretire(struct volume *v);
 const char *volume_key(const struct volume *v);
 struct store *volume_store(struct volume *v);
 struct pool *volume_pool(struct volume *v); /* workers for this key */

@@ -71,6 +71,7 @@ struct volume {
         unsigned bases;            /* not yet closed */
         unsigned jobs;             /* background commits running or queued */
         bool stopping;
+        bool retired;              /* nothing new is staged */
     } s;
     pthread_t retrier;
     bool retrier_runs;

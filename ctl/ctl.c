@@ -16,7 +16,7 @@ int ctl_load(struct ctl *ctl, struct err *err)
     if (r == 0)
         r = conf_load(ctl->config_path, err, &ctl->conf);
     if (r == 0)
-        r = conf_apply_env(ctl->conf, ctl->env ? ctl->env : getenv("QUAYFS_ENV"), err);
+        r = conf_apply_env(ctl->conf, settings_environment(ctl->conf, ctl->env), err);
     if (r == 0)
         r = settings_load(ctl->conf, err, &ctl->settings);
     if (r < 0)

@@ -49,6 +49,6 @@ extern const struct ctl_command ctl_load_command, ctl_export, ctl_batch, ctl_job
     ctl_cancel, ctl_retry, ctl_cache, ctl_status, ctl_keys, ctl_backends, ctl_sync, ctl_doctor,
     ctl_ls, ctl_stat, ctl_path, ctl_rm,
     ctl_cat, ctl_get, ctl_put, ctl_sign, ctl_warm, ctl_evict, ctl_pin, ctl_unpin, ctl_pins, ctl_top, ctl_cp,
-    ctl_mv;
+    ctl_mv, ctl_add, ctl_remove, ctl_reload;
 
 #endif

@@ -11,7 +11,7 @@
 
 static const struct ctl_command *const commands[] = {
     &ctl_load_command, &ctl_export, &ctl_batch, &ctl_jobs, &ctl_wait, &ctl_cancel, &ctl_retry,
-    &ctl_status, &ctl_keys, &ctl_backends, &ctl_cache, &ctl_warm, &ctl_evict,
+    &ctl_status, &ctl_keys, &ctl_add, &ctl_remove, &ctl_reload, &ctl_backends, &ctl_cache, &ctl_warm, &ctl_evict,
     &ctl_pin, &ctl_unpin, &ctl_pins, &ctl_top, &ctl_cp, &ctl_mv, &ctl_sync,
     &ctl_ls, &ctl_stat, &ctl_path, &ctl_cat, &ctl_get,
     &ctl_put, &ctl_rm, &ctl_doctor, &ctl_sign,

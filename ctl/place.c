@@ -128,7 +128,20 @@ static int set_local(struct place *p, const char *arg)
     return CTL_OK;
 }
 
-static int resolve(const json_t *status, const char *arg, bool any, struct place *p)
+static int set_default(struct place *p, const struct ctl *ctl, const json_t *status,
+                       const char *mount, const char *arg)
+{
+    const char *key = ctl->settings.default_key;
+    if (!key)
+        return ctl_message(CTL_FAILED, "%s: names no key, and [quayfs] has no default_key", arg);
+    if (!is_key(status, key, strlen(key)))
+        return ctl_message(CTL_FAILED, "No storage backend registered for key: '%s' (default_key)", key);
+    set_object(p, mount, key, strlen(key), arg + 1 + (arg[1] == '/'));
+    return CTL_OK;
+}
+
+static int resolve(const struct ctl *ctl, const json_t *status, const char *arg, bool any,
+                   struct place *p)
 {
     const char *mount = json_string_value(json_object_get(status, "mountpoint"));
     if (!mount)
@@ -136,6 +149,8 @@ static int resolve(const json_t *status, const char *arg, bool any, struct place
     const char *colon = strchr(arg, ':');
     size_t first = strcspn(arg, "/");
     bool by_path = arg[0] == '/' || (arg[0] == '.' && (first <= 1 || (first == 2 && arg[1] == '.')));
+    if (colon == arg)
+        return set_default(p, ctl, status, mount, arg);
     if (!by_path && colon && (size_t)(colon - arg) < first && is_key(status, arg, (size_t)(colon - arg))) {
         set_object(p, mount, arg, (size_t)(colon - arg), colon + 1 + (colon[1] == '/'));
         return CTL_OK;
@@ -175,7 +190,7 @@ static int resolve_all(struct ctl *ctl, const char *command, int argc, char **ar
         return r;
     ret->v = xcalloc((size_t)argc, sizeof(*ret->v));
     for (int i = 0; i < argc && r == CTL_OK; i++)
-        r = resolve(status, argv[i], any, &ret->v[ret->n++]);
+        r = resolve(ctl, status, argv[i], any, &ret->v[ret->n++]);
     json_decref(status);
     if (r != CTL_OK)
         places_done(ret);

@@ -2,6 +2,7 @@
  * place.h: what a PATH argument means: a key and a path in it.
  *
  *   KEY:path, KEY/path           the object's own path (patterns: cache/tree.h)
+ *   :path                        the same in the key that default_key in [quayfs] names
  *   /mnt/quay/KEY/path, ./path   a path in the mount, as ls shows it (escapes of base/name.h)
  * A final slash means the directory. KEY: alone is the whole key.
  *     struct places p;  r = places_resolve(ctl, argc, argv, &p);  ... places_done(&p);

@@ -7,9 +7,11 @@
  *   sync {key?}          uploads what is staged now
  *   forget {key, path?, blocks?}              drops what is cached of a path
  *   copy {key, from, to, shown, replace?}     a file, under another name: by the store where it can
+ *   reload {}   add {name, options?, dir}   remove {name}     keys, while the mount runs: reload.h
  *   probe {key}          asks the store whether it answers
  *   sign {key, path, write?, expires?}        a signed URL */
 #include "fs/control.h"
+#include "fs/reload.h"
 #include "fs/report.h"
 
 #include <string.h>
@@ -57,8 +59,9 @@ static int cmd_staged(struct call *c, struct err *err, json_t **ret)
 
 static int cmd_sync(struct call *c, struct err *err, json_t **ret)
 {
-    for (size_t n = 0; n < c->fs->n_keys; n++) {
-        struct fs_key *k = &c->fs->keys[n];
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(c->fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        struct fs_key *k = keys.v[n];
         struct op op;
         if (!k->volume || (c->k && c->k != k))
             continue;
@@ -138,6 +141,9 @@ static const struct command commands[] = {
     {"copy", cmd_copy, true},
     {"probe", cmd_probe, true},
     {"sign", cmd_sign, true},
+    {"reload", cmd_reload, false},
+    {"add", cmd_add, false},
+    {"remove", cmd_remove, false},
 };
 
 static int find_key(struct call *c, const struct command *cmd, struct err *err)
@@ -146,7 +152,7 @@ static int find_key(struct call *c, const struct command *cmd, struct err *err)
         return err_set(err, EINVAL, "%s needs a key", cmd->name);
     if (!c->key)
         return 0;
-    c->k = fs_key_find(c->fs, c->key);
+    c->k = fs_key_get(c->fs, c->key);
     if (!c->k)
         return err_set(err, ENOENT, "No storage backend registered for key: '%s'", c->key);
     if (!c->k->volume && cmd->needs_key)
@@ -163,7 +169,11 @@ static int on_call(void *arg, struct rpc_conn *conn, const char *cmd, const json
         if (strcmp(commands[n].name, cmd) != 0)
             continue;
         int rc = find_key(&c, &commands[n], err);
-        return rc < 0 ? rc : commands[n].run(&c, err, ret);
+        if (rc == 0)
+            rc = commands[n].run(&c, err, ret);
+        if (c.k)
+            fs_key_leave(c.k);
+        return rc;
     }
     return err_set(err, ENOSYS, "this quayfs does not know '%s': is quayctl newer?", cmd);
 }

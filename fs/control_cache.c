@@ -54,8 +54,9 @@ int cmd_cache_clear(struct call *c, struct err *err, json_t **ret)
     int rc = cache_clear(c->fs->cache, c->key, &bytes, &files);
     if (rc < 0)
         return err_set(err, -rc, "cannot clear the cache: %s", strerror(-rc));
-    for (size_t n = 0; n < c->fs->n_keys; n++) {
-        struct fs_key *k = &c->fs->keys[n];
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(c->fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        struct fs_key *k = keys.v[n];
         if (k->volume && (!c->k || c->k == k))
             volume_forget(k->volume, NULL, false);
     }
@@ -125,16 +126,19 @@ static bool same_path(void *arg, const char *path)
 static void heal(struct checking *ch, const struct cache_bad *bad)
 {
     struct fs *fs = ch->c->fs;
-    struct fs_key *k = fs_key_find(fs, bad->key);
+    struct fs_key *k = fs_key_get(fs, bad->key);
     struct op op;
-    if (!k || !k->volume)
+    if (!k)
         return;
-    drop_pages(fs, k, same_path, (void *)(uintptr_t)bad->path);
     op_init(&op, "verify", 0);
-    if (volume_refetch(k->volume, &op, bad) == 0)
-        ch->healed++;
-    else if (!ch->why.code)
-        ch->why = op.err;
+    if (k->volume) {
+        drop_pages(fs, k, same_path, (void *)(uintptr_t)bad->path);
+        if (volume_refetch(k->volume, &op, bad) == 0)
+            ch->healed++;
+        else if (!ch->why.code)
+            ch->why = op.err;
+    }
+    fs_key_leave(k);
 }
 
 int cmd_cache_verify(struct call *c, struct err *err, json_t **ret)
@@ -309,8 +313,9 @@ int cmd_pins(struct call *c, struct err *err, json_t **ret)
 {
     (void)err;
     json_t *all = json_array();
-    for (size_t n = 0; n < c->fs->n_keys; n++) {
-        const struct fs_key *k = &c->fs->keys[n];
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(c->fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        const struct fs_key *k = keys.v[n];
         if (!k->control && (!c->k || c->k == k))
             add_pins(c->fs, k, all);
     }

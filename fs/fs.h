@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * fs.h: the mounted file system: its keys, inode table and session.
  *
- * One struct fs per process, made by main.c and handed to every FUSE callback as user data. Keys are
- * fixed after start-up (a key whose store failed to open stays as a directory that answers EIO).
+ * One struct fs per process, made by main.c and handed to every FUSE callback as user data. Keys come and go
+ * (reload.h); one whose store failed to open is a directory that answers EIO.
  * The control directory `.load` is a key like others, over the local spool; `.quay` is virtual (view.h).
- * Threads: everything here is read-only after fs_start but the inode table (its own lock). */
+ * Threads: everything here is read-only after fs_start but the inode table (its own lock) and the table of
+ * keys. An inode points to its struct fs_key, which lives as long as the mount; who uses key->volume is
+ * counted: a request or handle from fs_key_enter to fs_key_leave, others with fs_key_get or fs_keys_get. */
 #ifndef QUAY_FS_FS_H
 #define QUAY_FS_FS_H
 
@@ -12,6 +14,7 @@
 #include <fuse_lowlevel.h>
 
 #include "base/cleanup.h"
+#include "base/pool.h"
 #include "base/rpc.h"
 #include "base/settings.h"
 #include "base/stats.h"
@@ -24,7 +27,11 @@
 struct passthrough;
 struct passthrough_wire;
 
+struct options;
+struct fs;
+
 struct fs_key {
+    struct fs *fs;
     char *name;
     struct volume *volume;   /* NULL: it failed to open */
     char *error;             /* why, or NULL */
@@ -32,6 +39,10 @@ struct fs_key {
     struct store *store;     /* opened, until its volume takes it */
     struct volume_policy policy;
     bool control;            /* .load: never cached by the kernel */
+    bool by_hand;            /* not of the configuration */
+    uint8_t identity[32];    /* of all its options */
+    atomic_uint users;       /* registry.c */
+    struct pool_job reaper;  /* closes it after its last user */
     struct stat_counter *read_bytes, *written_bytes; /* by applications */
 };
 
@@ -40,8 +51,19 @@ struct fs {
     struct settings settings;
     struct stats *stats;
     struct cache *cache;
-    struct fs_key *keys;
+    const struct options *options; /* of the command line */
+    struct lock registry;    /* of: */
+    struct fs_key **keys;    /* in the order of ls */
     size_t n_keys;
+    struct fs_key **old;     /* out of the table; their inodes may still be there */
+    size_t n_old;
+    struct pool *reaper;
+    atomic_bool changing;    /* a change of the keys is under way */
+    struct {
+        pthread_t thread;
+        bool runs;
+        atomic_bool stop;
+    } hangup;
     struct inode_table *inodes;
     struct fuse_session *session;
     struct pool *aside;      /* answers interrupted requests: its jobs wait for nobody */
@@ -71,7 +93,29 @@ int fs_keys_prepare(struct fs *fs, struct err *err);
 int fs_keys_open(struct fs *fs, struct err *err);
 /* Flushes and closes all; returns the number of files that stay staged. */
 int fs_keys_close(struct fs *fs);
-struct fs_key *fs_key_find(struct fs *fs, const char *name);
+/* One key: its store is opened (no network). *ret is given also on failure, with k->backend. */
+int fs_key_prepare(struct fs *fs, const struct conf *conf, struct conf_section *s,
+                   const struct settings *settings, struct err *err, struct fs_key **ret);
+int fs_key_open(struct fs *fs, struct fs_key *k, struct err *err); /* its volume */
+void fs_key_free(struct fs_key *k);                                /* closed; NULL ok */
+
+/* registry.c. Using a key: false, when it is gone. */
+bool fs_key_enter(struct fs_key *k);
+void fs_key_leave(struct fs_key *k);
+struct fs_key *fs_key_get(struct fs *fs, const char *name); /* entered; NULL: not there */
+struct fs_keys {
+    struct fs_key **v;
+    size_t n;
+};
+struct fs_keys fs_keys_get(struct fs *fs); /* all, entered */
+void fs_keys_put(struct fs_keys *keys);
+#define CLEANUP_KEYS __attribute__((cleanup(fs_keys_put)))
+/* The inode of a key's directory, as inode_enter; NULL: no such key. */
+struct inode *fs_key_inode(struct fs *fs, const char *name);
+void fs_key_add(struct fs *fs, struct fs_key *k);
+/* `old` is out of the table (and k, unless NULL, in its place): it is closed after its last user. */
+void fs_key_retire(struct fs *fs, struct fs_key *old, struct fs_key *k);
+int fs_key_close(struct fs_key *k); /* waits; files that stay staged */
 
 /* control.c */
 int fs_control_start(struct fs *fs, struct err *err);

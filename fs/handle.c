@@ -3,6 +3,7 @@
 #include "fs/handle.h"
 
 #include "base/buf.h"
+#include "fs/fs.h"
 #include "fs/passthrough.h"
 
 struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *file,
@@ -10,6 +11,7 @@ struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *
 {
     struct handle *h = xcalloc(1, sizeof(*h));
     h->refs = 1;
+    h->key = i->key && fs_key_enter(i->key) ? i->key : NULL; /* the request that opens it is in, too */
     h->file = file;
     h->dir = dir;
     lock_init(&h->dir_lock, LOCK_RANK_LEAF, "directory handle");
@@ -44,6 +46,8 @@ void handle_release(struct inode_table *t, struct handle *h)
         vfile_release(h->file);
     if (h->dir)
         volume_closedir(h->dir);
+    if (h->key)
+        fs_key_leave(h->key);
     buf_done(&h->text);
     cond_done(&h->dir_cond);
     lock_done(&h->dir_lock);

@@ -18,6 +18,7 @@ struct passthrough;
 struct handle {
     struct inode *inode;    /* referenced */
     struct handle *next;    /* at the inode */
+    struct fs_key *key;     /* entered: its volume stays open for this handle; NULL: of no key */
     struct vfile *file;     /* an open object */
     struct volume_dir *dir; /* an open directory of a key */
     struct buf text;        /* an open view file: its content, frozen at open */

@@ -9,6 +9,7 @@
 #include "fs/fs.h"
 #include "fs/options.h"
 #include "fs/passthrough.h"
+#include "fs/reload.h"
 
 #include <signal.h>
 #include <string.h>
@@ -36,7 +37,7 @@ static int load_config(struct fs *fs, const struct options *o, struct err *err)
             rc = conf_load(fs->config_path, err, &fs->conf);
     }
     if (rc == 0)
-        rc = conf_apply_env(fs->conf, o->env ? o->env : getenv("QUAYFS_ENV"), err);
+        rc = conf_apply_env(fs->conf, settings_environment(fs->conf, o->env), err);
     if (rc == 0)
         rc = options_apply(o, fs->conf, err);
     if (rc == 0)
@@ -48,7 +49,7 @@ static int load_config(struct fs *fs, const struct options *o, struct err *err)
         rc = adhoc_own_dirs(fs, o, err);
     if (rc < 0)
         return rc;
-    if (fs->n_keys == 0)
+    if (fs->n_keys == 0 && fs->settings.auto_register)
         return err_set(err, EINVAL, "%s: no [store NAME] section: nothing to mount",
                        fs->config_path ? fs->config_path : "(no configuration)");
     return 0;
@@ -128,7 +129,7 @@ static size_t user_keys(const struct fs *fs)
 {
     size_t n = 0;
     for (size_t i = 0; i < fs->n_keys; i++)
-        n += !fs->keys[i].control;
+        n += !fs->keys[i]->control;
     return n;
 }
 
@@ -141,6 +142,8 @@ static int serve(struct fs *fs, const struct options *o, int ready, struct err *
     add_fuse_args(o, &args);
     if (rc == 0)
         rc = fs_mount(fs, &args, err);
+    if (rc == 0)
+        rc = fs_hangup_start(fs, err);
     fuse_opt_free_args(&args);
     if (rc < 0)
         return rc;
@@ -169,6 +172,7 @@ static int run(struct fs *fs, const struct options *o)
     else if (rc < 0)
         (void)fail(&err, 1);
     rpc_stop(fs->control);
+    fs_hangup_stop(fs);
     fs_unmount(fs);
     pool_free(fs->aside);
     bool left = fs_keys_close(fs) > 0;
@@ -186,6 +190,8 @@ static int start(struct fs *fs, const struct options *o)
 {
     struct err err = ERR_INIT;
     http_global_init();
+    fs_hangup_block();
+    fs->options = o;
     fs->stats = stats_new();
     if (load_config(fs, o, &err) < 0)
         return fail(&err, 2);

@@ -96,7 +96,7 @@ int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
     /* Before the mount: a SIGTERM that comes as soon as it is there must unmount it. */
     if (fuse_set_signal_handlers(fs->session) != 0)
         log_warn("fs", "cannot set signal handlers");
-    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGHUP, SIG_DFL); /* blocked: reload.c waits for it */
     (void)signal(SIGPIPE, SIG_IGN);
     if (fuse_session_mount(fs->session, fs->mountpoint) != 0) {
         fuse_remove_signal_handlers(fs->session);
@@ -128,9 +128,16 @@ void fs_unmount(struct fs *fs)
     if (!fs->session)
         return;
     /* Nobody may reply any more when the descriptor is closed: its number may be another file's then. */
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        if (fs->keys[n].volume)
-            pool_drain(volume_pool(fs->keys[n].volume));
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        if (keys.v[n]->volume)
+            pool_drain(volume_pool(keys.v[n]->volume));
+    }
+    for (size_t n = 0; n < fs->n_old; n++) {
+        if (!fs_key_enter(fs->old[n]))
+            continue;
+        pool_drain(volume_pool(fs->old[n]->volume));
+        fs_key_leave(fs->old[n]);
     }
     pool_drain(fs->aside);
     passthrough_stop(fs->passthrough);

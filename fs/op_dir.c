@@ -153,8 +153,9 @@ static void fill_root(struct filler *f, off_t off)
 {
     struct fs *fs = f->r->fs;
     struct inode *root = f->r->inode;
-    for (size_t n = (size_t)off - 2; n <= fs->n_keys; n++) {
-        const char *name = n < fs->n_keys ? fs->keys[n].name : FS_QUAY_DIR;
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = (size_t)off - 2; n <= keys.n; n++) {
+        const char *name = n < keys.n ? keys.v[n]->name : FS_QUAY_DIR;
         if (!add_plain(f, name, inode_guess(fs->inodes, root, name), S_IFDIR, (off_t)n + 3))
             return;
     }

@@ -8,10 +8,9 @@
 
 #include <string.h>
 
-static void reply_virtual(struct request *r, const struct inode_spec *spec)
+static void reply_virtual(struct request *r, struct inode *i)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
-    struct inode *i = inode_enter(r->fs->inodes, r->inode, spec);
     fs_virtual_attr(r->fs, i, &a);
     request_reply_entry(r, i, &a);
 }
@@ -82,15 +81,14 @@ static bool lookup_at_once(struct request *r)
 
 static bool lookup_in_root(struct request *r)
 {
-    struct fs_key *k = fs_key_find(r->fs, r->name);
-    struct inode_spec spec = {.kind = INODE_KEY, .key = k, .name = r->name, .segment = ""};
-    if (!k && strcmp(r->name, FS_QUAY_DIR) != 0) {
+    struct inode *i = fs_key_inode(r->fs, r->name);
+    struct inode_spec spec = {.kind = INODE_VIEW_DIR, .name = r->name, .segment = ""};
+    if (!i && strcmp(r->name, FS_QUAY_DIR) == 0)
+        i = inode_enter(r->fs->inodes, r->inode, &spec);
+    if (i)
+        reply_virtual(r, i);
+    else
         request_reply_err(r, -ENOENT);
-        return true;
-    }
-    if (!k)
-        spec.kind = INODE_VIEW_DIR;
-    reply_virtual(r, &spec);
     return true;
 }
 
@@ -101,7 +99,7 @@ static bool lookup_in_view(struct request *r)
     if (spec.view < 0)
         request_reply_err(r, -ENOENT);
     else
-        reply_virtual(r, &spec);
+        reply_virtual(r, inode_enter(r->fs->inodes, r->inode, &spec));
     return true;
 }
 

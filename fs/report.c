@@ -56,9 +56,10 @@ json_t *report_cache_stats(struct fs *fs, const char *key)
     if (key)
         return o;
     json_t *all = json_object();
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        if (!fs->keys[n].control)
-            json_object_set_new(all, fs->keys[n].name, usage(fs, fs->keys[n].name));
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        if (!keys.v[n]->control)
+            json_object_set_new(all, keys.v[n]->name, usage(fs, keys.v[n]->name));
     }
     json_object_set_new(o, "keys", all);
     return o;
@@ -113,13 +114,14 @@ json_t *report_health(struct fs *fs)
     json_t *o = json_object();
     json_t *all = json_object();
     bool ok = true;
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        if (fs->keys[n].control)
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        if (keys.v[n]->control)
             continue;
-        json_t *h = key_health(&fs->keys[n]);
+        json_t *h = key_health(keys.v[n]);
         if (strcmp(json_string_value(json_object_get(h, "state")), "ok") != 0)
             ok = false;
-        json_object_set_new(all, fs->keys[n].name, h);
+        json_object_set_new(all, keys.v[n]->name, h);
     }
     json_object_set_new(o, "ok", json_boolean(ok));
     const char *why_not = "";
@@ -135,14 +137,15 @@ json_t *report_health(struct fs *fs)
 json_t *report_renames(struct fs *fs)
 {
     json_t *out = json_array();
-    for (size_t n = 0; n < fs->n_keys; n++) {
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = 0; n < keys.n; n++) {
         struct volume_rename_info *list = NULL;
-        size_t count = fs->keys[n].volume ? volume_renames(fs->keys[n].volume, &list) : 0;
+        size_t count = keys.v[n]->volume ? volume_renames(keys.v[n]->volume, &list) : 0;
         for (size_t i = 0; i < count; i++) {
             char since[32];
             date_format_iso(list[i].since, since);
             json_array_append_new(
-                out, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "key", fs->keys[n].name, "from",
+                out, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "key", keys.v[n]->name, "from",
                                list[i].from, "to", list[i].to, "phase", list[i].phase, "done",
                                (json_int_t)list[i].done, "total", (json_int_t)list[i].total, "since",
                                since));
@@ -155,10 +158,11 @@ json_t *report_renames(struct fs *fs)
 json_t *report_staged(struct fs *fs)
 {
     json_t *all = json_array();
-    for (size_t n = 0; n < fs->n_keys; n++) {
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = 0; n < keys.n; n++) {
         struct staged_info *list = NULL;
         size_t count = 0;
-        if (!fs->keys[n].volume || volume_staged(fs->keys[n].volume, &list, &count) < 0)
+        if (!keys.v[n]->volume || volume_staged(keys.v[n]->volume, &list, &count) < 0)
             continue;
         for (size_t i = 0; i < count; i++) {
             char when[32];
@@ -180,8 +184,9 @@ json_t *report_staged(struct fs *fs)
 json_t *report_keys(struct fs *fs)
 {
     json_t *all = json_array();
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        const struct fs_key *k = &fs->keys[n];
+    CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
+    for (size_t n = 0; n < keys.n; n++) {
+        const struct fs_key *k = keys.v[n];
         if (k->control)
             continue;
         json_t *o = json_object();

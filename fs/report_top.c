@@ -97,11 +97,12 @@ json_t *report_top(struct fs *fs)
     json_t *o = json_object(), *by_name = json_object(), *keys = json_array();
     json_t *health = report_health(fs);
     const json_t *states = json_object_get(health, "keys");
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        if (fs->keys[n].control)
+    CLEANUP_KEYS struct fs_keys table = fs_keys_get(fs);
+    for (size_t n = 0; n < table.n; n++) {
+        if (table.v[n]->control)
             continue;
-        json_t *k = key_now(fs, &fs->keys[n], (json_t *)(uintptr_t)states);
-        json_object_set(by_name, fs->keys[n].name, k);
+        json_t *k = key_now(fs, table.v[n], (json_t *)(uintptr_t)states);
+        json_object_set(by_name, table.v[n]->name, k);
         json_array_append_new(keys, k);
     }
     put(o, "time_ns", clock_now_ns());

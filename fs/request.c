@@ -50,6 +50,11 @@ struct request *request_new(fuse_req_t req, const char *name, fuse_ino_t ino,
         fuse_reply_err(req, ESTALE);
         return NULL;
     }
+    if (i->key && !fs_key_enter(i->key)) { /* it is gone, and nothing is open there */
+        inode_unref(fs->inodes, i);
+        fuse_reply_err(req, ESTALE);
+        return NULL;
+    }
     struct request *r = xcalloc(1, sizeof(*r));
     r->req = req;
     r->fs = fs;
@@ -109,6 +114,8 @@ void request_submit(struct request *r, unsigned priority)
 
 void request_free(struct request *r)
 {
+    if (r->inode->key)
+        fs_key_leave(r->inode->key);
     inode_unref(r->fs->inodes, r->inode);
     inode_unref(r->fs->inodes, r->inode2);
     free(r->name);

@@ -10,16 +10,18 @@
 
 static void keys(struct fs *fs, struct buf *b)
 {
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        if (!fs->keys[n].control)
-            buf_addf(b, "%s\n", fs->keys[n].name);
+    CLEANUP_KEYS struct fs_keys all = fs_keys_get(fs);
+    for (size_t n = 0; n < all.n; n++) {
+        if (!all.v[n]->control)
+            buf_addf(b, "%s\n", all.v[n]->name);
     }
 }
 
 static void active(struct fs *fs, struct buf *b)
 {
-    for (size_t n = 0; n < fs->n_keys; n++) {
-        const struct fs_key *k = &fs->keys[n];
+    CLEANUP_KEYS struct fs_keys all = fs_keys_get(fs);
+    for (size_t n = 0; n < all.n; n++) {
+        const struct fs_key *k = all.v[n];
         if (!k->control)
             buf_addf(b, "%s: %s\n", k->name,
                      k->volume ? volume_store(k->volume)->base_uri : "(not available)");

@@ -110,7 +110,7 @@ static int load_config(const struct options *o, struct err *err, struct conf **r
     if (r == 0)
         r = conf_load(path, err, ret_conf);
     if (r == 0)
-        r = conf_apply_env(*ret_conf, o->env ? o->env : getenv("QUAYFS_ENV"), err);
+        r = conf_apply_env(*ret_conf, settings_environment(*ret_conf, o->env), err);
     return r == 0 ? settings_load(*ret_conf, err, ret) : r;
 }
 

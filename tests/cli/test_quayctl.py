@@ -8,7 +8,8 @@ import pytest
 from harness.tools import call
 
 MAN = Path(__file__).parents[2] / "packaging/man/quayctl.1"
-COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache", "top", "cp", "mv", "sync", "ls", "stat", "path", "cat", "get",
+COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache", "top", "cp", "mv", "sync", "add",
+            "remove", "reload", "ls", "stat", "path", "cat", "get",
             "put", "rm")
 
 

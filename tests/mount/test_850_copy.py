@@ -32,13 +32,13 @@ def both(mount, bucket, folder):
     return m
 
 
-@pytest.mark.parametrize("key", ["s", "l", "m"])
-def test_a_tree_goes_in_and_comes_out_the_same(both, folder, key):
+@pytest.mark.parametrize("where", ["s", "l", "m"])
+def test_a_tree_goes_in_and_comes_out_the_same(both, folder, where):
     m = both
-    done = m.quayctl("cp", "-r", folder / "tree", f"{key}:in/to/tree")
+    done = m.quayctl("cp", "-r", folder / "tree", f"{where}:in/to/tree")
     assert "9 copied" in done.stdout and "0 failed" in done.stdout, done.stdout
-    m.remount() if key != "m" else None
-    m.quayctl("cp", "-r", f"{key}/in/to/tree", folder / "back")
+    m.remount() if where != "m" else None
+    m.quayctl("cp", "-r", f"{where}/in/to/tree", folder / "back")
     assert tree(folder / "back") == tree(folder / "tree")
     assert content(folder / "back") == content(folder / "tree")
     assert os.readlink(folder / "back/link") == "deep/text"
@@ -46,7 +46,7 @@ def test_a_tree_goes_in_and_comes_out_the_same(both, folder, key):
     for name in ("one", "deep/text", "script"):
         assert (folder / "back" / name).stat().st_mtime == (folder / "tree" / name).stat().st_mtime
     assert not leftovers(m.path) and not leftovers(folder / "back")
-    again = summary(m, "cp", "-r", folder / "tree/", f"{key}:in/to/")  # into the directory: the same place
+    again = summary(m, "cp", "-r", folder / "tree/", f"{where}:in/to/")  # into the directory: the same place
     assert again["copied_files"] == 0 and again["same_files"] == 9
 
 

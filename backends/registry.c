@@ -29,7 +29,8 @@
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
                                                    &gcs_class,   &web_class,
-                                                   &blob_sqlite_class, &sftp_class, NULL};
+                                                   &blob_sqlite_class, &blob_postgres_class,
+                                                   &sftp_class, NULL};
 
 static const struct {
     const char *name, *cls;
@@ -38,6 +39,7 @@ static const struct {
     {"s3a", "s3"},
     {"s3n", "s3"},
     {"mem", "memory"},
+    {"postgresql", "postgres"},
     {"gs", "gcs"},
     {"https", "http"},
     {"ssh", "sftp"},
@@ -46,7 +48,7 @@ static const struct {
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, gcs, http, sqlite, sftp (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, http, sqlite, postgres, sftp (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/, sftp://USER@HOST/DIR"},

@@ -6,6 +6,7 @@
  *   blob_read.c    stat, read, list
  *   blob_write.c   put, remove, directories, metadata     blob_move.c  copy and rename
  *   blob_patch.c   ranges in place     blob_upload.c  multipart, staging, sweeping
+ *   blob_server.c  options and secrets of databases on a server
  *   blob_sqlite.c, blob_postgres.c, blob_mysql.c   a driver each: connect, run a statement, commit
  *
  * Tables, of `table = files`
@@ -106,6 +107,7 @@ struct blob_driver {
     const char *slice;           /* part of a chunk: of three parameters, first, end, first */
     const char *has_table;       /* statement: one row where the table named by the parameter is */
     const char *const *schema;   /* statements that make the tables; ended by NULL */
+    bool numbered;               /* parameters are $1, $2, ... */
     bool one_writer;             /* one transaction at a time for all connections */
     int (*connect)(struct blob *b, struct op *op, struct blob_conn **ret);
     void (*disconnect)(struct blob_conn *c);
@@ -198,7 +200,6 @@ int blob_alone(struct blob *b, struct op *op, enum blob_sql id, const struct blo
                ARRAY_LEN(((const struct blob_value[]){__VA_ARGS__})), (ret_changes))
 
 /* ---- blob.c ---- */
-extern const struct conf_option blob_common_options[];
 #define BLOB_COMMON_OPTIONS                                                                        \
     {.name = "layout",                                                                             \
      .type = CONF_ENUM,                                                                            \
@@ -229,6 +230,19 @@ int blob_new(const struct conf_section *section, struct err *err, const struct s
 void blob_free(struct blob *b); /* all but `own` */
 /* Looks for the tables, makes them; by the connection that is just made. */
 int blob_check_tables(struct blob_conn *c, struct op *op);
+
+/* ---- blob_server.c ---- */
+struct blob_server { /* `own` of a store on a server; NULL: not given */
+    char *dsn, *host, *port, *dbname, *user, *password, *schema, *tls, *ca_file, *socket;
+    uint64_t connect_ms, timeout_ms; /* 0: none */
+};
+#define BLOB_POSTGRES_N_OPTIONS 16
+#define BLOB_MYSQL_N_OPTIONS 15
+extern const struct conf_option blob_postgres_options[BLOB_POSTGRES_N_OPTIONS];
+extern const struct conf_option blob_mysql_options[BLOB_MYSQL_N_OPTIONS];
+int blob_server_open(const struct conf_section *section, struct err *err,
+                     const struct store_class *cls, const struct blob_driver *d, struct store **ret);
+void blob_server_close(struct store *s);
 
 /* ---- slots ---- */
 int blob_stat(struct store *s, struct op *op, const char *key, struct attr *ret);

@@ -99,16 +99,31 @@ static void add_word(struct buf *b, const struct blob_driver *d, const char *tab
             buf_adds(b, words[i].text);
 }
 
+/* What is between the names: PostgreSQL numbers its parameters. */
+static void add_text(struct buf *b, const struct blob_driver *d, const char *text, size_t len,
+                     unsigned *params)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '?' && d->numbered)
+            buf_addf(b, "$%u", ++*params);
+        else
+            buf_addc(b, text[i]);
+    }
+}
+
 char *blob_sql_expand(const struct blob_driver *d, const char *table, const char *text)
 {
+    CLEANUP_BUF struct buf named = BUF_INIT;
     struct buf b = BUF_INIT;
+    unsigned params = 0;
     for (const char *open; (open = strchr(text, '{')) != NULL;) {
         const char *close = strchr(open, '}');
-        buf_add(&b, text, (size_t)(open - text));
-        add_word(&b, d, table, open + 1, (size_t)(close - open - 1));
+        buf_add(&named, text, (size_t)(open - text));
+        add_word(&named, d, table, open + 1, (size_t)(close - open - 1));
         text = close + 1;
     }
-    buf_adds(&b, text);
+    buf_adds(&named, text);
+    add_text(&b, d, named.data, named.len, &params);
     return buf_take(&b);
 }
 

@@ -104,6 +104,7 @@ class BlobTables:
         return rows
 
     def ask(self, text: str, *values) -> list[tuple]:
+        """`?` is a parameter; values and columns are as SQLite has them."""
         return self._ask((text, *values))
 
     def paths(self) -> list[str]:
@@ -120,6 +121,7 @@ class BlobTables:
         return data
 
     def put(self, path: str, data: bytes) -> None:
+        """SQLite only."""
         name, number = os.fsencode(path), int.from_bytes(os.urandom(6), "big") + 1
         with closing(sqlite3.connect(self.path, timeout=20)) as db:
             db.executescript(SCHEMA)  # perhaps before any mount
@@ -134,6 +136,21 @@ class BlobTables:
 
     def delete(self, path: str) -> None:
         self.ask("DELETE FROM files WHERE path = ?", os.fsencode(path))
+
+
+class PostgresTables(BlobTables):
+    """The same in PostgreSQL; `database` as the fixture `postgres` has it."""
+
+    def __init__(self, database):
+        self.database = database
+
+    def _ask(self, *statements: tuple) -> list[tuple]:
+        rows: list[tuple] = []
+        with self.database.server.connect(self.database.name) as db, db.transaction():
+            for text, *values in statements:
+                done = db.execute(text.replace("?", "%s"), values or None)
+                rows = done.fetchall() if done.description else []
+        return rows
 
 
 def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:

@@ -7,22 +7,47 @@ import subprocess
 
 import pytest
 
-from harness.backends import BlobTables
+from harness.backends import BlobTables, PostgresTables
 from harness.data import pattern
 from harness.tools import eventually, fails_with
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def box(folder):
-    """Its tables, as another program sees them."""
-    return BlobTables(folder / "box.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def section(box):
-    return {"backend": "sqlite", "path": box.path, "cache.ttl": "100ms", "retry_delay": "50ms"}
+def place(kind, folder, request):
+    """(the tables as another program sees them, the section, the server or None)"""
+    if kind == "sqlite":
+        return BlobTables(folder / "box.db"), {"path": folder / "box.db"}, None
+    database = request.getfixturevalue("postgres")
+    (folder / "password").write_text(database.server.password + "\n")
+    (folder / "password").chmod(0o600)
+    return PostgresTables(database), {
+        "host": "127.0.0.1", "port": database.server.port, "dbname": database.name, "user": database.server.user,
+        "password_file": folder / "password"}, database.server
+
+
+@pytest.fixture
+def box(place):
+    return place[0]
+
+
+@pytest.fixture
+def section(kind, place):
+    return {"backend": kind, **place[1], "cache.ttl": "100ms", "retry_delay": "50ms"}
+
+
+@pytest.fixture
+def server(place):
+    """That of the store; it is running again when the test is over."""
+    yield place[2]
+    if place[2] and not place[2].running():
+        place[2].start()
 
 
 def two_hosts(mount, section, folder):
@@ -69,14 +94,14 @@ def test_a_change_within_a_large_file_writes_what_changes(mount, section, box):
     data = bytearray(pattern(40 * MIB))
     m = mount({"store k": section})
     (m / "k/big").write_bytes(data)
-    before = dict(box.ask("SELECT rowid, length(data) FROM files_chunk"))
+    before = set(box.ask("SELECT content, part, pos FROM files_chunk"))
     with open(m / "k/big", "r+b") as file:
         file.seek(20 * MIB + 5)
         file.write(b"changed")
     data[20 * MIB + 5:20 * MIB + 12] = b"changed"
     os.truncate(m / "k/big", 39 * MIB + 1)
     assert box.get("big") == bytes(data[:39 * MIB + 1])
-    assert set(before) >= {row for row, in box.ask("SELECT rowid FROM files_chunk")}  # no chunk is new
+    assert before >= set(box.ask("SELECT content, part, pos FROM files_chunk"))  # no chunk is new
 
 
 def test_two_hosts_and_one_file(mount, section, folder, box):
@@ -154,7 +179,7 @@ def test_killed_in_the_middle_of_an_upload(mount, section, box):
 
 
 def test_tables_of_others_are_refused(mount, section, folder, box):
-    box.ask("CREATE TABLE files (id, name)")
+    box.ask("CREATE TABLE files (id int, name int)")
     m = mount({"store k": section})
     with fails_with(errno.EIO):
         os.listdir(m / "k")
@@ -169,3 +194,43 @@ def test_removed_files_leave_no_rows(mount, section, box):
     subprocess.run(["rm", "-r", str(m / "k/d")], check=True)
     assert box.paths() == []
     assert box.ask("SELECT count(*) FROM files_chunk UNION ALL SELECT count(*) FROM files_content") == [(0,), (0,)]
+
+
+# ---- with a server ----
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_the_server_is_restarted(mount, section, box, server):
+    """Connections break; the next operations make new ones, and nobody is told."""
+    m = mount({"store k": section})
+    (m / "k/f").write_bytes(b"before")
+    server.stop()
+    server.start()
+    assert (m / "k/f").read_bytes() == b"before"
+    (m / "k/g").write_bytes(pattern(5 * MIB))
+    assert box.get("g") == pattern(5 * MIB)
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_the_server_is_away(mount, section, box, server):
+    """close() tells; what was written is staged, and stored by itself when the server is back."""
+    m = mount({"store k": {**section, "retries": "0", "cache.ttl": "1h"}})
+    (m / "k/f").write_bytes(b"before")
+    file = open(m / "k/f", "r+b")
+    server.stop()
+    file.write(b"AFTER")
+    with fails_with(errno.EHOSTUNREACH, errno.EIO):
+        file.close()
+    server.start()
+    eventually(lambda: box.get("f") == b"AFTERe", 60)
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+def test_a_password_is_never_told(mount, section, server, folder):
+    (folder / "password").write_text("not-the-password\n")
+    m = mount({"store k": section, "quayfs": {"log_level": "debug"}})
+    with fails_with(errno.EACCES):
+        os.listdir(m / "k")
+    health = (m / ".quay/health.json").read_text()
+    assert "password authentication failed" in m.log() + health
+    assert "not-the-password" not in m.log() + health

@@ -55,3 +55,9 @@ def test_conformance_over_http(build_dir, folder, kind, place):
     with kind(folder / "web") as server:
         run_program(build_dir / "tests/contract/contract_http", QUAY_HTTP_URL=server.url + place,
                     QUAY_HTTP_ROOT=str(server.root))
+
+
+def test_conformance_over_postgres(build_dir, postgres):
+    server = postgres.server
+    run_program(build_dir / "tests/contract/contract_postgres", PGPASSWORD=server.password,
+                QUAY_PG_DSN=f"postgresql://{server.user}@127.0.0.1:{server.port}/{postgres.name}")

@@ -53,6 +53,8 @@ struct attr {
     enum attr_tags tags;    /* not kept in JSON */
     uint64_t age_ms;        /* by the store's own clock: for how long this version was there when the store
                                told (CAP_AGE; whole seconds, rounded down); 0 = not told. Not kept. */
+    time_t changed_s;       /* the store's own time of the object and its metadata, as a listing of it has it, when
+                               the store told; 0 = not told. Not kept. */
     char version[ATTR_VERSION_MAX]; /* what identifies the content: ETag without quotes, or made by the
                                        backend from mtime, size and inode; "" for directories */
     char *content_type;     /* or NULL */

@@ -105,6 +105,7 @@ struct flat_view {
     char *uri;          /* "s3://bucket", for messages; ours */
     const char *prefix; /* the store's */
     const char *hide;   /* a prefix below the store's that is not shown, or NULL */
+    bool (*is_hidden)(const char *name, uint64_t size); /* nor is such an object (below the prefix), or NULL */
     bool posix;
     unsigned page_max;
     const struct flat_meta_rules *rules;

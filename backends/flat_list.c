@@ -115,6 +115,8 @@ int flat_fill_page(const struct flat_view *v, struct op *op, const char *prefix,
         const char *name = it->object + base;
         if (v->hide && strncmp(name, v->hide, strlen(v->hide)) == 0)
             continue;
+        if (v->is_hidden && v->is_hidden(name, it->size))
+            continue;
         bool itself = it->object[n] == '\0' && (n == 0 || prefix[n - 1] == '/');
         if (itself && (is_dir(it) || !*name)) {
             page->dir_exists = true;

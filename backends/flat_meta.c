@@ -276,6 +276,7 @@ void flat_reply_times(const struct http_res *res, struct attr *a)
     if (!date || !date_parse_http(date, &t))
         return;
     a->mtime = (struct timespec){.tv_sec = t};
+    a->changed_s = t;
     if (said && date_parse_http(said, &now) && now > t)
         a->age_ms = (uint64_t)(now - t) * 1000;
 }
@@ -298,8 +299,11 @@ void flat_attr_written(const struct http_res *res, const struct attr *given, uin
     a.version[0] = '\0';
     if (etag)
         flat_version_of_etag(etag, a.version);
+    struct timespec now = date && date_parse_http(date, &t) ? (struct timespec){.tv_sec = t} : clock_wall();
     if (!(a.known & ATTR_HAS_MTIME))
-        a.mtime = date && date_parse_http(date, &t) ? (struct timespec){.tv_sec = t} : clock_wall();
+        a.mtime = now;
+    a.changed_s = now.tv_sec; /* about; and just now */
+    a.age_ms = 0;
     *ret = a;
 }
 

@@ -396,6 +396,8 @@ static void new_attr(struct vnode *n, const struct attr *a, struct attr *ret)
         memcpy(ret->version, a->version, sizeof(ret->version));
     }
     attr_tags_stored(ret);
+    ret->changed_s = a->changed_s;
+    ret->age_ms = 0;
     ret->kind = ATTR_FILE;
     ret->known |= ATTR_META;
     ret->size = n->attr.size;

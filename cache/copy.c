@@ -103,6 +103,8 @@ int volume_copy(struct volume *v, struct op *op, const char *from, const char *t
         r = name_lock(v, op, &l, NAME_EXCL, from, to);
     if (r < 0)
         return r;
+    volume_settle_copies(v, op, from);
+    volume_settle_copies(v, op, to);
     r = begin_both(&c);
     if (r == 0)
         r = copy_held(&c, ret);

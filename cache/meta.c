@@ -17,6 +17,7 @@
 
 #include <errno.h>
 
+#define BINDING_AGE_MS 2000 /* a store's machines need not agree on the second */
 #define META_ENTRIES 32768
 #define VOIDED_MAX 20000
 
@@ -28,6 +29,7 @@ struct entry {
     uint64_t at_ns;  /* when it was learnt; 0: before this process */
     time_t listed;   /* the mtime that a listing gave for this version; 0: not known */
     bool before;     /* learnt by the process before */
+    bool timed;      /* of a store that tells when an object was changed: nothing but that binds it to a listing */
     struct attr attr;
     struct entry *newer, *older;
 };
@@ -231,21 +233,33 @@ static bool same_meta(const struct attr *a, const struct attr *b)
            a->n_xattrs == 0 && b->n_xattrs == 0;
 }
 
-/* Fills the entry; true when its row is to be written. */
-static bool set_locked(struct meta *m, const char *path, bool dir, const struct attr *a,
-                       bool ticket)
+/* The time that says, in a listing, that the object still has the metadata of this answer; 0: none does, as
+ * somebody may change it within the second in which it was changed last. */
+static time_t binding_time(const struct attr *a)
+{
+    return a->age_ms >= BINDING_AGE_MS ? a->changed_s : 0;
+}
+
+/* Fills the entry; true when its row is to be written, with *ret_listed. `asked`: the store's answer. */
+static bool set_locked(struct meta *m, const char *path, bool dir, const struct attr *a, bool asked,
+                       time_t *ret_listed)
 {
     struct entry *e = entry_make_locked(m, path, dir);
-    bool keep = a && !dir && (a->known & ATTR_META) && (e->absent || !same_meta(&e->attr, a));
-    if (keep)
-        e->listed = 0;
+    bool row = a && !dir && (a->known & ATTR_META);
+    bool keep = row && (e->absent || !same_meta(&e->attr, a));
+    time_t listed = asked && row ? binding_time(a) : 0;
+    if (!keep && !listed)
+        listed = e->listed;
+    keep = keep || (row && listed != e->listed);
+    e->listed = *ret_listed = listed;
+    e->timed = a && a->changed_s;
     e->before = false;
     attr_done(&e->attr);
     if (a)
         attr_copy(&e->attr, a);
     e->absent = !a;
     e->at_ns = clock_now_ns();
-    e->ticket = ticket;
+    e->ticket = asked;
     return keep;
 }
 
@@ -260,10 +274,11 @@ static void persist(struct meta *m, const char *path, const struct attr *a, time
 void meta_put(struct meta *m, const char *path, bool dir, const struct attr *a, uint64_t seq)
 {
     lock_acquire(&m->lock);
-    bool keep = *seq_of(m, path) == seq && set_locked(m, path, dir, a, true);
+    time_t listed = 0;
+    bool keep = *seq_of(m, path) == seq && set_locked(m, path, dir, a, true, &listed);
     lock_release(&m->lock);
     if (keep)
-        persist(m, path, a, 0);
+        persist(m, path, a, listed);
 }
 
 bool meta_put_listed(struct meta *m, const char *path, const struct attr *a, uint64_t seq,
@@ -272,12 +287,13 @@ bool meta_put_listed(struct meta *m, const char *path, const struct attr *a, uin
     lock_acquire(&m->lock);
     const struct entry *old = strmap_get(&m->maps[0], path);
     bool taken = *seq_of(m, path) == seq && !(old && old->at_ns > at_ns);
-    bool keep = taken && set_locked(m, path, false, a, false);
+    time_t listed = 0;
+    bool keep = taken && set_locked(m, path, false, a, false, &listed);
     if (taken)
         ((struct entry *)strmap_get(&m->maps[0], path))->at_ns = at_ns;
     lock_release(&m->lock);
     if (keep && m->offline)
-        persist(m, path, a, 0);
+        persist(m, path, a, listed);
     return taken;
 }
 
@@ -314,10 +330,11 @@ void meta_own(struct meta *m, const char *path, const struct attr *a)
 {
     lock_acquire(&m->lock);
     changed_locked(m, path);
-    bool keep = a && set_locked(m, path, false, a, false);
+    time_t listed = 0;
+    bool keep = a && set_locked(m, path, false, a, false, &listed);
     lock_release(&m->lock);
     if (keep)
-        persist(m, path, a, 0);
+        persist(m, path, a, listed);
     else if (!a && m->index)
         meta_db_remove(m->index, m->key, path, false);
 }
@@ -421,11 +438,12 @@ void meta_listing_put(struct meta *m, const char *dir, struct listing *l, uint64
 }
 
 /* The store copies metadata changes without a new version: the mtime of the listing tells that it is
- * the object we knew. What binds the two is the listing that we had when we learnt of the metadata; */
+ * the object we knew. What binds the two is the time that the answer itself told, when it was old enough by then;
+ * of a store that tells none the listing that we had when we learnt of the metadata; */
 static time_t listed_when_learnt_locked(const struct meta *m, const struct entry *e)
 {
     CLEANUP_FREE char *parent = path_parent(e->path);
-    const struct listing *l = e->listed ? NULL : strmap_get(&m->listings, parent);
+    const struct listing *l = e->listed || e->timed ? NULL : strmap_get(&m->listings, parent);
     size_t up = 0;
     const char *name = path_base(e->path, &up);
     if (!l || !l->at_ns || l->at_ns > e->at_ns || strmap_get(&l->voided, name))
@@ -444,7 +462,7 @@ static bool fill_locked(struct meta *m, const char *path, struct attr *a, bool *
         a->version[0] == '\0' || strcmp(e->attr.version, a->version) != 0)
         return false;
     time_t listed = listed_when_learnt_locked(m, e);
-    if (listed ? listed != a->mtime.tv_sec : !e->at_ns || e->before) /* the object may have changed since */
+    if (listed ? listed != a->mtime.tv_sec : !e->at_ns || e->before || e->timed) /* the object may have changed since */
         return false;
     *ret_bound = !e->listed && a->mtime.tv_sec;
     e->listed = a->mtime.tv_sec;

@@ -108,6 +108,15 @@ static int read_file(struct local *l, struct op *op, const struct local_at *at,
     return 0;
 }
 
+/* The path does not lead to the file any more that had the version. */
+static int gone(struct op *op, int r, const struct read_req *req)
+{
+    bool other = r == -ENOENT || r == -ENOTDIR || r == -EISDIR || (r == -EACCES && op->err.status == ELOOP);
+    if (other && req->version && *req->version)
+        return err_set(&op->err, ESTALE, "%s is not there any more", req->key);
+    return r;
+}
+
 static int local_read(struct store *s, struct op *op, const struct read_req *req,
                       struct read_res *ret)
 {
@@ -118,9 +127,9 @@ static int local_read(struct store *s, struct op *op, const struct read_req *req
     if (r == 0)
         r = local_lstat(op, &at, req->key, &st);
     if (r < 0)
-        return not_there(op, r, req->key);
+        return gone(op, not_there(op, r, req->key), req);
     if (S_ISDIR(st.st_mode))
-        return err_set(&op->err, EISDIR, "%s is a directory", req->key);
+        return gone(op, err_set(&op->err, EISDIR, "%s is a directory", req->key), req);
     return S_ISLNK(st.st_mode) ? read_symlink(l, op, &at, &st, req, ret)
                                : read_file(l, op, &at, req, ret);
 }

@@ -43,8 +43,11 @@ static int map_errno(int code)
 
 int local_fail(struct op *op, int r, const char *what, const char *key)
 {
-    if (r == -ELOOP)
-        return err_set(&op->err, EACCES, "%s %s: symbolic links are not followed", what, key);
+    if (r == -ELOOP) {
+        r = err_set(&op->err, EACCES, "%s %s: symbolic links are not followed", what, key);
+        op->err.status = ELOOP; /* tells it from what may not be opened */
+        return r;
+    }
     int e = err_set(&op->err, map_errno(-r), "%s %s: %s", what, key, strerror(-r));
     if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EAGAIN)
         op->err.retry = ERR_RETRY_SAFE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * local_write.c: put and copy (a temporary file and a rename), and patch (in place). */
+ * local_write.c: put and copy: a temporary file and a rename. */
 #include "backends/local/local_int.h"
 
 #include "base/clock.h"
@@ -9,9 +9,8 @@
 
 #define CHUNK (1024UL * 1024)
 
-/* Copies the bytes [from, to) of a source to the same offsets of a file. */
-static int write_range(struct op *op, int fd, const char *key, const struct source *src,
-                       uint64_t from, uint64_t to)
+int local_write_range(struct op *op, int fd, const char *key, const struct source *src,
+                      uint64_t from, uint64_t to)
 {
     size_t size = to - from < CHUNK ? (size_t)(to - from) : CHUNK;
     CLEANUP_FREE char *data = size ? malloc(size) : NULL;
@@ -33,9 +32,7 @@ static int write_range(struct op *op, int fd, const char *key, const struct sour
     return 0;
 }
 
-/* The metadata to store: as asked, and a modification time as fine as the clock, which keeps
- * versions apart where the file system's own clock is coarse. Borrows from `from`. */
-static struct attr with_mtime(const struct attr *from)
+struct attr local_with_mtime(const struct attr *from)
 {
     struct attr a = from ? *from : ATTR_INIT;
     if (!(a.known & ATTR_HAS_MTIME))
@@ -48,10 +45,10 @@ static int put_file(struct local *l, struct op *op, const struct local_at *at,
                     const struct put_req *req, struct attr *ret)
 {
     CLEANUP_TEMP struct temp t = TEMP_INIT;
-    struct attr a = with_mtime(req->attr);
+    struct attr a = local_with_mtime(req->attr);
     int r = temp_file(op, at, req->key, (a.known & ATTR_HAS_MODE) != 0, &t);
     if (r == 0)
-        r = write_range(op, t.fd, req->key, req->src, 0, req->src->size);
+        r = local_write_range(op, t.fd, req->key, req->src, 0, req->src->size);
     struct local_at temp_at = {.fd = at->fd, .base = t.name};
     if (r == 0)
         r = local_meta_write(op, &temp_at, req->key, false, &a, true);
@@ -79,7 +76,7 @@ static int put_symlink(struct local *l, struct op *op, const struct local_at *at
                        req->key);
 
     CLEANUP_TEMP struct temp t = TEMP_INIT;
-    struct attr a = with_mtime(req->attr);
+    struct attr a = local_with_mtime(req->attr);
     r = temp_symlink(op, at, req->key, target, &t);
     struct local_at temp_at = {.fd = at->fd, .base = t.name};
     if (r == 0)
@@ -132,8 +129,7 @@ static int copy_symlink(struct local *l, struct op *op, const struct local_at *s
     return r < 0 ? r : temp_commit(l, op, &t, at, to, pre, attr, ret);
 }
 
-/* Step by step, so that a large copy can be cancelled. */
-static int copy_bytes(struct op *op, int from, int to, uint64_t size, const char *key)
+int local_copy_bytes(struct op *op, int from, int to, uint64_t size, const char *key)
 {
     const uint64_t step = 64ULL * 1024 * 1024;
     for (uint64_t off = 0; off < size; off += step) {
@@ -161,7 +157,7 @@ static int copy_file(struct local *l, struct op *op, const struct local_at *src,
 
     int r = temp_file(op, at, to, true, &t);
     if (r == 0)
-        r = copy_bytes(op, fd, t.fd, (uint64_t)before->st_size, to);
+        r = local_copy_bytes(op, fd, t.fd, (uint64_t)before->st_size, to);
     struct stat after;
     if (r == 0 && fstat(fd, &after) < 0)
         r = local_fail(op, -errno, "stat", src->base);
@@ -193,87 +189,4 @@ int local_copy(struct store *s, struct op *op, const char *from, const char *fro
     local_attr_read(&src, &st, &attr);
     return S_ISLNK(st.st_mode) ? copy_symlink(l, op, &src, &at, to, pre, &attr, ret)
                                : copy_file(l, op, &src, &st, &at, to, pre, &attr, ret);
-}
-
-/* ---- patch ---- */
-
-/* A version that is the same as before would hide the change: a clock too coarse, and an mtime that
- * the caller sets. The times are written again until ctime has moved. */
-static int ensure_new_version(struct op *op, int fd, const struct local_at *at, const char *key,
-                              const struct stat *before, const struct attr *a, struct stat *after)
-{
-    for (unsigned tries = 0;; tries++) {
-        struct version_id was = local_version_of(before), is;
-        if (fstat(fd, after) < 0)
-            return local_fail(op, -errno, "stat", key);
-        is = local_version_of(after);
-        if (memcmp(&was, &is, sizeof(was)) != 0 || tries == 100)
-            return 0;
-        clock_sleep_ms(1);
-        int r = local_meta_write(op, at, key, false, a, true);
-        if (r < 0)
-            return r;
-    }
-}
-
-static int patch_open_file(struct op *op, int fd, const struct patch_req *req,
-                           const struct local_at *at, const struct stat *before, struct stat *after)
-{
-    struct attr a = with_mtime(req->attr);
-    int r = 0;
-    for (size_t i = 0; i < req->n_ranges && r == 0; i++)
-        r = write_range(op, fd, req->key, req->src, req->ranges[i].offset,
-                        req->ranges[i].offset + req->ranges[i].length);
-    struct stat now = *before;
-    if (r == 0 && fstat(fd, &now) == 0 && (uint64_t)now.st_size != req->new_size) {
-        int e = sys_ftruncate(fd, req->new_size);
-        if (e < 0)
-            r = local_fail(op, e, "resize", req->key);
-    }
-    if (r == 0)
-        r = local_meta_write(op, at, req->key, false, &a, true);
-    if (r == 0)
-        r = ensure_new_version(op, fd, at, req->key, before, &a, after);
-    int e = r == 0 ? sys_fdatasync(fd) : 0;
-    if (e < 0)
-        r = local_fail(op, e, "make durable", req->key);
-    if (r < 0)
-        err_prefix(&op->err, "%s may be changed in part", req->key);
-    return r;
-}
-
-static int patch_claimed(struct local *l, struct op *op, const struct local_at *at,
-                         const struct patch_req *req, struct attr *ret)
-{
-    struct stat before, after;
-    int r = local_lstat(op, at, req->key, &before);
-    if (r < 0)
-        return r;
-    if (!S_ISREG(before.st_mode))
-        return err_set(&op->err, S_ISDIR(before.st_mode) ? EISDIR : EINVAL,
-                       "patch %s: it is not a file", req->key);
-    CLEANUP_FD int fd = sys_openat(at->fd, at->base, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
-    if (fd < 0)
-        return local_fail(op, fd, "open", req->key);
-    if (fstat(fd, &before) < 0 || !S_ISREG(before.st_mode) ||
-        !local_version_is(l, req->if_match, &before))
-        return err_set(&op->err, ESTALE, "%s has changed", req->key);
-    r = patch_open_file(op, fd, req, at, &before, &after);
-    if (r == 0)
-        local_attr_read(at, &after, ret);
-    return r;
-}
-
-int local_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret)
-{
-    struct local *l = local_of(s);
-    CLEANUP_AT struct local_at at = LOCAL_AT_INIT;
-    int r = local_at(l, op, req->key, &at);
-    if (r == 0)
-        r = claims_take(&l->claims, op, req->key);
-    if (r < 0)
-        return r;
-    r = patch_claimed(l, op, &at, req, ret);
-    claims_release(&l->claims, req->key);
-    return r;
 }

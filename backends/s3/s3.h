@@ -194,6 +194,8 @@ int s3_add_tags(struct s3_store *s, struct op *op, const char *object, const str
  * looks whether the condition holds, and adds none. 0 = go ahead. */
 int s3_cond_prepare(struct s3_store *s, struct op *op, const char *key, const struct precond *pre,
                     struct s3_req *r);
+/* Is `name`, below the prefix, what that is learnt with? Not shown, and swept when nobody can need it any more. */
+bool s3_is_probe(const char *name, uint64_t size);
 /* Looks now (HEAD): 0, -EEXIST or -ESTALE. */
 int s3_cond_look(struct s3_store *s, struct op *op, const char *key, const struct precond *pre);
 /* Learns it if need be: 0 and yes/no, or the probe's own failure. */

@@ -17,6 +17,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PROBE ".quay-probe-"
+#define PROBE_DIGITS 16
+#define PROBE_AGE_S 3600
+#define SWEEP_MAX 100
+
+bool s3_is_probe(const char *name, uint64_t size)
+{
+    size_t n = sizeof(PROBE) - 1;
+    return size == 0 && strncmp(name, PROBE, n) == 0 && strlen(name + n) == PROBE_DIGITS &&
+           strspn(name + n, "0123456789abcdef") == PROBE_DIGITS;
+}
+
 /* PUT of the probe object if absent; 0, -ESTALE for refused by the condition, or another -errno. */
 static int put_probe(struct s3_store *s, struct op *op, const char *object)
 {
@@ -30,11 +42,37 @@ static int put_probe(struct s3_store *s, struct op *op, const char *object)
     return rc;
 }
 
+static void remove_probe(struct s3_store *s, struct op *op, const char *object)
+{
+    struct http_res res = HTTP_RES_INIT;
+    struct s3_req r = {.op = "probe", .method = "DELETE", .object = object};
+    struct err keep = op->err;
+    (void)s3_do(s, op, &r, &res); /* left behind when it fails: the next mount sweeps it */
+    http_res_done(&res);
+    op->err = keep;
+}
+
+/* What mounts that were killed have left. */
+static void sweep(struct s3_store *s, struct op *op)
+{
+    CLEANUP_FREE char *prefix = xasprintf("%s" PROBE, s->prefix);
+    struct flat_result l = {0};
+    struct err keep = op->err;
+    time_t now = clock_wall().tv_sec + atomic_load(&s->skew_s);
+    int r = s3_list_raw(s, op, "probe", prefix, NULL, SWEEP_MAX, &l);
+    for (size_t i = 0; r == 0 && i < l.n; i++)
+        if (s3_is_probe(l.v[i].object + strlen(s->prefix), l.v[i].size) &&
+            l.v[i].mtime.tv_sec + PROBE_AGE_S < now)
+            remove_probe(s, op, l.v[i].object);
+    flat_result_done(&l);
+    op->err = keep;
+}
+
 static int probe(struct s3_store *s, struct op *op, bool *ret)
 {
-    char tail[17];
-    random_hex(tail, 16);
-    CLEANUP_FREE char *object = xasprintf("%s.quay-probe-%s", s->prefix, tail);
+    char tail[PROBE_DIGITS + 1];
+    random_hex(tail, PROBE_DIGITS);
+    CLEANUP_FREE char *object = xasprintf("%s" PROBE "%s", s->prefix, tail);
     int first = put_probe(s, op, object);
     if (first == -ENOTSUP ||
         first == -EACCES) { /* no conditions, or no writing where the probe is */
@@ -44,12 +82,7 @@ static int probe(struct s3_store *s, struct op *op, bool *ret)
     if (first < 0)
         return first;
     int second = put_probe(s, op, object);
-    struct err kept = op->err;
-    struct http_res res = HTTP_RES_INIT;
-    struct s3_req r = {.op = "probe", .method = "DELETE", .object = object};
-    (void)s3_do(s, op, &r, &res); /* left behind when it fails: an empty, dot-named object */
-    http_res_done(&res);
-    op->err = kept;
+    remove_probe(s, op, object);
     if (second < 0 && second != -ESTALE && second != -EBUSY)
         return second;
     *ret = second == -ESTALE;
@@ -84,6 +117,8 @@ int s3_cond_supported(struct s3_store *s, struct op *op, bool *ret)
     }
     bool yes = false;
     r = probe(s, op, &yes);
+    if (r == 0)
+        sweep(s, op);
     lock_acquire(&s->sync.lock);
     s->sync.cond = r < 0 ? S3_COND_UNKNOWN : yes ? S3_COND_YES : S3_COND_NO;
     cond_broadcast(&s->sync.cond_known);

@@ -383,6 +383,7 @@ void s3_view_set(struct s3_store *s)
 {
     s->view = (struct flat_view){.uri = xasprintf("s3://%s", s->bucket),
                                  .prefix = s->prefix,
+                                 .is_hidden = s3_is_probe,
                                  .posix = s->posix,
                                  .page_max = S3_PAGE_MAX,
                                  .rules = &s3_meta_rules,

@@ -257,6 +257,27 @@ def test_metadata_of_others_is_seen_without_a_new_version(mount, bucket, folder)
     eventually(lambda: stat.S_IMODE((two / "f").stat().st_mode) == 0o600)
 
 
+def test_metadata_changed_within_the_second_it_was_looked_at(mount, bucket, folder):
+    """The listing's whole seconds do not tell the two apart, in this process and, after a kill, in the next."""
+    options = {**bucket.store(), **STRICT, "list_metadata": "no"}
+    one = mount({"store k": options}, name="one") / "k"
+    m = mount({"store k": options, "cache": {"dir": folder / "cache-two"},
+               "loader": {"spool": folder / "load-two"}}, name="two")
+    two = m / "k"
+    for number in range(4):
+        (two / "f").write_text("x")
+        os.listdir(two)
+        (one / "f").write_text("x")  # the same version
+        (one / "f").chmod(0o600 + number)
+        wanted = (one / "f").stat()
+        if number == 3:
+            m.crash()
+            m.start()
+        os.listdir(two)
+        seen = (two / "f").stat()
+        assert (seen.st_mode, seen.st_mtime_ns) == (wanted.st_mode, wanted.st_mtime_ns)
+
+
 def test_the_directory_of_a_key_can_be_written_by_its_owner(mounted):
     """By the attributes of the first lookup as by those of any stat after it."""
     for _ in range(3):

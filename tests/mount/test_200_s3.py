@@ -8,6 +8,7 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import fails_with
+from servers.fakes3 import FakeS3
 
 MIB = 1024 * 1024
 
@@ -186,3 +187,28 @@ def test_addressing(mount, bucket, proxy):
         (m / "k/f").read_bytes()
     assert len(proxy.requests) > before
     assert not [line for line in proxy.requests[before:] if bucket.name in line]
+
+
+PROBE = ".quay-probe-0123456789abcdef"
+
+
+def test_probes_that_a_killed_mount_has_left(mount, bucket):
+    """Not shown; swept when they are an hour old, by the next mount that probes."""
+    fake = FakeS3().start()
+    try:
+        others = [".quay-probe-0123456789ABCDEF", ".quay-probe-", PROBE + "0"]
+        for name in [PROBE, *others]:
+            fake.put(name.encode(), b"")
+        fake.put(b"dir/" + PROBE.encode(), b"")
+        m = mount({"store k": fake.store()})
+        assert sorted(os.listdir(m / "k")) == sorted([*others, "dir"])
+        (m / "k/f").write_bytes(b"x")
+        assert sorted(key.decode() for key in fake.objects) == sorted([*others, "dir/" + PROBE, "f"])
+    finally:
+        fake.stop()
+    bucket.put(PROBE, b"")
+    bucket.put(PROBE.replace("0", "1"), b"somebody's content")
+    m = mount({"store k": bucket.store(), "cache": {"dir": m.folder / "cache-2"}}, name="n")
+    assert os.listdir(m / "k") == [PROBE.replace("0", "1")]
+    (m / "k/f").write_bytes(b"x")
+    assert PROBE in bucket.keys(), "it may be in use"

@@ -4,6 +4,8 @@ import errno
 import os
 import threading
 
+import pytest
+
 from harness.data import pattern
 from harness.tools import eventually, fails_with
 
@@ -150,3 +152,25 @@ def test_server_without_conditions(mount, folder):
     assert fake.objects[b"f"].data == b"y"
     m.stop()
     fake.stop()
+
+
+@pytest.mark.parametrize("what", ["link", "file", "nothing", "folder"])
+def test_the_way_to_an_open_file_is_another(mount, folder, what):
+    """Its folder has become something else at the store: the version that is open is gone, whatever is there."""
+    store = folder / "store"
+    (store / "d").mkdir(parents=True)
+    (store / "d/f").write_bytes(pattern(300_000))
+    (store / "e").mkdir()
+    (store / "e/f").write_bytes(b"another")
+    m = mount({"store k": {"backend": "local", "base_path": store, "cache.ttl": "1ms"}})
+    descriptor = os.open(m / "k/d/f", os.O_RDONLY | os.O_DIRECT)
+    (store / "d").rename(store / "gone")
+    if what == "link":
+        (store / "d").symlink_to("e")
+    elif what == "file":
+        (store / "d").write_bytes(b"x")
+    elif what == "folder":
+        (store / "d/f").mkdir(parents=True)
+    with fails_with(errno.ESTALE):
+        os.pread(descriptor, 4096, 8192)
+    os.close(descriptor)

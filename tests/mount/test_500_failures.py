@@ -219,3 +219,54 @@ def test_local_store_obeys_its_permissions(mount, folder):
                 (m / "k/f").write_bytes(b"x")
         finally:
             run("chattr", "-i", store)
+
+
+def edit(path, data: bytes) -> bytes:
+    """Three places of it; gives what it is then."""
+    expected = bytearray(data)
+    descriptor = os.open(path, os.O_RDWR)
+    for at in (10, len(data) // 2, len(data) - 50):
+        os.pwrite(descriptor, b"edited", at)
+        expected[at:at + 6] = b"edited"
+    try:
+        os.close(descriptor)
+    except OSError as error:
+        assert error.errno == errno.EIO
+    return bytes(expected)
+
+
+def test_an_edit_on_local_is_whole_or_not_at_all(mount, folder):
+    """The third write to the store fails: the file there is the old one; then it is tried again."""
+    store = folder / "store"
+    store.mkdir()
+    old = pattern(500_000)
+    (store / "f").write_bytes(old)
+    (store / "f").chmod(0o640)
+    os.setxattr(store / "f", "user.colour", b"blue")
+    m = mount({"store k": {"backend": "local", "base_path": store}},
+              env={"QUAY_FAULT_SYS": "pwrite:5@3", "QUAY_FAULT_DIR": str(store)})
+    inode = (store / "f").stat().st_ino
+    new = edit(m / "k/f", old)
+    if (store / "f").read_bytes() != new:  # not yet tried again
+        assert (store / "f").read_bytes() == old and os.listdir(store) == ["f"]
+    assert (m / "k/f").read_bytes() == new
+    eventually(lambda: (store / "f").read_bytes() == new)
+    assert (store / "f").stat().st_mode & 0o7777 == 0o640 and os.getxattr(store / "f", "user.colour") == b"blue"
+    assert (store / "f").stat().st_ino != inode
+
+
+def test_an_edit_on_local_keeps_what_a_new_file_would_lose(mount, folder):
+    """Other hard links, and an ACL."""
+    store = folder / "store"
+    store.mkdir()
+    old = pattern(100_000)
+    for name in ("linked", "acl"):
+        (store / name).write_bytes(old)
+    os.link(store / "linked", store / "other")
+    acl = bytes.fromhex("0200000001000600ffffffff02000400feff000004000400ffffffff10000600ffffffff20000400ffffffff")
+    os.setxattr(store / "acl", "system.posix_acl_access", acl)
+    m = mount({"store k": {"backend": "local", "base_path": store}})
+    assert edit(m / "k/linked", old) == (store / "other").read_bytes() == (store / "linked").read_bytes()
+    new = edit(m / "k/acl", old)
+    assert (store / "acl").read_bytes() == new
+    assert os.getxattr(store / "acl", "system.posix_acl_access") == acl

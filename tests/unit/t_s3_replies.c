@@ -198,17 +198,20 @@ static void test_hostile_region(void)
 
 /* ---- conditions ---- */
 
+#define NO_OLD "HTTP/1.1 200 OK\r\nContent-Length: 37" CRLF2 "<ListBucketResult></ListBucketResult>"
+
 static void test_conditions_ignored(void)
 {
     RIG(g, "", {.reply = OK0}, {.reply = OK0}, {.reply = DONE204}, /* the probe: twice the same */
-        {.reply = GONE}, {.reply = OK0},                           /* look, put */
+        {.reply = NO_OLD}, {.reply = GONE}, {.reply = OK0},        /* no older ones; look, put */
         {.reply = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 4" CRLF2});
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), 0);
     CHECK(sent(&g, 0, "PUT /buck/p/.quay-probe-") && sent(&g, 1, "if-none-match: *"));
     CHECK(sent(&g, 2, "DELETE /buck/p/.quay-probe-"));
-    CHECK(sent(&g, 3, "HEAD /buck/p/k ") && !sent(&g, 4, "if-none-match"));
+    CHECK(sent(&g, 3, "prefix=p%2F.quay-probe-"));
+    CHECK(sent(&g, 4, "HEAD /buck/p/k ") && !sent(&g, 5, "if-none-match"));
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), -EEXIST);
-    CHECK_INT(g.f.n_requests, 6);
+    CHECK_INT(g.f.n_requests, 7);
     rig_stop(&g);
 }
 
@@ -216,13 +219,13 @@ static void test_conditions_ignored(void)
 
 static void test_conditions_honoured(void)
 {
-    RIG(g, "", {.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.reply = OK0}, {.reply = LOST},
-        {.reply = LOST}, {.reply = GONE}, {.reply = "HTTP/1.1 304 Not Modified" CRLF2});
+    RIG(g, "", {.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.reply = NO_OLD}, {.reply = OK0},
+        {.reply = LOST}, {.reply = LOST}, {.reply = GONE}, {.reply = "HTTP/1.1 304 Not Modified" CRLF2});
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), 0);
-    CHECK(sent(&g, 3, "if-none-match: *"));
+    CHECK(sent(&g, 4, "if-none-match: *"));
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), -EEXIST);
     CHECK_INT(put(&g, (struct precond){.if_match = "v0"}), -ESTALE);
-    CHECK(sent(&g, 5, "if-match: \"v0\""));
+    CHECK(sent(&g, 6, "if-match: \"v0\""));
     CHECK_INT(put(&g, (struct precond){.if_match = "v0"}), -ESTALE);
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), -EEXIST);
     rig_stop(&g);
@@ -231,11 +234,11 @@ static void test_conditions_honoured(void)
 /* Sent twice by the client because the connection broke: 412 may be our own first one. */
 static void test_condition_resent(void)
 {
-    RIG(g, "", {.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.then = FAKE_CLOSE},
-        {.reply = LOST});
+    RIG(g, "", {.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.reply = NO_OLD},
+        {.then = FAKE_CLOSE}, {.reply = LOST});
     CHECK_INT(put(&g, (struct precond){.if_absent = true}), -EIO);
     CHECK_INT(g.op.err.retry, ERR_RETRY_UNKNOWN);
-    CHECK_INT(g.f.n_requests, 5);
+    CHECK_INT(g.f.n_requests, 6);
     rig_stop(&g);
 }
 

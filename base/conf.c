@@ -512,6 +512,37 @@ static void merge(struct conf_section *base, struct conf_section *overlay)
     }
 }
 
+/* What kind of place a section says it is, malloc'd: "s3" of backend = s3 and of uri = s3://...; NULL: nothing. */
+static char *place_kind(const struct conf_section *s)
+{
+    static const char *const names[] = {"backend", "backend_type", "type"};
+    const struct conf_pair *p = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(names) && !p; i++)
+        p = find_pair(s, names[i]);
+    if (p)
+        return xstrdup(p->value);
+    p = find_pair(s, "uri");
+    const char *end = p ? strstr(p->value, "://") : NULL;
+    return end ? xstrndup(p->value, (size_t)(end - p->value)) : p ? xstrdup("local") : NULL;
+}
+
+/* An overlay that says another kind of place stands alone: bucket and region mean nothing to a directory. */
+static void drop_other_kind(struct conf_section *base, const struct conf_section *overlay)
+{
+    CLEANUP_FREE char *was = place_kind(base), *is = place_kind(overlay);
+    size_t kept = 0;
+    if (strcmp(base->kind, "store") != 0 || !is || !was || strcmp(was, is) == 0)
+        return;
+    for (size_t i = 0; i < base->n_pairs; i++) {
+        if (base->pairs[i].level > CONF_LEVEL_OVERLAY)
+            base->pairs[kept++] = base->pairs[i];
+        else
+            pair_done(&base->pairs[i]);
+    }
+    base->n_pairs = kept;
+    base->line = overlay->line;
+}
+
 int conf_apply_env(struct conf *c, const char *env, struct err *err)
 {
     bool found = !env || !*env;
@@ -530,8 +561,10 @@ int conf_apply_env(struct conf *c, const char *env, struct err *err)
             at = &s->next;
             continue;
         }
-        if (mine)
+        if (mine) {
+            drop_other_kind(base, s);
             merge(base, s);
+        }
         *at = s->next;
         section_free(s);
     }

@@ -99,7 +99,8 @@ void conf_set(struct conf_section *s, const char *name, const char *value); /* r
 void conf_free(struct conf *c);
 
 /* Merges sections named for `env` over their base section, drops those for other environments.
- * An overlay without a base section becomes the section. env NULL or "" drops all overlays.
+ * An overlay without a base section becomes the section; so does one of a store that names another backend, or a uri
+ * of another scheme. env NULL or "" drops all overlays.
  * -EINVAL when no section is for `env` (a misspelt --env). */
 int conf_apply_env(struct conf *c, const char *env, struct err *err);
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,13 @@ def test_what_is_not_stored_stays(build_dir, folder):
     with mounted(build_dir, folder, "-c", conf, "-o", f"cache.dir={kept}") as mnt:
         assert (mnt / "k/f").read_bytes() == b"kept"
     assert (folder / "d/f").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("more", [(), ("--env", "dev")])
+def test_the_example_is_right(build_dir, more):
+    example = Path(__file__).parents[2] / "etc/quayfs.conf.example"
+    done = call(build_dir / "fs/quayfs", "--check", *more, "-c", example)
+    assert done.returncode == 0, done.stderr
+    text = example.read_text()
+    for key in ("primary_data", "my-production-bucket", "us-west-2", "/tmp/primary_data"):
+        assert key in text

@@ -72,6 +72,13 @@ def test_environments(mount, folder):
     assert (m / "k/f").read_bytes() == b"dev"
 
 
+def test_an_environment_with_another_backend(mount, bucket, folder):
+    """What the other backend wants of its own is not held against this one."""
+    m = mount({"store k": bucket.store(), "store k@dev": {"backend": "local", "base_path": folder / "dev"}}, "--env", "dev")
+    (m / "k/f").write_bytes(b"dev")
+    assert (folder / "dev/f").read_bytes() == b"dev" and bucket.keys() == []
+
+
 def test_a_slow_store_does_not_hold_up_another(mount, own_minio, make_bucket, folder):
     bucket = make_bucket(own_minio)
     for number in range(30):

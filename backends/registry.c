@@ -29,7 +29,7 @@
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
                                                    &gcs_class,   &web_class,
-                                                   &blob_sqlite_class, &blob_postgres_class,
+                                                   &blob_sqlite_class, &blob_postgres_class, &blob_mysql_class,
                                                    &sftp_class, NULL};
 
 static const struct {
@@ -40,6 +40,7 @@ static const struct {
     {"s3n", "s3"},
     {"mem", "memory"},
     {"postgresql", "postgres"},
+    {"mariadb", "mysql"},
     {"gs", "gcs"},
     {"https", "http"},
     {"ssh", "sftp"},
@@ -48,7 +49,7 @@ static const struct {
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, gcs, http, sqlite, postgres, sftp (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, http, sqlite, postgres, mysql, sftp (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/, sftp://USER@HOST/DIR"},

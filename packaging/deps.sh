@@ -12,13 +12,13 @@ set -euo pipefail
 deps_build=(
     gcc libc6-dev cmake ninja-build pkg-config
     libfuse3-dev libcurl4-openssl-dev libssl-dev libinih-dev libsqlite3-dev libjansson-dev
-    libexpat1-dev libxml2-dev zlib1g-dev libzstd-dev libpq-dev libssh2-1-dev
+    libexpat1-dev libxml2-dev zlib1g-dev libzstd-dev libpq-dev libmariadb-dev libssh2-1-dev
     fuse3 ca-certificates
 )
 deps_quickstart=(sqlite3 procps)
 deps_s3=(python3 python3-venv curl ca-certificates)
 deps_test=(
-    clang nginx-light python3 python3-venv postgresql postgresql-client
+    clang nginx-light python3 python3-venv postgresql postgresql-client mariadb-server-core mariadb-client-core
     sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio
     openssh-server openssh-client
 )

@@ -18,7 +18,7 @@ from harness.conf import Sections, merged  # noqa: E402
 from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
-from servers import SSHD, FakeGCS, FaultProxy, MinIO, PostgreSQL  # noqa: E402
+from servers import FakeGCS, FaultProxy, MariaDB, MinIO, PostgreSQL, SSHD  # noqa: E402
 from servers.minio import Bucket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +155,33 @@ def postgres(postgres_server) -> Database:
     yield database
     database.connection.close()
     postgres_server.drop_database(database.name)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(tmp_path_factory) -> MariaDB:
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    server.start()
+    yield server
+    server.stop()
+
+
+class MariaDatabase:
+    """A fresh MariaDB database."""
+
+    def __init__(self, server: MariaDB):
+        self.server = server
+        self.name = server.create_database()
+
+
+@pytest.fixture
+def mariadb(mariadb_server) -> MariaDatabase:
+    if not mariadb_server.running():
+        mariadb_server.start()
+    database = MariaDatabase(mariadb_server)
+    yield database
+    if not mariadb_server.running():
+        mariadb_server.start()
+    mariadb_server.drop_database(database.name)
 
 
 class Running:

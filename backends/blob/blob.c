@@ -101,17 +101,20 @@ static int text_row(void *arg, struct op *op, const struct blob_value *row)
     return 0;
 }
 
+/* 1: there is none, as when the program that made the tables was killed. */
 static int check_version(struct blob_conn *c, struct op *op)
 {
     CLEANUP_FREE char *version = NULL;
     int r = BLOB_RUN(c, op, SQL_GET_META, text_row, &version, NULL, blob_text("version"));
     if (r < 0)
         return r;
-    if (!version || strcmp(version, SCHEMA_VERSION) != 0)
+    if (!version)
+        return 1;
+    if (strcmp(version, SCHEMA_VERSION) != 0)
         return err_set(&op->err, EIO,
                        "the tables '%s...' have version '%s', this program knows version "
                        "%s: use the program that made them, or another 'table'",
-                       c->b->table, version ? version : "", SCHEMA_VERSION);
+                       c->b->table, version, SCHEMA_VERSION);
     return 0;
 }
 
@@ -149,14 +152,17 @@ int blob_check_tables(struct blob_conn *c, struct op *op)
     if (!meta && !b->create)
         return err_set(&op->err, EIO, "there is no table '%s', and %s", b->table,
                        b->read_only ? "the store is read_only" : "create_if_missing = no");
-    if (meta)
-        return check_version(c, op);
+    r = meta ? check_version(c, op) : 1;
+    if (r == 1 && !b->create)
+        return err_set(&op->err, EIO, "the tables '%s...' have no version", b->table);
+    if (r <= 0)
+        return r;
     r = make_tables(c, op);
     if (r == 0 || c->broken)
         return r;
     struct err keep = op->err; /* another has made them at the same time? */
-    if (has_table(c, op, "_meta", &meta) == 0 && meta)
-        return check_version(c, op);
+    if (has_table(c, op, "_meta", &meta) == 0 && meta && check_version(c, op) == 0)
+        return 0;
     op->err = keep;
     return r;
 }

@@ -105,6 +105,8 @@ struct blob_driver {
     const char *lock;            /* what makes a SELECT lock its row */
     const char *move;            /* a path with another beginning: of two parameters, bytes and position */
     const char *slice;           /* part of a chunk: of three parameters, first, end, first */
+    const char *chunks;          /* joins the chunks `c` of the parts `p`: of two parameters, end and first;
+                                    NULL: as blob_sql.c has it */
     const char *has_table;       /* statement: one row where the table named by the parameter is */
     const char *const *schema;   /* statements that make the tables; ended by NULL */
     bool numbered;               /* parameters are $1, $2, ... */
@@ -149,7 +151,7 @@ static inline struct blob *blob_of(struct store *s)
 }
 
 /* ---- blob_sql.c ---- */
-/* {} is the table, {_x} the table files_x, {lock} {move} {slice} the driver's. */
+/* {} is the table, {_x} the table files_x, {lock} {move} {slice} {chunks} the driver's. */
 char *blob_sql_expand(const struct blob_driver *d, const char *table, const char *text);
 void blob_sql_prepare(struct blob *b);
 int blob_run(struct blob_conn *c, struct op *op, enum blob_sql id, const struct blob_value *params,

@@ -39,9 +39,9 @@ const struct conf_option blob_mysql_options[BLOB_MYSQL_N_OPTIONS] = {
     {.name = "socket", .type = CONF_PATH, .help = "A server on this machine, by its socket"},
     {.name = "tls",
      .type = CONF_ENUM,
-     .def = "prefer",
-     .values = "disable|prefer|require|verify",
-     .help = "require: no connection without TLS; verify: the certificate and its name too"},
+     .def = "auto",
+     .values = "auto|no|require|verify",
+     .help = "auto: require it of another machine; verify: the certificate and its name too"},
     SERVER_OPTIONS,
     BLOB_COMMON_OPTIONS,
 };

@@ -23,8 +23,7 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_READ] = "SELECT f.path, f.kind, f.size, f.etag, f.content, f.meta, p.start + c.pos, {slice}"
                  " FROM {} f LEFT JOIN {_part} p ON p.content = f.content"
                  " AND p.start < ? AND p.start > ? AND p.start + p.size > ?"
-                 " LEFT JOIN {_chunk} c ON c.content = p.content AND c.part = p.number"
-                 " AND c.pos < ? - p.start AND c.pos > ? - p.start WHERE f.path = ?",
+                 " {chunks} WHERE f.path = ?",
     [SQL_INSERT] = "INSERT INTO {} (path, kind, size, mtime, etag, content, meta)"
                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
     [SQL_UPDATE] = "UPDATE {} SET kind = ?, size = ?, mtime = ?, etag = ?, content = ?, meta = ?"
@@ -84,19 +83,37 @@ struct blob_value blob_path(const char *key)
 
 /* ---- texts ---- */
 
+static void add_named(struct buf *b, const struct blob_driver *d, const char *table, const char *text);
+
 static void add_word(struct buf *b, const struct blob_driver *d, const char *table,
                      const char *word, size_t len)
 {
+    static const char chunks[] = "LEFT JOIN {_chunk} c ON c.content = p.content AND c.part = p.number"
+                                 " AND c.pos < ? - p.start AND c.pos > ? - p.start";
     const struct {
         const char *name, *text;
-    } words[] = {{"lock", d->lock}, {"move", d->move}, {"slice", d->slice}};
+    } words[] = {{"lock", d->lock},
+                 {"move", d->move},
+                 {"slice", d->slice},
+                 {"chunks", d->chunks ? d->chunks : chunks}};
     if (len == 0 || word[0] == '_') {
         buf_addf(b, "%s%s%.*s%s", d->quote, table, (int)len, word, d->quote);
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (strlen(words[i].name) == len && strncmp(words[i].name, word, len) == 0)
-            buf_adds(b, words[i].text);
+            add_named(b, d, table, words[i].text);
+}
+
+static void add_named(struct buf *b, const struct blob_driver *d, const char *table, const char *text)
+{
+    for (const char *open; (open = strchr(text, '{')) != NULL;) {
+        const char *close = strchr(open, '}');
+        buf_add(b, text, (size_t)(open - text));
+        add_word(b, d, table, open + 1, (size_t)(close - open - 1));
+        text = close + 1;
+    }
+    buf_adds(b, text);
 }
 
 /* What is between the names: PostgreSQL numbers its parameters. */
@@ -116,13 +133,7 @@ char *blob_sql_expand(const struct blob_driver *d, const char *table, const char
     CLEANUP_BUF struct buf named = BUF_INIT;
     struct buf b = BUF_INIT;
     unsigned params = 0;
-    for (const char *open; (open = strchr(text, '{')) != NULL;) {
-        const char *close = strchr(open, '}');
-        buf_add(&named, text, (size_t)(open - text));
-        add_word(&named, d, table, open + 1, (size_t)(close - open - 1));
-        text = close + 1;
-    }
-    buf_adds(&named, text);
+    add_named(&named, d, table, text);
     add_text(&b, d, named.data, named.len, &params);
     return buf_take(&b);
 }

@@ -153,6 +153,24 @@ class PostgresTables(BlobTables):
         return rows
 
 
+class MariaTables(BlobTables):
+    """The same in MariaDB, by its client; `database` as the fixture `mariadb` has it."""
+
+    def __init__(self, database):
+        self.database = database
+
+    def _ask(self, *statements: tuple) -> list[tuple]:
+        texts = []
+        for text, *values in statements:
+            for value in values:
+                text = text.replace("?", f"X'{value.hex()}'" if isinstance(value, bytes) else str(value), 1)
+            texts.append(text)
+        done = self.database.server.client("; ".join(texts), self.database.name)
+        assert done.returncode == 0, done.stderr
+        return [tuple(bytes.fromhex(cell[2:]) if cell.startswith("0x") else int(cell) for cell in line.split("\t"))
+                for line in done.stdout.decode().splitlines()]
+
+
 def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:
     if backend == "s3":
         return Key("s3", bucket.store(), bucket=bucket)

@@ -6,6 +6,7 @@ from .base import Server, ServerFailed, free_port
 from .fakegcs import FakeGCS
 from .fakes3 import FakeS3
 from .manys3 import ManyS3
+from .mariadb import MariaDB
 from .million import Million
 from .minio import MinIO
 from .moto import Moto
@@ -18,5 +19,5 @@ from .fakegcsserver import FakeGcsServer
 from .sshd import SSHD
 from .web import FakeWeb, Nginx, PythonHttp, Reply
 
-__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "MariaDB", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]

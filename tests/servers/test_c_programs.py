@@ -61,3 +61,9 @@ def test_conformance_over_postgres(build_dir, postgres):
     server = postgres.server
     run_program(build_dir / "tests/contract/contract_postgres", PGPASSWORD=server.password,
                 QUAY_PG_DSN=f"postgresql://{server.user}@127.0.0.1:{server.port}/{postgres.name}")
+
+
+def test_conformance_over_mysql(build_dir, mariadb):
+    server = mariadb.server
+    run_program(build_dir / "tests/contract/contract_mysql", QUAY_MYSQL_PORT=str(server.port),
+                QUAY_MYSQL_USER=server.user, QUAY_MYSQL_PASSWORD=server.password, QUAY_MYSQL_DB=mariadb.name)

@@ -185,8 +185,10 @@ static int parse_endpoints(struct sftp *s, const struct conf_section *c, const c
             p[n - 1] = '\0';
         if (!*p)
             continue;
+        CLEANUP_FREE char *whole = xstrdup(p);
         if (!parse_endpoint(s, p, port))
-            return conf_error(c, "endpoints", err, EINVAL, "'%s' is not host or host:port", p);
+            return conf_error(c, conf_has(c, "endpoints") ? "endpoints" : "host", err, EINVAL,
+                              "endpoints: '%s' is not host or host:port", whole);
     }
     return 0;
 }
@@ -291,7 +293,7 @@ static int set_pin(struct sftp *s, const struct conf_section *c, struct err *err
     if (b.len != sizeof(s->login.pin))
         return conf_error(
             c, "host_key_sha256", err, EINVAL,
-            "'%s' is no fingerprint: SHA256:... as `ssh-keygen -l -f KEY.pub` prints it", text);
+            "host_key_sha256 is no fingerprint: SHA256:... as `ssh-keygen -l` prints it");
     memcpy(s->login.pin, b.data, sizeof(s->login.pin));
     s->login.pinned = true;
     return 0;
@@ -382,7 +384,7 @@ static int sftp_open(const struct conf_section *section, struct stats *stats, st
     int r = set_places(s, section, err);
     if (r == 0)
         r = set_login(s, section, err);
-    if (r == 0 && libssh2_init(0) != 0)
+    if (r == 0 && ssh_start() < 0)
         r = conf_error(section, NULL, err, EIO, "libssh2 does not start");
     if (r < 0) {
         free_sftp(s);
@@ -412,7 +414,6 @@ static void sftp_close(struct store *store)
     versions_done(&s->versions);
     sftp_rests_done(s);
     lock_done(&s->rests.lock);
-    libssh2_exit();
     free_sftp(s);
 }
 

@@ -105,6 +105,9 @@ static inline struct sftp *sftp_of(struct store *s)
 }
 
 /* ---- sftp_ssh.c ---- */
+/* Once for the process, by whoever is first: libssh2's own count is not safe against other threads.
+ */
+int ssh_start(void);
 /* A logged-in connection with an SFTP channel to this endpoint. EHOSTUNREACH: nobody there. EACCES:
  * the host key or the login was refused. */
 int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **ret);

@@ -104,7 +104,7 @@ static int all_failed(struct op *op, const struct buf *texts, int refusal)
 
 static bool is_refusal(int r)
 {
-    return r == -EACCES || r == -ENOTSUP;
+    return r == -EACCES;
 }
 
 /* A new connection to the first endpoint that lets us in. */
@@ -126,7 +126,7 @@ static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
         note_endpoint(s, i, true);
         refusal = is_refusal(r) ? -r : refusal;
         if (r == -EIO && op->err.retry == ERR_RETRY_NEVER && !refusal)
-            refusal = EIO; /* base_path */
+            refusal = EIO; /* base_path, no SFTP */
         buf_addf(&texts, "%s%s", texts.len ? "; " : "", err_text(&op->err));
     }
     return all_failed(op, &texts, refusal);

@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -20,6 +21,20 @@
 #define PACKET 32768
 #define IDENTITIES_MAX 5 /* servers end a connection after six failures */
 #define HOSTS_FILE_MAX (4UL * 1024 * 1024)
+
+static pthread_once_t start_once = PTHREAD_ONCE_INIT;
+static int start_result;
+
+static void start(void)
+{
+    start_result = libssh2_init(0) == 0 ? 0 : -EIO;
+}
+
+int ssh_start(void)
+{
+    pthread_once(&start_once, start);
+    return start_result;
+}
 
 struct login { /* one login under way */
     struct sftp *s;
@@ -458,8 +473,7 @@ static int open_channel(struct login *l)
     r = STEP(l, code, libssh2_channel_subsystem(c->channel, "sftp"));
     if (r == 0 && code != 0) {
         c->broken = true;
-        return err_set(&l->op->err, ENOTSUP, "sftp %s: the server has no SFTP subsystem",
-                       l->e->name);
+        return err_set(&l->op->err, EIO, "sftp %s: the server has no SFTP subsystem", l->e->name);
     }
     if (r == 0)
         r = STEP(l, code,

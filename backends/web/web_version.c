@@ -20,8 +20,10 @@ static void put(struct web_facts *f, const char *mark, const char *text)
 {
     uint8_t digest[SHA256_LEN];
     char hex[2 * SHA256_LEN + 1];
-    if (strlen(mark) + strlen(text) < sizeof(f->version)) {
-        (void)snprintf(f->version, sizeof(f->version), "%s%s", mark, text);
+    size_t before = strlen(mark), len = strlen(text);
+    if (before + len < sizeof(f->version)) {
+        memcpy(f->version, mark, before);
+        memcpy(f->version + before, text, len + 1);
         return;
     }
     sha256(text, strlen(text), digest);

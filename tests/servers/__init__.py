@@ -12,6 +12,7 @@ from .minio import MinIO
 from .moto import Moto
 from .postgres import PostgreSQL
 from .proxy import Fault, FaultProxy
+from .relay import Relay
 from .slow import SlowProxy
 from .versitygw import VersityGW
 from .web import FakeWeb, Nginx, PythonHttp, Reply
@@ -21,3 +22,5 @@ from .web import FakeWeb, Nginx, PythonHttp, Reply
 
 __all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "MariaDB", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]
+__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+           "Relay", "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]

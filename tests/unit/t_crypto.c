@@ -44,6 +44,18 @@ static void test_hmac(void)
     check_hex(sum, 32, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
 }
 
+static void test_hmac_sha1(void)
+{
+    uint8_t key[20], sum[SHA1_LEN]; /* RFC 2202 */
+    memset(key, 0x0b, 20);
+    hmac_sha1(key, 20, "Hi There", 8, sum);
+    check_hex(sum, 20, "b617318655057264e28bc0b6fb378c8ef146be00");
+    hmac_sha1("Jefe", 4, "what do ya want for nothing?", 28, sum);
+    check_hex(sum, 20, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+    hmac_sha1("", 0, "", 0, sum);
+    check_hex(sum, 20, "fbdb1d1b18aa6c08324b7d64b71fb76370690e1d");
+}
+
 static void test_md5(void)
 {
     uint8_t sum[MD5_LEN];
@@ -128,6 +140,7 @@ int main(void)
 {
     RUN(test_sha256);
     RUN(test_hmac);
+    RUN(test_hmac_sha1);
     RUN(test_md5);
     RUN(test_crc32c);
     RUN(test_crc32c_splits);

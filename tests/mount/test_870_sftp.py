@@ -1,0 +1,340 @@
+"""backend = sftp beside what every backend does: endpoints, host keys, logins, lost connections."""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness.data import pattern
+from harness.tools import eventually, fails_with
+from servers import Relay, free_port
+from servers.sshd import generate_key
+
+MIB = 1024 * 1024
+QUICK = {"retry_delay": "20ms", "connection_timeout": "1s"}
+
+
+@pytest.fixture
+def relay(sshd):
+    """make() -> a relay in front of the shared sshd, known to its known_hosts."""
+    made: list[Relay] = []
+
+    def make() -> Relay:
+        made.append(Relay(sshd.port).start())
+        sshd.trust(*[relay.port for relay in made])
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+    sshd.trust()
+
+
+@pytest.fixture
+def place(sshd, folder):
+    """A directory of the server's for this test."""
+    path = sshd.data / folder.name
+    path.mkdir()
+    return path
+
+
+def endpoints(*ports: int) -> str:
+    return ", ".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def no_temporaries(path) -> bool:
+    return not [name for name in os.listdir(path) if name.startswith(".quay-tmp-")]
+
+
+def test_a_later_endpoint_is_used_when_the_first_refuses(mount, sshd, place):
+    (place / "f").write_bytes(b"content")
+    m = mount({"store k": sshd.store(place.name, endpoints=endpoints(free_port(), sshd.port), **QUICK)})
+    assert (m / "k/f").read_bytes() == b"content"
+    (m / "k/g").write_bytes(b"new")
+    assert (place / "g").read_bytes() == b"new"
+
+
+def test_a_later_endpoint_is_used_when_the_first_says_nothing(mount, sshd, place):
+    """It takes the connection, and that is all."""
+    (place / "f").write_bytes(b"content")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = endpoints(silent.getsockname()[1], sshd.port)
+        m = mount({"store k": sshd.store(place.name, endpoints=ports, retry_delay="20ms", connection_timeout="200ms")})
+        assert (m / "k/f").read_bytes() == b"content"
+
+
+def test_no_endpoint_answers(mount, sshd):
+    m = mount({"store k": sshd.store(endpoints=endpoints(free_port(), free_port()), retries="0", **QUICK)})
+    with fails_with(errno.EHOSTUNREACH):
+        os.listdir(m / "k")
+
+
+def test_a_read_goes_on_at_the_next_endpoint(mount, sshd, place, relay):
+    data = pattern(24 * MIB, seed=3)
+    (place / "big").write_bytes(data)
+    first, second = relay(), relay()
+    first.cut_after = 3 * MIB
+    gone = threading.Thread(target=lambda: first.cut.wait(60) and first.stop(), daemon=True)
+    gone.start()
+    m = mount({"store k": sshd.store(place.name, endpoints=endpoints(first.port, second.port), **QUICK)})
+    assert (m / "k/big").read_bytes() == data
+    assert first.cut.is_set() and second.connections > 0
+
+
+def test_a_write_goes_on_at_the_next_endpoint(mount, sshd, place, relay):
+    """The connections are lost while the bytes are on their way; close() succeeds and nothing is left behind."""
+    first, second = relay(), relay()
+    m = mount({"store k": sshd.store(place.name, endpoints=endpoints(first.port, second.port), **QUICK)})
+    (m / "k/other").write_bytes(b"x")  # connected
+    data = pattern(32 * MIB, seed=4)
+
+    def lose_when_it_runs():
+        eventually(lambda: any(name.startswith(".quay-tmp-") for name in os.listdir(place)), 60)
+        first.stop()
+
+    breaker = threading.Thread(target=lose_when_it_runs, daemon=True)
+    breaker.start()
+    (m / "k/big").write_bytes(data)
+    breaker.join(60)
+    assert (place / "big").read_bytes() == data
+    assert second.connections > 0
+    eventually(lambda: no_temporaries(place), 60, "the half of the first try is removed")
+    assert sorted(os.listdir(m / "k")) == ["big", "other"]
+
+
+def test_back_to_the_first_endpoint(mount, sshd, place, relay):
+    first, second = relay(), relay()
+    first.stop()
+    m = mount({"store k": sshd.store(place.name, endpoints=endpoints(first.port, second.port), fail_back="1s", **QUICK)})
+    (m / "k/f").write_bytes(b"by the second")
+    assert second.connections > 0
+    first.start()
+    eventually(lambda: first.connections > 0, 60, "the first is asked again")
+    eventually(lambda: not second._open, 60, "the second is not needed any more")
+    before = second.connections
+    (m / "k/g").write_bytes(b"by the first")
+    assert (place / "g").read_bytes() == b"by the first"
+    assert second.connections == before
+
+
+def test_lost_idle_connections_are_replaced(mount, sshd, place, relay):
+    first = relay()
+    m = mount({"store k": sshd.store(place.name, endpoints=endpoints(first.port), **QUICK, **{"cache.ttl": "1ms"})})
+    (m / "k/f").write_bytes(b"content")
+    for number in range(3):
+        first.drop()
+        (m / f"k/g{number}").write_bytes(b"x")
+    assert sorted(os.listdir(m / "k")) == ["f", "g0", "g1", "g2"]
+
+
+def test_the_server_restarts(mount, sftp_server_factory):
+    server = sftp_server_factory()
+    m = mount({"store k": server.store(**QUICK, **{"cache.ttl": "1ms"})})
+    (m / "k/f").write_bytes(b"content")
+    server.end_sessions()
+    server.kill()
+    with fails_with(errno.EHOSTUNREACH, errno.EIO):
+        (m / "k/absent").read_bytes()
+    server.start()
+    eventually(lambda: listed(m) == ["f"], 60)
+    (m / "k/g").write_bytes(b"again")
+    assert (server.data / "g").read_bytes() == b"again"
+
+
+def test_a_hanging_server_fails_in_time(mount, sftp_server_factory):
+    server = sftp_server_factory()
+    m = mount({"store k": server.store(timeout="1s", retries="0", **{"cache.ttl": "1ms"}, connection_timeout="200ms")})
+    (m / "k/f").write_bytes(b"content")
+    for pid in server.sessions():
+        for child in [pid, *children_of(pid)]:
+            os.kill(child, signal.SIGSTOP)
+    server.pause()
+    with fails_with(errno.ETIMEDOUT, errno.EHOSTUNREACH):
+        (m / "k/absent").stat()
+    server.resume()
+    server.end_sessions()
+
+
+def children_of(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        direct = [int(word) for word in file.read().split()]
+    return direct + [below for child in direct for below in children_of(child)]
+
+
+# ---- host keys ----
+
+def reason(m) -> str:
+    return str(m.health()["keys"]["k"])
+
+
+def refused(m) -> str:
+    with fails_with(errno.EACCES):
+        os.listdir(m / "k")
+    return reason(m)
+
+
+def test_an_unknown_host_key_is_refused_before_the_login(mount, sftp_server_factory, folder):
+    server = sftp_server_factory()
+    empty = folder / "known"
+    empty.write_text("# nobody\n")
+    m = mount({"store k": server.store(known_hosts=empty, **QUICK)})
+    text = refused(m)
+    assert "is not known" in text and "SHA256:" in text and "host_key_sha256" in text
+    assert server.logins() == 0
+    empty.write_text(server.known_hosts.read_text())  # the owner has compared it: no restart is needed
+    eventually(lambda: listed(m) == [], 60)
+
+
+def listed(m):
+    try:
+        return os.listdir(m / "k")
+    except OSError:
+        return None
+
+
+def test_a_changed_host_key_is_refused(mount, sftp_server_factory, folder):
+    server = sftp_server_factory()
+    other = generate_key(folder / "other_host").with_suffix(".pub").read_text()
+    known = folder / "known"
+    known.write_text(f"[127.0.0.1]:{server.port} {other}")
+    text = refused(mount({"store k": server.store(known_hosts=known, **QUICK)}))
+    assert "HAS CHANGED" in text and "line 1" in text
+    assert server.logins() == 0
+
+
+def test_a_hashed_known_host(mount, sshd, folder):
+    hashed = folder / "known"
+    hashed.write_text(sshd.known_hosts.read_text())
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(hashed)], check=True, stderr=subprocess.DEVNULL)
+    assert hashed.read_text().startswith("|1|")
+    m = mount({"store k": sshd.store(known_hosts=hashed, create_if_missing="no")})
+    os.listdir(m / "k")
+
+
+def test_a_pinned_host_key(mount, sshd, sftp_server_factory, folder):
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", str(sshd.host_key)], check=True, text=True, stdout=subprocess.PIPE)
+    pin = shown.stdout.split()[1]
+    assert pin.startswith("SHA256:")
+    m = mount({"store k": sshd.store(known_hosts=folder / "absent", host_key_sha256=pin)})
+    os.listdir(m / "k")
+    other = sftp_server_factory()
+    n = mount({"store k": other.store(host_key_sha256=pin, **QUICK), "cache": {"dir": folder / "cache2"}}, name="n")
+    assert "host_key_sha256" in refused(n)
+    assert other.logins() == 0
+
+
+# ---- logins ----
+
+def test_a_key_with_a_passphrase(mount, sftp_server_factory, folder):
+    server = sftp_server_factory()
+    locked = generate_key(folder / "locked", "open sesame")
+    server.authorized.write_text(locked.with_suffix(".pub").read_text())
+    passphrase = folder / "passphrase"
+    passphrase.write_text("open sesame\n")
+    passphrase.chmod(0o600)
+    m = mount({"store k": server.store(key_file=locked, key_passphrase_file=passphrase)})
+    (m / "k/f").write_bytes(b"x")
+    m.stop()
+    m = mount({"store k": server.store(key_file=locked, key_passphrase_env="QUAY_T_PASSPHRASE")}, name="n",
+              env={"QUAY_T_PASSPHRASE": "open sesame"})
+    assert (m / "k/f").read_bytes() == b"x"
+    assert "sesame" not in m.whole_log()
+
+
+def test_the_agent(mount, sshd, folder):
+    path = folder / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    try:
+        eventually(path.exists, 30)
+        subprocess.run(["ssh-add", "-q", str(sshd.key)], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(path)},
+                       stderr=subprocess.DEVNULL)
+        options = sshd.store(agent="yes", agent_socket=path)
+        del options["key_file"]
+        m = mount({"store k": options})
+        os.listdir(m / "k")
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_a_refused_login_says_what_was_tried(mount, sftp_server_factory, folder):
+    server = sftp_server_factory(extra="PasswordAuthentication yes")
+    stranger = generate_key(folder / "stranger")
+    m = mount({"store k": server.store(key_file=stranger, password="not-the-password-4711", **QUICK)})
+    text = refused(m)
+    assert "login" in text and str(stranger) in text and "password" in text
+    assert server.logins() == 0
+    assert "4711" not in text and "4711" not in m.whole_log()
+
+
+def test_a_server_without_sftp(mount, sftp_server_factory):
+    m = mount({"store k": sftp_server_factory(subsystem=False).store(**QUICK)})
+    with fails_with(errno.EIO):
+        os.listdir(m / "k")
+    assert "no SFTP subsystem" in reason(m)
+
+
+# ---- places ----
+
+def test_the_home_directory(mount, sshd, folder):
+    """~ is the server's, which in the tests is that of the user who runs them."""
+    name = f".quay-test-{folder.name}"
+    try:
+        m = mount({"store k": sshd.store(base_path=f"~/{name}/sub")})
+        (m / "k/f").write_bytes(b"x")
+        home = os.path.expanduser(f"~{sshd.user}")
+        with open(f"{home}/{name}/sub/f", "rb") as file:
+            assert file.read() == b"x"
+        m.stop()
+        m = mount({"store k": sshd.store(base_path=f"~/{name}")}, name="n")
+        assert os.listdir(m / "k") == ["sub"]
+    finally:
+        subprocess.run(["rm", "-rf", os.path.expanduser(f"~{sshd.user}/{name}")], check=True)
+
+
+def test_a_missing_base_path_is_an_error_and_not_an_empty_store(mount, sshd):
+    m = mount({"store k": sshd.store("not-there", create_if_missing="no", retries="0")})
+    with fails_with(errno.EIO):
+        os.listdir(m / "k")
+    assert "create_if_missing" in reason(m)
+
+
+def test_a_uri(mount, sshd, place):
+    (place / "f").write_bytes(b"content")
+    options = {"uri": f"sftp://{sshd.user}@127.0.0.1:{sshd.port}{place}", "key_file": sshd.key,
+               "known_hosts": sshd.known_hosts, "agent": "no"}
+    m = mount({"store k": options})
+    assert (m / "k/f").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("bad, words", [
+    ({"transfer": "scp"}, ["scp", "not supported"]),
+    ({"endpoints": "host:port"}, ["endpoints", "host:port"]),
+    ({"host_key_sha256": "SHA256:abc"}, ["host_key_sha256"]),
+    ({"base_path": "~other/x"}, ["~other"]),
+    ({"password_env": "QUAY_NOT_SET"}, ["QUAY_NOT_SET"]),
+])
+def test_wrong_options(mount, sshd, bad, words):
+    m = mount({"store k": sshd.store(**bad), "quayfs": {"strict": "yes"}}, start=False)
+    m.may_fail = True
+    done = subprocess.run([str(m.program), *m.arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=60)
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stdout
+
+
+def test_special_files_and_links(mount, sshd, place):
+    os.mkfifo(place / "fifo")
+    (place / "f").write_bytes(b"content")
+    (place / "to-f").symlink_to("f")
+    (place / "away").symlink_to("/etc/passwd")
+    m = mount({"store k": sshd.store(place.name)})
+    assert sorted(os.listdir(m / "k")) == ["away", "f", "to-f"]
+    assert (m / "k/to-f").read_bytes() == b"content"
+    assert os.readlink(m / "k/away") == "/etc/passwd"
+    assert oct((m / "k/to-f").lstat().st_mode & 0o170000) == oct(0o120000)

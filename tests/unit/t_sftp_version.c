@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ * t_sftp_version.c: versions made of whole seconds and sizes, and the marks that keep contents
+ * apart. */
+#include "backends/sftp/sftp_version.h"
+#include "tests/unit/t.h"
+
+static struct versions v;
+
+static void put(const char *key, struct version_id before, struct version_id after)
+{
+    versions_change(&v, key);
+    versions_changed(&v, key, &before, &after);
+}
+
+static const char *text(const char *key, uint32_t mtime, uint64_t size)
+{
+    static char out[8][ATTR_VERSION_MAX];
+    static unsigned next;
+    char *to = out[next++ % 8];
+    versions_text(&v, key, mtime, size, to);
+    return to;
+}
+
+#define NOTHING ((struct version_id){.size = UINT64_MAX})
+#define ID(m, s) ((struct version_id){.mtime = (m), .size = (s)})
+
+static void plain(void)
+{
+    CHECK_STR(text("k", 0x5f000000, 0x1000), "5f000000-1000");
+    CHECK(versions_match(&v, "k", "5f000000-1000", 0x5f000000, 0x1000));
+    CHECK(versions_match(&v, "k", "", 1, 1) && versions_match(&v, "k", NULL, 1, 1));
+    CHECK(!versions_match(&v, "k", "5f000000-1000", 0x5f000001, 0x1000));
+    CHECK(!versions_match(&v, "k", "5f000000-1000", 0x5f000000, 0x1001));
+    static const char *const bad[] = {
+        "x",      "5f000000", "5f000000-", "5f000000-1000-", "5f000000-1000-1-2", "5f000000-1000 ",
+        "0-0-0-0"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        CHECK(!versions_match(&v, "k", bad[i], 0x5f000000, 0x1000));
+}
+
+static void same_second(void)
+{
+    char a[ATTR_VERSION_MAX], b[ATTR_VERSION_MAX], c[ATTR_VERSION_MAX];
+    put("s", NOTHING, ID(7, 3));
+    snprintf(a, sizeof(a), "%s", text("s", 7, 3));
+    CHECK_STR(a, "7-3");
+    put("s", ID(7, 3), ID(7, 3));
+    snprintf(b, sizeof(b), "%s", text("s", 7, 3));
+    CHECK(strcmp(a, b) != 0 && !versions_match(&v, "s", a, 7, 3) &&
+          versions_match(&v, "s", b, 7, 3));
+    put("s", ID(7, 3), ID(7, 4)); /* another size between */
+    put("s", ID(7, 4), ID(7, 3));
+    snprintf(c, sizeof(c), "%s", text("s", 7, 3));
+    CHECK(strcmp(a, c) != 0 && strcmp(b, c) != 0);
+    CHECK(!versions_match(&v, "s", a, 7, 3) && !versions_match(&v, "s", b, 7, 3));
+    CHECK_STR(text("another", 7, 3), "7-3");
+    put("f", ID(9, 9), ID(9, 9)); /* over what somebody else left there */
+    CHECK(strcmp(text("f", 9, 9), "9-9") != 0);
+}
+
+static void metadata(void)
+{
+    put("m", NOTHING, ID(10, 5));
+    versions_same(&v, "m", 10, 20, 5);
+    CHECK(versions_match(&v, "m", "a-5", 20, 5));
+    CHECK(versions_match(&v, "m", text("m", 20, 5), 20, 5));
+    versions_same(&v, "m", 20, 30, 5);
+    CHECK(versions_match(&v, "m", "a-5", 30, 5));
+    versions_same(&v, "m", 30, 10, 5); /* back to a time it had */
+    CHECK(versions_match(&v, "m", text("m", 10, 5), 10, 5));
+    put("m", ID(10, 5), ID(30, 5)); /* another content */
+    CHECK(!versions_match(&v, "m", "a-5", 30, 5) && !versions_match(&v, "m", "1e-5", 30, 5));
+    CHECK(versions_match(&v, "m", text("m", 30, 5), 30, 5));
+}
+
+static void moving(void)
+{
+    put("from", NOTHING, ID(7, 3));
+    put("to", NOTHING, ID(7, 3));
+    struct version_id both = ID(7, 3);
+    versions_moved(&v, "from", "to", &both, &both);
+    CHECK(!versions_match(&v, "to", "7-3", 7, 3));
+    put("marked", ID(7, 3), ID(7, 3));
+    char mark[ATTR_VERSION_MAX];
+    snprintf(mark, sizeof(mark), "%s", text("marked", 7, 3));
+    struct version_id none = NOTHING;
+    versions_moved(&v, "marked", "there", &none, &both);
+    CHECK_STR(text("there", 7, 3), mark);
+}
+
+static void stability(void)
+{
+    uint64_t before, after;
+    CHECK(versions_stable(&v, "st", &before));
+    versions_change(&v, "st");
+    CHECK(!versions_stable(&v, "st", &after));
+    versions_unchanged(&v, "st");
+    CHECK(versions_stable(&v, "st", &after));
+    CHECK(before != after);
+}
+
+int main(void)
+{
+    versions_init(&v);
+    RUN(plain);
+    RUN(same_second);
+    RUN(metadata);
+    RUN(moving);
+    RUN(stability);
+    versions_done(&v);
+    return t_done();
+}

@@ -19,7 +19,7 @@ deps_quickstart=(sqlite3 procps)
 deps_s3=(python3 python3-venv curl ca-certificates)
 deps_test=(
     clang nginx-light python3 python3-venv postgresql postgresql-client mariadb-server-core mariadb-client-core
-    sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio
+    sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio stress-ng
     openssh-server openssh-client
 )
 deps_bench=(s3fs rclone sshfs openssh-server openssh-client curl procps fuse3 git rsync tar findutils linux-perf)

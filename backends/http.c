@@ -539,6 +539,31 @@ static int errno_of_curl(CURLcode cc, bool *ret_connecting)
     }
 }
 
+/* How far it came, for err.remote. */
+static const char *failed_step(const struct http_handle *h, CURLcode cc)
+{
+    double connected = 0;
+    switch (cc) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return "DNS";
+    case CURLE_COULDNT_CONNECT:
+        return "connect";
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+        return "TLS";
+    case CURLE_OPERATION_TIMEDOUT:
+        (void)curl_easy_getinfo(h->easy, CURLINFO_CONNECT_TIME, &connected);
+        return connected > 0 ? "TLS" : "connect";
+    default:
+        return "";
+    }
+}
+
 static bool is_trust_failure(CURLcode cc)
 {
     return cc == CURLE_PEER_FAILED_VERIFICATION || cc == CURLE_SSL_CACERT_BADFILE ||
@@ -565,14 +590,18 @@ static int transfer_failed(struct http_handle *h, struct transfer *t, CURLcode c
         return t->code;
     }
     const char *why = t->text[0] ? t->text : curl_easy_strerror(cc);
-    if (is_trust_failure(cc))
-        return err_set(e, EIO, "TLS certificate of %s is not trusted: %s", t->host, why);
+    if (is_trust_failure(cc)) {
+        (void)err_set(e, EIO, "TLS certificate of %s is not trusted: %s", t->host, why);
+        (void)snprintf(e->remote, sizeof(e->remote), "TLS");
+        return -EIO;
+    }
     bool connecting;
     int code = errno_of_curl(cc, &connecting);
     int r = err_set(e, code, "%s: %s%s", t->host, why,
                     code == EHOSTUNREACH ? "; is the server up, and endpoint_url right?" : "");
     if (code == EHOSTUNREACH || code == EIO)
         e->retry = retry_class(h, t, connecting);
+    (void)snprintf(e->remote, sizeof(e->remote), "%s", failed_step(h, cc));
     return r;
 }
 

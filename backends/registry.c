@@ -78,6 +78,14 @@ const struct conf_option registry_common_options[] = {
      .def = "1s",
      .help = "Wait before the first repetition; doubled each time, at random below that"},
     {.name = "max_retry_delay", .type = CONF_DURATION, .def = "20s", .help = "Longest such wait"},
+    {.name = "rate_limit",
+     .type = CONF_STRING,
+     .help = "Requests to the store at most: 50 (a second), 600/m, 1000/h"},
+    {.name = "bandwidth",
+     .type = CONF_SIZE,
+     .help = "Bytes a second at most, in each direction; 0 = no limit"},
+    {.name = "read_bandwidth", .type = CONF_SIZE, .help = "The same for reading only"},
+    {.name = "write_bandwidth", .type = CONF_SIZE, .help = "The same for writing only"},
     {.name = "fault",
      .type = CONF_STRING,
      .help = "Tests: failures to inject, see backends/fault.c"},
@@ -339,9 +347,38 @@ static bool is_complete(const struct store_class *cls)
            cls->list && cls->read;
 }
 
+/* "50", "50/s", "600/m", "1000/h" */
+static bool parse_rate(const char *text, double *ret)
+{
+    char *end;
+    double n = strtod(text, &end), per = 1;
+    if (end == text || !(n > 0) || n > 1e9)
+        return false;
+    if (strcmp(end, "/m") == 0)
+        per = 60;
+    else if (strcmp(end, "/h") == 0)
+        per = 3600;
+    else if (*end && strcmp(end, "/s") != 0)
+        return false;
+    *ret = n / per;
+    return true;
+}
+
+static int take_limits(const struct conf_section *s, struct err *err, struct limit_options *ret)
+{
+    const char *rate = conf_str(s, "rate_limit", "");
+    uint64_t both = conf_size(s, "bandwidth", 0);
+    *ret = (struct limit_options){.read_per_s = conf_size(s, "read_bandwidth", both),
+                                  .written_per_s = conf_size(s, "write_bandwidth", both)};
+    if (*rate && !parse_rate(rate, &ret->requests_per_s))
+        return conf_error(s, "rate_limit", err, EINVAL,
+                          "'rate_limit = %s': not a number of requests such as 50, 600/m or 1000/h", rate);
+    return 0;
+}
+
 /* Puts the wrappers around an opened class. Takes `s`. */
-static int wrap(const struct conf_section *section, struct stats *stats, struct err *err,
-                struct store *s, struct store **ret)
+static int wrap(const struct conf_section *section, const struct limit_options *limits,
+                struct stats *stats, struct err *err, struct store *s, struct store **ret)
 {
     const char *fault = conf_str(section, "fault", "");
     struct retry_options o = {
@@ -356,6 +393,8 @@ static int wrap(const struct conf_section *section, struct stats *stats, struct 
         if (r < 0)
             return conf_error(section, "fault", err, -r, "%s", e.text);
     }
+    if (limits->requests_per_s > 0 || limits->read_per_s || limits->written_per_s)
+        s = store_wrap_limit(s, limits, stats);
     s = store_wrap_retry(s, &o);
     if (!(s->caps & (CAP_LOCAL_FD | CAP_PRIVATE))) {
         struct breaker_options b = {.first_ms = PROBE_FIRST_MS, .max_ms = PROBE_MAX_MS};
@@ -375,7 +414,10 @@ int registry_open(const struct conf *conf, struct conf_section *section, struct 
 {
     const struct store_class *cls;
     struct store *s = NULL;
+    struct limit_options limits;
     int r = registry_check(conf, section, err, &cls);
+    if (r == 0)
+        r = take_limits(section, err, &limits);
     if (r < 0)
         return r;
     if (!is_complete(cls))
@@ -386,5 +428,5 @@ int registry_open(const struct conf *conf, struct conf_section *section, struct 
         return r;
     free(s->key);
     s->key = xstrdup(section->name);
-    return wrap(section, stats, err, s, ret);
+    return wrap(section, &limits, stats, err, s, ret);
 }

@@ -3,7 +3,7 @@
  *
  *     r = registry_open(conf, section, stats, &err, &store);   // class, then retry and metrics around it
  * Stack, outermost first: (metrics, with stats) -> (readonly) -> (breaker, where there is a network) ->
- * retry -> (fault) -> class.
+ * retry -> (limit, where one is set) -> (fault) -> class.
  *
  * Which class: `backend` (alias backend_type, type); else the scheme of `uri` (s3:// file:// ..., also
  * [scheme NAME]); neither: -EINVAL "Configuration must specify 'backend_type'". Unknown:
@@ -14,7 +14,7 @@
  * rewrites NAME:// to the class's own scheme. Every [scheme] is checked, also those that nobody uses.
  *
  * Options that every store takes (registry_common_options): backend, uri, read_only, timeout, retries,
- * retry_delay, max_retry_delay, fault, and the cache.* policy read by the cache (cache.ttl,
+ * retry_delay, max_retry_delay, rate_limit, bandwidth, fault, and the cache.* policy read by the cache (cache.ttl,
  * cache.enabled, write, offline, ...).
  *
  * `fault` (tests): "op=read,nth=3,errno=EIO; op=put,latency=30ms; op=read,truncate=100;
@@ -81,6 +81,12 @@ struct breaker_options {
 };
 struct store *store_wrap_breaker(struct store *next, const struct breaker_options *o,
                                  struct stats *stats /* NULL ok */);
+struct limit_options { /* 0: none */
+    double requests_per_s;
+    uint64_t read_per_s, written_per_s; /* bytes */
+};
+struct store *store_wrap_limit(struct store *next, const struct limit_options *o,
+                               struct stats *stats /* NULL ok */);
 int store_wrap_fault(struct store *next, const char *spec, struct err *err, struct store **ret);
 struct store *store_wrap_readonly(struct store *next);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * wrap.h: what the wrappers (retry, metrics, fault, readonly) share. Only for backends/.
+ * wrap.h: what the wrappers (retry, metrics, limit, fault, readonly) share. Only for backends/.
  *
  * Every slot of a wrapper packs its arguments into a struct call and hands it to the wrapper's one
  * function `around`, which does its work and passes the call on with call_forward() as often as it

@@ -27,7 +27,8 @@ struct err {
     enum err_retry retry;    /* may the same call be repeated */
     unsigned retry_after_ms; /* the server's own Retry-After, 0 = none given */
     int status;              /* HTTP status or driver code, 0 = none */
-    char remote[64];         /* the server's own error code ("NoSuchKey", SQLSTATE), or "" */
+    char remote[64];         /* the server's own error code ("NoSuchKey", SQLSTATE); without an answer the step
+                                that failed ("DNS", "connect", "TLS"); or "" */
     char text[704];          /* one line for people, without a trailing newline */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * status.c: `quayctl status`, `keys`, `backends`: what the running mount is doing. */
 #include "backends/registry.h"
+#include "base/settings.h"
 #include "ctl/daemon.h"
 
 #include "base/cleanup.h"
@@ -172,6 +173,7 @@ static int run_backends(struct ctl *ctl, int argc, char **argv)
     if (flags & 2) {
         puts("every backend:");
         print_options(registry_common_options, registry_n_common_options);
+        print_options(settings_store_options, settings_n_store_options);
     }
     return CTL_OK;
 }

@@ -80,7 +80,9 @@ const struct ctl_command ctl_doctor = {
     .summary = "Ask a store, or all, whether it answers",
     .usage = "Usage: quayctl doctor [KEY]\n"
              "\n"
-             "Sends one small request to the store and says what came back, or what failed and why.\n"
+             "Sends one small request to the store and says what came back; or at which step it failed\n"
+             "(name resolution, connecting, TLS, authentication, the clocks, the bucket, permission),\n"
+             "and why.\n"
              "Exit status 0 when every store asked is well.\n",
     .run = run_doctor,
 };

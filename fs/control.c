@@ -85,15 +85,49 @@ static int cmd_forget(struct call *c, struct err *err, json_t **ret)
     return 0;
 }
 
+/* Which of the steps of a request it was. */
+static const char *failed_step(const struct err *e, bool remote)
+{
+    static const struct {
+        const char *code, *step;
+    } known[] = {{"DNS", "name resolution (DNS)"},
+                 {"connect", "connecting"},
+                 {"TLS", "TLS"},
+                 {"RequestTimeTooSkewed", "authentication: the clocks differ"},
+                 {"RequestExpired", "authentication: the clocks differ"},
+                 {"InvalidAccessKeyId", "authentication"},
+                 {"SignatureDoesNotMatch", "authentication"},
+                 {"ExpiredToken", "authentication"},
+                 {"InvalidToken", "authentication"},
+                 {"InvalidIdentityToken", "authentication"},
+                 {"ExpiredTokenException", "authentication"},
+                 {"TokenRefreshRequired", "authentication"},
+                 {"AuthorizationHeaderMalformed", "authentication: the region"},
+                 {"NoSuchBucket", "the bucket"},
+                 {"InvalidBucketName", "the bucket"}};
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (strcmp(e->remote, known[i].code) == 0)
+            return known[i].step;
+    if (e->status == 401)
+        return "authentication";
+    if (e->code == EACCES || e->code == EPERM || e->code == EROFS)
+        return "permission";
+    if (e->code == ETIMEDOUT)
+        return "waiting for an answer";
+    return remote ? "the answer" : "access";
+}
+
 static int cmd_probe(struct call *c, struct err *err, json_t **ret)
 {
     struct op op;
     CLEANUP_BUF struct buf text = BUF_INIT;
     op_init(&op, "probe", 30000);
+    op.once = true; /* a person waits */
     int rc = store_probe(volume_store(c->k->volume), &op, &text);
     if (rc < 0) {
+        bool remote = !(volume_store(c->k->volume)->caps & (CAP_LOCAL_FD | CAP_PRIVATE));
         *err = op.err;
-        return rc;
+        return err_prefix(err, "%s: failed at %s", c->key, failed_step(err, remote));
     }
     *ret = json_string(buf_str(&text));
     return 0;

@@ -31,6 +31,13 @@ static const struct conf_option options[] = {
     {"aws_session_token", CONF_SECRET, .alias = "session_token"},
     {"profile", CONF_STRING, .help = "profile in ~/.aws/credentials and ~/.aws/config"},
     {"profile_name", CONF_STRING, .alias = "profile"},
+    {"role_arn", CONF_STRING, .help = "role to assume (STS) with the keys that were found"},
+    {"external_id", CONF_STRING, .help = "that the role's owner asks for"},
+    {"role_session_name", CONF_STRING, "quayfs", .help = "name of the session in the owner's logs"},
+    {"web_identity_token_file", CONF_PATH, .help = "with role_arn: a token instead of keys (Kubernetes)"},
+    {"sts_endpoint_url", CONF_STRING, .help = "https://HOST of STS; default AWS's of the region"},
+    {"imds", CONF_ENUM, "auto", "auto|yes|no",
+     .help = "keys of the EC2 instance's role, when there are no others; auto: on EC2"},
     {"anonymous", CONF_BOOL, "no", .help = "send unsigned requests (public buckets)"},
     {"addressing", CONF_ENUM, "auto", "auto|path|virtual",
      .help = "https://HOST/BUCKET or https://BUCKET.HOST"},
@@ -50,6 +57,13 @@ static const struct conf_option options[] = {
     {"verify_tls", CONF_BOOL, "yes", .help = "verify the server's certificate"},
     {"ca_file", CONF_PATH, .help = "certificates to trust instead of the system's"},
     {"connect_timeout", CONF_DURATION, "5s", .help = "connecting takes at most this"},
+    {"sse", CONF_ENUM, "none", "none|AES256|aws:kms|aws:kms:dsse",
+     .help = "how the server encrypts new objects (SSE-S3, SSE-KMS); none: as the bucket says"},
+    {"sse_kms_key_id", CONF_STRING, .help = "the KMS key of sse = aws:kms; default the bucket's"},
+    {"sse_customer_key", CONF_SECRET,
+     .help = "SSE-C: 32 bytes in base64; encrypts all objects of this store; better sse_customer_key_file"},
+    {"request_payer", CONF_BOOL, "no", .help = "pay for requests to somebody else's bucket"},
+    {"requester_pays", CONF_BOOL, .alias = "request_payer"},
     {"storage_class", CONF_STRING, .help = "x-amz-storage-class of new objects"},
 };
 
@@ -132,8 +146,11 @@ static void take_manners(const struct conf_section *c, struct s3_store *s)
 
 static int take_identity(const struct conf_section *c, struct err *err, struct s3_store *s)
 {
-    int r = s->anonymous ? 0 : s3_creds_load(c, environment, err, &s->sync.creds);
-    if (r < 0)
+    struct err none = ERR_INIT;
+    int r = s->anonymous ? 0 : s3_creds_load(c, environment, &none, &s->sync.creds);
+    if (r < 0 && r != -EACCES)
+        *err = none;
+    if (r < 0 && r != -EACCES)
         return r;
     const char *region = conf_str(c, "region", s->sync.creds.region);
     const char *const variables[] = {"AWS_REGION", "AWS_DEFAULT_REGION"};
@@ -146,7 +163,16 @@ static int take_identity(const struct conf_section *c, struct err *err, struct s
     if (strlen(region) >= sizeof(s->sync.region))
         return conf_error(c, "region", err, EINVAL, "'region' is too long");
     memcpy(s->sync.region, region, strlen(region) + 1);
-    return 0;
+    if (s->anonymous || (r < 0 && conf_has(c, "profile") && !conf_has(c, "role_arn"))) {
+        *err = r < 0 ? none : *err;
+        return r;
+    }
+    int found = s3_role_open(c, environment, s->sync.region, err, &s->sync.creds, &s->role);
+    if (found == 0 && r < 0 && !s->role) {
+        *err = none;
+        return r;
+    }
+    return found;
 }
 
 /* ---- limits, client ---- */
@@ -193,6 +219,7 @@ static void s3_close(struct store *store)
     struct s3_store *s = s3_of(store);
     http_client_free(s->http);
     s3_creds_done(&s->sync.creds);
+    s3_role_free(s->role);
     explicit_bzero(&s->sync.key, sizeof(s->sync.key));
     cond_done(&s->sync.cond_known);
     lock_done(&s->sync.lock);
@@ -203,6 +230,7 @@ static void s3_close(struct store *store)
     free(s->root);
     free(s->storage_class);
     free(s->view.uri);
+    s3_sse_done(s);
     free(s);
 }
 
@@ -221,6 +249,8 @@ static int s3_open(const struct conf_section *c, struct stats *stats, struct err
         r = take_identity(c, err, s);
     }
     if (r == 0)
+        r = s3_sse_take(c, err, s);
+    if (r == 0)
         r = take_limits(c, err, s);
     if (r == 0)
         r = flat_client(c, err, &s->http);
@@ -234,6 +264,8 @@ static int s3_open(const struct conf_section *c, struct stats *stats, struct err
 }
 
 /* ---- probe, sign ---- */
+
+#define SKEW_WORTH_SAYING_S 10
 
 static int s3_probe(struct store *store, struct op *op, struct buf *ret_text)
 {
@@ -254,6 +286,10 @@ static int s3_probe(struct store *store, struct op *op, struct buf *ret_text)
              host.data, servers[atomic_load(&s->server)], s->sync.region, s->bucket,
              s->anonymous ? "nowhere: anonymous" : s->sync.creds.from, (unsigned long long)ms);
     lock_release(&s->sync.lock);
+    long skew = atomic_load(&s->skew_s);
+    if (labs(skew) >= SKEW_WORTH_SAYING_S)
+        buf_addf(ret_text, "; its clock is %ld s %s ours (requests are signed by its clock)", labs(skew),
+                 skew > 0 ? "ahead of" : "behind");
     buf_addf(ret_text, "; conditional writes: %s; checksums: %s",
              cond == S3_COND_YES  ? "honoured"
              : cond == S3_COND_NO ? "ignored by the server, looked up before writing"
@@ -271,6 +307,9 @@ static int s3_sign(struct store *store, struct op *op, const struct sign_req *re
     CLEANUP_FREE char *object = s3_object(s, req->key);
     CLEANUP_BUF struct buf host = BUF_INIT, path = BUF_INIT;
     struct s3_signer g;
+    int fresh = s3_role_refresh(s, op, false);
+    if (fresh < 0)
+        return fresh;
     bool named = s3_signer_take(s, &g);
     s3_host(s, g.region, &host);
     s3_path(s, object, &path);

@@ -11,7 +11,9 @@
  *   s3_xml.c      replies in XML
  *   s3_meta.c     attributes <-> headers
  *   s3_tags.c     object tags
+ *   s3_sse.c      encryption at the server, requester pays
  *   s3_creds.c    where keys come from
+ *   s3_role.c     temporary keys: STS, ECS, EC2
  *   s3_cond.c     conditional writes: are they honoured, and what to do when not
  *
  * Words: a *key* is the caller's (relative to base_path); an *object* is the full name in the
@@ -48,6 +50,7 @@ struct s3_creds {
     char *access_key, *secret, *token; /* token may be NULL; all NULL: anonymous */
     char *region;                      /* the profile's, or NULL */
     char *profile;                     /* came from this profile: read again when they expire */
+    char *role_arn, *external_id, *role_session, *token_file; /* the profile's role: s3_role.c; or NULL */
     char from[160];                    /* for messages: "profile 'dev' in ~/.aws/credentials" */
 };
 
@@ -60,6 +63,18 @@ int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err
 int s3_creds_load_profile(const char *profile, s3_env_fn *env, struct err *err,
                           struct s3_creds *ret);
 void s3_creds_done(struct s3_creds *c);
+
+/* ---- s3_role.c ---- */
+struct s3_store;
+struct s3_role;
+/* Are keys to be fetched, by means of what was `found` (perhaps nothing)? Then *ret, and `found` has none any
+ * more; else *ret is untouched. No network. */
+int s3_role_open(const struct conf_section *c, s3_env_fn *env, const char *region, struct err *err,
+                 struct s3_creds *found, struct s3_role **ret);
+void s3_role_free(struct s3_role *g); /* NULL ok */
+/* Before a request is signed: keys that are good now are in sync.creds. `refused`: the server says that those
+ * have expired. Without a role: 0. */
+int s3_role_refresh(struct s3_store *s, struct op *op, bool refused);
 
 /* ---- the store ---- */
 enum s3_server { S3_SERVER_UNKNOWN = 0, S3_SERVER_AWS, S3_SERVER_MINIO, S3_SERVER_OTHER };
@@ -78,6 +93,10 @@ struct s3_store {
     enum s3_list_meta list_meta;
     struct flat_view view;
     char *storage_class;      /* or NULL */
+    char *sse, *kms_key;      /* s3_sse.c: "AES256", ...; or NULL */
+    char *customer_key, *customer_md5; /* SSE-C, in base64; or NULL */
+    bool pay;                 /* request_payer */
+    struct s3_role *role;     /* or NULL */
     atomic_int server;        /* enum s3_server */
     atomic_bool no_checksum;  /* it refused x-amz-checksum-* */
     atomic_bool no_tags;      /* tags = no, or it has none */
@@ -99,7 +118,13 @@ static inline struct s3_store *s3_of(struct store *s)
     return (struct s3_store *)s;
 }
 
+/* ---- s3_sse.c ---- */
+int s3_sse_take(const struct conf_section *c, struct err *err, struct s3_store *s);
+void s3_sse_done(struct s3_store *s);
+
 /* ---- one request ---- */
+struct s3_req;
+void s3_sse_headers(const struct s3_store *s, const struct s3_req *r, struct http_headers *h);
 #define S3_MAX_PARAMS 10
 
 enum s3_checksum { S3_CHECKSUM_NONE = 0, S3_CHECKSUM_IF_TAKEN, S3_CHECKSUM_ALWAYS };

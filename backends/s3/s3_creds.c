@@ -4,6 +4,8 @@
  *   2. the profile that the section names, in the AWS files
  *   3. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
  *   4. the profile AWS_PROFILE, or "default"
+ *   5. what s3_role.c fetches: a web identity, the container's agent, the EC2 instance
+ * A profile with role_arn gives the keys of its source_profile and the role that they are to take (s3_role.c).
  * The AWS files are AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials, sections [NAME]) and
  * AWS_CONFIG_FILE (~/.aws/config, sections [profile NAME] and [default]); the first wins key by
  * key. They are read here and not by conf.h, as they are not ours: what we do not know is skipped.
@@ -20,6 +22,7 @@
 
 struct profile {
     char *access_key, *secret, *token, *region;
+    char *role_arn, *source, *external_id, *session, *token_file;
     bool found;    /* a section of that name is there */
     bool indirect; /* it has role_arn, credential_process or sso: not supported */
 };
@@ -30,6 +33,11 @@ static void profile_done(struct profile *p)
     secret_free(p->secret);
     secret_free(p->token);
     free(p->region);
+    free(p->role_arn);
+    free(p->source);
+    free(p->external_id);
+    free(p->session);
+    free(p->token_file);
     *p = (struct profile){0};
 }
 
@@ -40,6 +48,10 @@ void s3_creds_done(struct s3_creds *c)
     secret_free(c->token);
     free(c->region);
     free(c->profile);
+    free(c->role_arn);
+    free(c->external_id);
+    free(c->role_session);
+    free(c->token_file);
     *c = (struct s3_creds){0};
 }
 
@@ -75,22 +87,25 @@ static bool is_section(char *line, const char *profile, bool is_config)
 
 static void take_pair(struct profile *p, char *line)
 {
-    static const char *const indirect[] = {"role_arn", "credential_process", "sso_session",
-                                           "sso_start_url", "web_identity_token_file"};
+    static const char *const indirect[] = {"credential_source", "credential_process", "sso_session",
+                                           "sso_start_url"};
+    const struct {
+        const char *name;
+        char **to;
+    } known[] = {{"aws_access_key_id", &p->access_key}, {"aws_secret_access_key", &p->secret},
+                 {"aws_session_token", &p->token},      {"region", &p->region},
+                 {"role_arn", &p->role_arn},            {"source_profile", &p->source},
+                 {"external_id", &p->external_id},      {"role_session_name", &p->session},
+                 {"web_identity_token_file", &p->token_file}};
     char *eq = strchr(line, '=');
     if (!eq)
         return;
     *eq = '\0';
     const char *name = trimmed(line), *value = trimmed(eq + 1);
     char **to = NULL;
-    if (strcmp(name, "aws_access_key_id") == 0)
-        to = &p->access_key;
-    else if (strcmp(name, "aws_secret_access_key") == 0)
-        to = &p->secret;
-    else if (strcmp(name, "aws_session_token") == 0)
-        to = &p->token;
-    else if (strcmp(name, "region") == 0)
-        to = &p->region;
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (strcmp(name, known[i].name) == 0)
+            to = known[i].to;
     for (size_t i = 0; !to && i < ARRAY_LEN(indirect); i++)
         if (strcmp(name, indirect[i]) == 0)
             p->indirect = true;
@@ -141,7 +156,7 @@ static int take_profile(struct profile *p, const char *name, struct err *err, st
         if (p->indirect)
             return err_set(
                 err, EACCES,
-                "profile '%s' gets its keys by role_arn, credential_process or sso, which are "
+                "profile '%s' gets its keys by credential_source, credential_process or sso, which are "
                 "not supported: export keys into the environment or credentials file",
                 name);
         return -ENOENT;
@@ -155,16 +170,59 @@ static int take_profile(struct profile *p, const char *name, struct err *err, st
     return 0;
 }
 
-int s3_creds_load_profile(const char *name, s3_env_fn *env, struct err *err, struct s3_creds *ret)
+static int read_profile(const char *name, s3_env_fn *env, struct err *err, struct profile *p)
 {
     CLEANUP_FREE char *creds = aws_file(env, "AWS_SHARED_CREDENTIALS_FILE", "credentials");
     CLEANUP_FREE char *config = aws_file(env, "AWS_CONFIG_FILE", "config");
+    int r = creds ? read_file(creds, name, false, err, p) : 0;
+    return r == 0 && config ? read_file(config, name, true, err, p) : r;
+}
+
+static int load_keys(const char *name, s3_env_fn *env, struct err *err, struct s3_creds *ret)
+{
     struct profile p = {0};
-    int r = creds ? read_file(creds, name, false, err, &p) : 0;
-    if (r == 0 && config)
-        r = read_file(config, name, true, err, &p);
+    int r = read_profile(name, env, err, &p);
     if (r == 0)
         r = take_profile(&p, name, err, ret);
+    profile_done(&p);
+    return r;
+}
+
+/* A role: the keys that may take it are another profile's, or a token is. */
+static int take_role(struct profile *p, const char *name, s3_env_fn *env, struct err *err,
+                     struct s3_creds *ret)
+{
+    int r = 0;
+    if (!p->token_file && !p->source)
+        return err_set(err, EACCES, "profile '%s' has role_arn, but neither source_profile nor "
+                                    "web_identity_token_file", name);
+    if (p->source && strcmp(p->source, name) == 0)
+        r = take_profile(p, name, err, ret);
+    else if (p->source)
+        r = load_keys(p->source, env, err, ret);
+    if (r == -ENOENT)
+        r = err_set(err, EACCES, "source_profile '%s' of profile '%s' has no keys", p->source, name);
+    if (r < 0)
+        return r;
+    free(ret->profile);
+    ret->profile = NULL; /* its keys are not those that requests are signed with */
+    if (p->region) {
+        free(ret->region);
+        ret->region = take_ptr(&p->region);
+    }
+    ret->role_arn = take_ptr(&p->role_arn);
+    ret->external_id = take_ptr(&p->external_id);
+    ret->role_session = take_ptr(&p->session);
+    ret->token_file = take_ptr(&p->token_file);
+    return 0;
+}
+
+int s3_creds_load_profile(const char *name, s3_env_fn *env, struct err *err, struct s3_creds *ret)
+{
+    struct profile p = {0};
+    int r = read_profile(name, env, err, &p);
+    if (r == 0)
+        r = p.role_arn ? take_role(&p, name, env, err, ret) : take_profile(&p, name, err, ret);
     profile_done(&p);
     return r;
 }

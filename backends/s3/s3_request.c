@@ -240,6 +240,7 @@ static int send_once(struct s3_store *s, struct op *op, const struct s3_req *r,
     build_url(&g, &url);
     for (size_t i = 0; i < r->headers.n; i++)
         http_headers_add(&h, r->headers.v[i].name, r->headers.v[i].value);
+    s3_sse_headers(s, r, &h);
     if (sums->crc32c[0])
         http_headers_add(&h, "x-amz-checksum-crc32c", sums->crc32c);
     if (sums->md5[0])
@@ -341,7 +342,7 @@ static bool is_one_of(const char *code, const char *const *v, size_t n)
 }
 
 /* Does the refusal tell how to ask better? */
-static bool adapt(struct s3_store *s, struct sums *sums, const struct http_res *res,
+static bool adapt(struct s3_store *s, struct op *op, struct sums *sums, const struct http_res *res,
                   const struct s3_error *e)
 {
     static const char *const unknown_header[] = {"NotImplemented", "InvalidArgument",
@@ -352,7 +353,7 @@ static bool adapt(struct s3_store *s, struct sums *sums, const struct http_res *
     if (is_one_of(e->code, skewed, ARRAY_LEN(skewed)))
         return learn_skew(s, res);
     if (is_one_of(e->code, expired, ARRAY_LEN(expired)))
-        return learn_creds(s);
+        return s->role ? s3_role_refresh(s, op, true) == 0 : learn_creds(s);
     bool elsewhere = res->status == 301 || res->status == 307 || res->status == 400;
     if (elsewhere && e->region[0] && (!s->endpoint || res->status == 400))
         return learn_region(s, e->region);
@@ -399,7 +400,9 @@ int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *
     bool had_checksum = sums.crc32c[0] != '\0';
     for (int i = 0; rc == 0; i++) {
         struct http_res res = HTTP_RES_INIT;
-        rc = send_once(s, op, r, &sums, &res);
+        rc = s3_role_refresh(s, op, false);
+        if (rc == 0)
+            rc = send_once(s, op, r, &sums, &res);
         if (rc < 0)
             break;
         note_server(s, &res);
@@ -411,7 +414,7 @@ int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *
             return 0;
         }
         s3_error_read(&res, &e);
-        bool again = i < ADAPT_MAX && adapt(s, &sums, &res, &e);
+        bool again = i < ADAPT_MAX && adapt(s, op, &sums, &res, &e);
         /* Our own first sending may be what the second one, by curl, ran into. */
         bool own = res.status == 412 && res.resent && r->method[0] == 'P'; /* PUT, POST */
         rc = again ? 0 : s3_error_set(s, op, r, &res, &e);

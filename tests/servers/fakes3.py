@@ -34,6 +34,7 @@ class FakeS3:
         self.uploads: dict[str, tuple[bytes, dict[str, str], dict[int, bytes]]] = {}
         self.last_upload = 0
         self.requests: list[str] = []
+        self.seen: list[tuple[str, str, dict[str, str]]] = []  # with their headers
         self.page = 1000                # entries in a listing page at most
         self.conditions = True          # honours If-Match and If-None-Match on PUT
         self.etags = True               # False: answers without an ETag
@@ -96,6 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve(self) -> None:
         self.fake.requests.append(f"{self.command} {self.path}")
+        self.fake.seen.append((self.command, self.path,
+                               {name.lower(): value for name, value in self.headers.items()}))
         raw, _, query = self.path.partition("?")
         self.query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
         bucket, _, key = raw.removeprefix("/").partition("/")

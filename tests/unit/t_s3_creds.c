@@ -107,6 +107,25 @@ static void test_secret_file(void)
     free(path);
 }
 
+static void test_role(void)
+{
+    struct err e = ERR_INIT;
+    struct s3_creds c = {0}, of_default = {0};
+    CHECK_INT(load("profile = role\n", &e, &c), 0);
+    CHECK_INT(load("profile = default\n", &e, &of_default), 0);
+    CHECK_STR(c.role_arn, "arn:aws:iam::1:role/x");
+    CHECK_STR(c.external_id, "e-1");
+    CHECK_STR(c.access_key, of_default.access_key);
+    CHECK_STR(c.region, "eu-north-1");
+    CHECK(c.profile == NULL && c.token_file == NULL);
+    s3_creds_done(&c);
+    s3_creds_done(&of_default);
+    CHECK_INT(load("profile = pod\n", &e, &c), 0);
+    CHECK_STR(c.token_file, "/token");
+    CHECK(c.access_key == NULL);
+    s3_creds_done(&c);
+}
+
 static void test_missing(void)
 {
     struct err e = ERR_INIT;
@@ -117,7 +136,7 @@ static void test_missing(void)
     CHECK(strstr(e.text, "hush-hush") == NULL);
     CHECK_INT(load("profile = nobody\n", &e, &c), -EACCES);
     CHECK(strstr(e.text, "'nobody'") && strstr(e.text, "q.conf:3"));
-    CHECK_INT(load("profile = role\n", &e, &c), -EACCES);
+    CHECK_INT(load("profile = lonely\n", &e, &c), -EACCES);
     CHECK(strstr(e.text, "role_arn") != NULL);
     set_env("AWS_PROFILE", "nobody");
     CHECK_INT(load("", &e, &c), -EACCES);
@@ -144,10 +163,14 @@ int main(void)
                "aws_access_key_id = not-this\ns3 =\n  aws_access_key_id = nested\n"
                "[profile \"only config\"]\naws_access_key_id = cfg-id\n"
                "aws_secret_access_key = cfg-secret\nregion = eu-west-1\n"
-               "[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = default\n");
+               "[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = default\n"
+               "external_id = e-1\nregion = eu-north-1\n"
+               "[profile lonely]\nrole_arn = arn:aws:iam::1:role/y\n"
+               "[profile pod]\nrole_arn = arn:aws:iam::1:role/z\nweb_identity_token_file = /token\n");
     RUN(test_order);
     RUN(test_profile_of_config);
     RUN(test_secret_file);
+    RUN(test_role);
     RUN(test_missing);
     char *rm = xasprintf("rm -rf '%s'", dir);
     CHECK_INT(system(rm), 0);

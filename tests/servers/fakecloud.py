@@ -1,0 +1,102 @@
+"""What gives out temporary keys in a cloud: STS (with a web identity), the agent of an ECS container, and the
+metadata service of an EC2 instance (version 2). The keys are real ones of a MinIO, made by its own STS."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.parse
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class FakeCloud:
+    """life: seconds for which the keys are said to be good. Counts: fetched, requests (method and path)."""
+
+    def __init__(self, minio) -> None:
+        self.minio = minio
+        self.life = 3600.0
+        self.broken = False
+        self.fetched = 0
+        self.requests: list[str] = []
+        self.identity = "web-identity-token"
+        handler = type("Handler", (_Handler,), {"cloud": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def keys(self) -> dict[str, str]:
+        import boto3
+
+        sts = boto3.client("sts", endpoint_url=self.minio.endpoint, region_name=self.minio.region,
+                           aws_access_key_id=self.minio.user, aws_secret_access_key=self.minio.password)
+        given = sts.assume_role(RoleArn="arn:aws:iam::000000000000:role/quay", RoleSessionName="quaytest")["Credentials"]
+        until = datetime.now(timezone.utc) + timedelta(seconds=self.life)
+        self.fetched += 1
+        return {"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": given["AccessKeyId"],
+                "SecretAccessKey": given["SecretAccessKey"], "Token": given["SessionToken"],
+                "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    cloud: FakeCloud
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, text: str = "") -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def begin(self) -> bool:
+        self.cloud.requests.append(f"{self.command} {self.path}")
+        if self.cloud.broken:
+            self.answer(500, "<Error><Code>InternalFailure</Code><Message>try later</Message></Error>")
+        return not self.cloud.broken
+
+    def do_PUT(self) -> None:
+        if not self.begin():
+            return
+        good = self.path == "/latest/api/token" and self.headers["x-aws-ec2-metadata-token-ttl-seconds"]
+        self.answer(200, "imds-session") if good else self.answer(400)
+
+    def do_GET(self) -> None:
+        base = "/latest/meta-data/iam/security-credentials/"
+        if not self.begin():
+            return
+        if self.path.startswith("/latest/") and self.headers["x-aws-ec2-metadata-token"] != "imds-session":
+            self.answer(401)
+        elif self.path == base:
+            self.answer(200, "the-role")
+        elif self.path == base + "the-role":
+            self.answer(200, json.dumps(self.cloud.keys()))
+        elif self.path == "/ecs/keys" and self.headers["authorization"] == "ecs-secret":
+            self.answer(200, json.dumps(self.cloud.keys()))
+        else:
+            self.answer(403)
+
+    def do_POST(self) -> None:
+        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
+        if not self.begin():
+            return
+        if form.get("Action") != "AssumeRoleWithWebIdentity" or "authorization" in self.headers:
+            self.answer(400, "<Error><Code>InvalidAction</Code></Error>")
+        elif form.get("WebIdentityToken") != self.cloud.identity or not form.get("RoleArn"):
+            self.answer(400, "<Error><Code>InvalidIdentityToken</Code><Message>no such token</Message></Error>")
+        else:
+            keys = self.cloud.keys()
+            self.answer(200, "<R><Result><Credentials>" + "".join(
+                f"<{name}>{keys[name]}</{name}>" for name in ("AccessKeyId", "SecretAccessKey", "Expiration"))
+                + f"<SessionToken>{keys['Token']}</SessionToken></Credentials></Result></R>")

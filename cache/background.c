@@ -19,6 +19,8 @@
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 #define BUSY_MS 1000
+#define SETTLE_MS 100
+#define IDLE_NS (3600 * NS_PER_S)
 
 struct commit_job {
     struct pool_job job;
@@ -39,7 +41,7 @@ uint64_t retry_delay_ms(unsigned attempts)
 static void fill_row(struct vnode *n, struct stage_row *row)
 {
     row->path = xstrdup(n->path);
-    row->file = xstrdup(n->file_name);
+    row->file = n->file_name ? xstrdup(n->file_name) : stage_row_name(n->v->stage);
     attr_copy(&row->attr, &n->attr);
     if (n->base) {
         memcpy(row->base_version, n->base->version, sizeof(row->base_version));
@@ -52,35 +54,110 @@ static void fill_row(struct vnode *n, struct stage_row *row)
     row->conflict = n->conflict;
     row->incomplete = n->incomplete;
     ranges_copy(&row->staged, &n->staged);
+    row->replaces = n->old_name;
     row->upload = n->stream ? stream_format(n->stream) : NULL;
     row->since = n->since;
     row->attempts = n->attempts;
     snprintf(row->error, sizeof(row->error), "%.250s", n->last.code ? err_text(&n->last) : "");
 }
 
-int vnode_journal(struct vnode *n, struct op *op)
+/* The bytes are on disk, or in the row. */
+static int save_content(struct vnode *n, struct stage_row *row, void **ret_bytes)
 {
-    struct stage *s = n->v->stage;
+    row->in_row = n->file->nameless;
+    if (!row->in_row) {
+        int r = sys_fdatasync(n->file->fd);
+        if (r == 0 && !n->name_synced)
+            r = sys_fsync_dir(stage_dir(n->v->stage));
+        n->name_synced = r == 0;
+        return r;
+    }
+    size_t size = (size_t)n->attr.size;
+    void *bytes = *ret_bytes = malloc(size + 1);
+    if (!bytes)
+        return -ENOMEM;
+    ssize_t got = size ? sys_pread(n->file->fd, bytes, size, 0) : 0;
+    row->content = bytes;
+    return got == (ssize_t)size ? 0 : got < 0 ? (int)got : -EIO;
+}
+
+static int put_row(struct vnode *n, struct op *op, struct stage_row *row)
+{
+    CLEANUP_FREE void *bytes = NULL;
     int r = vnode_unshare(n, op);
     if (r == 0)
-        r = vnode_stage_open(n, op, VNODE_STAGE_DISK);
+        r = vnode_stage_open(n, op, n->attr.size);
     if (r < 0)
         return r;
-    r = sys_fdatasync(n->file->fd);
-    if (r == 0 && !n->journaled)
-        r = sys_fsync_dir(stage_dir(s));
+    r = save_content(n, row, &bytes);
     if (r < 0)
         return err_set(&op->err, -r, "%s: %s: %s", n->v->key, n->path, strerror(-r));
+    fill_row(n, row);
+    r = stage_row_put(n->v->stage, row, &op->err);
+    return r < 0 ? err_prefix(&op->err, "%s: %s: journal", n->v->key, n->path) : 0;
+}
+
+int vnode_journal(struct vnode *n, struct op *op)
+{
     struct stage_row row = {0};
-    fill_row(n, &row);
-    r = stage_row_put(s, &row, &op->err);
+    int r = put_row(n, op, &row);
+    lock_acquire(&n->lock);
+    if (r == 0) {
+        n->journaled = true;
+        n->unflushed = false;
+        n->in_row = n->saved = row.in_row;
+        if (!n->file_name)
+            n->file_name = take_ptr(&row.file);
+    }
+    lock_release(&n->lock);
     stage_row_done(&row);
-    if (r < 0)
-        return err_prefix(&op->err, "%s: %s: journal", n->v->key, n->path);
-    LOCK_SCOPE(&n->lock);
-    n->journaled = true;
-    n->unflushed = false;
-    return 0;
+    if (r == 0)
+        vnode_drop_old(n, false);
+    return r;
+}
+
+void vnode_drop_old(struct vnode *n, bool row)
+{
+    struct stage *s = n->v->stage;
+    struct err err = ERR_INIT;
+    lock_acquire(&n->lock);
+    CLEANUP_FREE char *name = take_ptr(&n->old_name);
+    lock_release(&n->lock);
+    if (!name)
+        return;
+    if (row && stage_row_remove(s, name, &err) < 0)
+        log_warn("stage", "%s: %s: the journal keeps what it was before: %s", n->v->key, n->path, err_text(&err));
+    else
+        stage_file_remove(s, name);
+}
+
+void vnode_forget_row(struct vnode *n)
+{
+    struct volume *v = n->v;
+    struct err err = ERR_INIT;
+    vnode_drop_old(n, true);
+    if (!n->journaled)
+        return;
+    if (n->in_row)
+        stage_row_forget(v->stage, n->file_name, n->path);
+    else if (stage_row_remove(v->stage, n->file_name, &err) < 0)
+        return;
+    lock_acquire(&v->s.lock);
+    lock_acquire(&n->lock);
+    n->journaled = false; /* first the row, then the file */
+    lock_release(&n->lock);
+    if (n->in_row && !v->s.settle_ns) {
+        v->s.settle_ns = clock_now_ns() + SETTLE_MS * NS_PER_MS;
+        cond_broadcast(&v->s.cond);
+    }
+    lock_release(&v->s.lock);
+}
+
+void volume_settle(struct volume *v, const char *path)
+{
+    struct err err = ERR_INIT;
+    if (stage_settle(v->stage, path, &err) < 0)
+        log_warn("stage", "%s: the journal keeps entries of files that are stored: %s", v->key, err_text(&err));
 }
 
 /* ---- the schedule ---- */
@@ -111,10 +188,9 @@ void volume_recovered(void *volume)
     cond_broadcast(&v->s.cond);
 }
 
-/* The first vnode that is due, out of the list, and when the next will be. */
+/* The first vnode that is due, out of the list; else *ret_next is not behind the time when the next will be. */
 static struct vnode *take_due_locked(struct volume *v, uint64_t now, uint64_t *ret_next)
 {
-    *ret_next = now + 3600 * NS_PER_S;
     for (struct vnode **at = &v->s.due; *at; at = &(*at)->next_due) {
         struct vnode *n = *at;
         if (n->queued)
@@ -175,19 +251,28 @@ static void submit_locked(struct volume *v, struct vnode *n)
     pool_submit(v->pool, &j->job, 2); /* the pool's lock ranks above */
 }
 
+static void settle_due_locked(struct volume *v)
+{
+    v->s.settle_ns = 0;
+    lock_release(&v->s.lock);
+    volume_settle(v, NULL);
+    lock_acquire(&v->s.lock);
+}
+
 static void *retrier_main(void *arg)
 {
     struct volume *v = arg;
     LOCK_SCOPE(&v->s.lock);
     while (!v->s.stopping) {
-        uint64_t next = 0;
-        struct vnode *n = NULL;
-        if (v->s.jobs < JOBS_MAX)
-            n = take_due_locked(v, clock_now_ns(), &next);
+        uint64_t now = clock_now_ns(), next = now + IDLE_NS;
+        struct vnode *n = v->s.jobs < JOBS_MAX ? take_due_locked(v, now, &next) : NULL;
         if (n)
             submit_locked(v, n);
+        else if (v->s.settle_ns && v->s.settle_ns <= now)
+            settle_due_locked(v);
         else
-            (void)cond_wait_until(&v->s.cond, &v->s.lock, next);
+            (void)cond_wait_until(&v->s.cond, &v->s.lock,
+                                  v->s.settle_ns && v->s.settle_ns < next ? v->s.settle_ns : next);
     }
     return NULL;
 }
@@ -266,6 +351,8 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     struct err err = ERR_INIT;
     n->file = f;
     n->file_name = take_ptr(&row->file);
+    n->in_row = row->in_row;
+    n->name_synced = true;
     attr_move(&n->attr, &row->attr);
     volume_complete(v, &n->attr);
     n->staged = row->staged;
@@ -277,6 +364,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     vnode_mark_dirty(n);
     n->journaled = true;
     n->unflushed = false;
+    n->saved = n->in_row;
     n->pre = (enum vnode_pre)row->pre;
     memcpy(n->pre_version, row->pre_version, sizeof(n->pre_version));
     n->excl = row->excl;

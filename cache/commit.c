@@ -51,6 +51,7 @@ static int fill_chunk(struct vnode *n, struct op *op, uint64_t pos, size_t len, 
     }
     LOCK_SCOPE(&n->lock);
     ranges_add(&n->staged, pos, pos + len);
+    n->saved = false;
     n->reserved += len;
     stat_add(v->pending_bytes, (int64_t)len);
     return 0;
@@ -420,7 +421,7 @@ static bool reads_are_over(struct vnode *n)
     return n->adopting;
 }
 
-/* Content in memory goes to the cache in the background, if the budget has room for it. */
+/* Nameless content goes to the cache in the background, if the budget has room for it. */
 static void keep_small(struct vnode *n, const struct attr *a)
 {
     struct volume *v = n->v;
@@ -438,7 +439,7 @@ static void keep_content(struct vnode *n, const struct attr *a)
     if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->conflict || n->taken ||
         !is_complete(n) || (n->stream && stream_has_freed(n->stream)))
         return;
-    if (stage_file_in_memory(n->file))
+    if (n->file->nameless)
         keep_small(n, a);
     else if (n->file_name && reads_are_over(n))
         cache_adopt(v->cache, v->key, n->path, a->version, a->size, n->file->path, n->file->fd);
@@ -461,16 +462,11 @@ static void set_clean(struct vnode *n, struct attr *a)
 void commit_done(struct vnode *n, const struct attr *a)
 {
     struct volume *v = n->v;
-    struct err err = ERR_INIT;
     struct attr next = ATTR_INIT;
     new_attr(n, a, &next);
     volume_changed(v, n->path, &next);
     vnode_seen(n, next.version);
-    if (n->journaled && stage_row_remove(v->stage, n->file_name, &err) == 0) {
-        lock_acquire(&n->lock);
-        n->journaled = false; /* first the row, then the file */
-        lock_release(&n->lock);
-    }
+    vnode_forget_row(n);
     keep_content(n, &next);
     if (v->keep_blocks)
         cache_forget_other_versions(v->cache, v->key, n->path, next.version);
@@ -568,6 +564,7 @@ int vnode_commit(struct vnode *n, struct op *op)
     lock_acquire(&n->lock);
     n->unflushed = false;
     lock_release(&n->lock);
+    volume_settle(n->v, n->path);
     vnode_set_committing(n, true);
     int r = commit_attempt(n, op, &a);
     if (r == -EEXIST && n->assumed_ns && made_late(n, op) == 1)

@@ -408,6 +408,15 @@ int vfile_fsync(struct vfile *f, struct op *op)
     return sync_file(f, op);
 }
 
+/* It can be opened again. What is in a row stays in memory for its upload while there is room. */
+static bool may_close_locked(const struct vnode *n)
+{
+    lock_assert_held(&n->lock);
+    if (!n->journaled || !n->file || atomic_load(&n->file->refs) > 1)
+        return false; /* somebody else's reference keeps its lock */
+    return !n->file->nameless || (n->in_row && n->saved && stage_memory_is_scarce(n->v->stage));
+}
+
 /* Nobody has it open and it waits for its upload: needs no descriptor. */
 static void close_idle(struct vnode *n)
 {
@@ -418,8 +427,7 @@ static void close_idle(struct vnode *n)
     lock_release(&n->v->s.lock);
     struct stage_file *file = NULL;
     lock_acquire(&n->lock);
-    /* Somebody else's reference keeps its lock: it could not be opened again. */
-    if (idle && n->journaled && n->file && atomic_load(&n->file->refs) == 1)
+    if (idle && may_close_locked(n))
         file = take_ptr(&n->file);
     lock_release(&n->lock);
     stage_file_put(file);

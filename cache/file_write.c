@@ -50,14 +50,18 @@ static int new_file(struct vnode *n, struct op *op, struct stage_file **ret, cha
     struct stage *s = n->v->stage;
     struct stage_file *f = NULL;
     char *name = NULL;
-    int r = n->file ? stage_file_new(s, &op->err, &f, &name) : vnode_take_file(n, op, &f, &name);
+    int r = 0;
+    if (n->in_row)
+        r = stage_file_make(s, n->file_name, &op->err, &f);
+    else
+        r = n->file ? stage_file_new(s, &op->err, &f, &name) : vnode_take_file(n, op, &f, &name);
     if (r < 0)
         return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
     r = n->attr.size ? sys_ftruncate(f->fd, n->attr.size) : 0;
     if (r == 0 && n->file)
         r = sys_copy_range(n->file->fd, 0, f->fd, 0, n->attr.size);
     if (r < 0 || n->unlinked) {
-        stage_file_remove(s, name);
+        stage_file_remove(s, name ? name : n->file_name);
         free(take_ptr(&name));
     }
     if (r < 0) {
@@ -69,31 +73,54 @@ static int new_file(struct vnode *n, struct op *op, struct stage_file **ret, cha
     return 0;
 }
 
-int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end)
+/* What was closed while it waits. */
+static int open_again(struct vnode *n, struct op *op)
 {
     struct stage *s = n->v->stage;
+    struct stage_file *f = NULL;
+    int r = n->in_row ? stage_file_load(s, n->file_name, &op->err, &f)
+                      : stage_file_open(s, n->file_name, &op->err, &f);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    LOCK_SCOPE(&n->lock);
+    n->file = f;
+    return 0;
+}
+
+static int new_nameless(struct vnode *n, struct op *op, struct stage_file **ret)
+{
+    struct stage_file *f = NULL;
+    int r = stage_file_nameless(n->v->stage, &op->err, &f);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    if (n->attr.size && (r = sys_ftruncate(f->fd, n->attr.size)) < 0) {
+        stage_file_put(f);
+        return stage_error(n, op, r);
+    }
+    *ret = f;
+    return 0;
+}
+
+int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end)
+{
     struct stage_file *f = NULL, *old = NULL;
     char *name = NULL;
     uint64_t most = n->v->policy.stage_memory;
+    int r = n->file_name && !n->file ? open_again(n, op) : 0;
+    if (r < 0)
+        return r;
     lock_acquire(&n->lock);
     bool small = end <= most && n->attr.size <= most && n->passes == 0;
     lock_release(&n->lock);
-    if (n->file && (small || !stage_file_in_memory(n->file)))
+    if (n->file && (small || !n->file->nameless))
         return 0;
-    int r = 0;
-    if (n->file_name && (r = stage_file_open(s, n->file_name, &op->err, &f)) < 0)
-        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
-    if (!f && small && stage_file_memory(s, &f) && n->attr.size)
-        r = sys_ftruncate(f->fd, n->attr.size);
-    if (!f)
-        r = new_file(n, op, &f, &name);
-    if (r < 0) {
-        stage_file_put(f);
-        return op->err.code ? r : stage_error(n, op, r);
-    }
+    r = small ? new_nameless(n, op, &f) : new_file(n, op, &f, &name);
+    if (r < 0)
+        return r;
     lock_acquire(&n->lock);
     old = n->file;
     n->file = f;
+    n->in_row = n->saved = n->name_synced = false;
     if (name)
         n->file_name = name;
     lock_release(&n->lock);
@@ -109,7 +136,7 @@ static bool may_stream(const struct vnode *n)
     const struct store *s = n->v->store;
     return (s->caps & CAP_UPLOAD) && s->limits.upload_threshold && !(n->base && n->base_len) &&
            !n->unlinked && !n->conflict && !n->taken && !n->journaled && n->attempts == 0 && n->file &&
-           !stage_file_in_memory(n->file);
+           !n->file->nameless;
 }
 
 static uint64_t front_of(const struct vnode *n)
@@ -329,7 +356,7 @@ static void uncut(struct vnode *n, struct cut *c)
 static int shrink(struct vnode *n, struct op *op, uint64_t size)
 {
     struct cut c = {0};
-    bool promised = n->journaled;
+    bool promised = n->journaled && !n->in_row;
     int r = may_change(n, op, size, size + 1);
     if (r < 0)
         return r;
@@ -347,6 +374,29 @@ static int shrink(struct vnode *n, struct op *op, uint64_t size)
     return r;
 }
 
+/* What the journal has promised stays promised, with its file, until there is another promise: a program that
+ * rewrites a file may be killed between the open that empties it and the close. */
+static int empty_promised(struct vnode *n, struct op *op)
+{
+    struct cut c = {0};
+    struct stage_file *f = NULL, *old;
+    int r = stage_file_nameless(n->v->stage, &op->err, &f);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    cut(n, 0, &c);
+    lock_acquire(&n->lock);
+    old = n->file;
+    n->file = f;
+    n->old_name = take_ptr(&n->file_name);
+    n->journaled = n->name_synced = false;
+    lock_release(&n->lock);
+    stage_file_put(old);
+    unreserve(n, c.reserved);
+    ranges_done(&c.staged);
+    touch(n);
+    return 0;
+}
+
 int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
 {
     int r = check_live(n, op);
@@ -354,6 +404,8 @@ int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
         r = check_size(n, op, size, 0);
     if (r < 0 || (size == n->attr.size && size > 0))
         return r;
+    if (size == 0 && n->attr.size && n->journaled && !n->in_row && !n->taken && !n->stream)
+        return empty_promised(n, op);
     r = vnode_stage_open(n, op, size);
     if (r == 0 && size < n->attr.size) {
         r = shrink(n, op, size);
@@ -489,6 +541,7 @@ static int stored_meta(struct vnode *n, struct op *op, const struct attr *change
         full.known |= ATTR_HAS_MTIME;
     }
     const char *match = v->store->caps & CAP_IF_MATCH ? n->base->version : NULL;
+    volume_settle(v, n->path);
     int r = store_set_meta(v->store, op, n->path, match, &full, &ret);
     if (r == 0) {
         adopt_meta(n, &ret, &full);

@@ -125,9 +125,10 @@ void vnode_set_unlinked(struct vnode *n)
     struct volume *v = n->v;
     struct err err = ERR_INIT;
     vnode_drop_stream(n); /* it may have freed bytes: then what is left is not the content any more */
+    vnode_drop_old(n, true);
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
-    if (n->file_name)
+    if (n->file_name && !n->in_row)
         stage_file_remove(v->stage, n->file_name);
     bool whole = n->base && ranges_has(&n->staged, 0, n->base_len);
     lock_acquire(&v->s.lock);
@@ -135,7 +136,7 @@ void vnode_set_unlinked(struct vnode *n)
     lock_acquire(&n->lock);
     bool was = n->dirty;
     n->unlinked = true;
-    n->dirty = n->journaled = n->unflushed = false;
+    n->dirty = n->journaled = n->unflushed = n->in_row = n->saved = false;
     free(n->file_name);
     n->file_name = NULL;
     v->s.dirty -= was;
@@ -159,6 +160,7 @@ static bool is_only_here(const struct vnode *n)
 
 int volume_remove_object(struct volume *v, struct op *op, const char *path, const char *if_match)
 {
+    volume_settle(v, path);
     if (!path_is_unnamed(path))
         return store_remove(v->store, op, path, if_match);
     CLEANUP_FREE char *dir = path_parent(path);

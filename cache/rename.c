@@ -155,6 +155,8 @@ static int copy_and_remove(struct renaming *rn, struct attr *ret)
 static int move_object(struct renaming *rn, struct attr *ret)
 {
     struct volume *v = rn->v;
+    volume_settle(v, rn->from);
+    volume_settle(v, rn->to);
     if (!(v->store->caps & CAP_RENAME_FILE))
         return copy_and_remove(rn, ret);
     int r = volume_keep_parent(v, rn->op, rn->from);

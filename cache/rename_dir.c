@@ -423,6 +423,7 @@ static int move_objects(struct moving *m)
 
 static int move_tree(struct moving *m)
 {
+    volume_settle(m->v, NULL);
     if (!(m->v->store->caps & CAP_RENAME_DIR))
         return move_objects(m);
     int r = volume_keep_parent(m->v, m->op, m->from);

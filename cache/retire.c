@@ -40,10 +40,12 @@ int volume_retire(struct volume *v, struct op *op)
         if (r < 0)
             return err_prefix(&op->err, "%s: not everything is stored", v->key);
         buf_reset(&why);
-        LOCK_SCOPE(&v->s.lock);
+        lock_acquire(&v->s.lock);
         obstacles_locked(v, &why);
+        v->s.retired = why.len == 0;
+        lock_release(&v->s.lock);
         if (why.len == 0) {
-            v->s.retired = true;
+            volume_settle(v, NULL); /* rows of what is stored are not the next volume's */
             return 0;
         }
     }

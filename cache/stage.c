@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * stage.c: see stage.h for the rules. */
-#include "cache/stage.h"
+ * stage.c: the files, opening, recovery. See stage.h for the rules. */
+#include "cache/stage_int.h"
 
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/crypto.h"
-#include "base/lock.h"
 #include "base/log.h"
-#include "base/sqldb.h"
 #include "base/strmap.h"
 #include "base/sys.h"
 
@@ -18,22 +16,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 
-#define HASH_DIGITS 16
 #define RANDOM_DIGITS 16
-
-struct stage {
-    char *key, *dir, *journal;
-    char prefix[HASH_DIGITS + 2]; /* "KEYHASH-": the names of this key's files */
-    atomic_uint in_memory;        /* files */
-    struct {
-        struct lock lock;
-        struct cond cond;
-        bool busy; /* db is in use by a thread */
-        struct sqldb *db;
-        struct change *first, **last; /* waiting for a thread that commits them all at once */
-    } sync;
-};
-
 static const char *const schema =
     "CREATE TABLE IF NOT EXISTS staged(file TEXT PRIMARY KEY, key TEXT NOT NULL,"
     " path TEXT NOT NULL, attr TEXT NOT NULL, base_version TEXT, base_size INTEGER,"
@@ -41,8 +24,6 @@ static const char *const schema =
     " since INTEGER, attempts INTEGER, error TEXT) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS uploads(id TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL,"
     " PRIMARY KEY(key, id)) WITHOUT ROWID;";
-
-enum row_flags { ROW_EXCL = 1, ROW_CONFLICT = 2, ROW_INCOMPLETE = 4 };
 
 void stage_row_done(struct stage_row *row)
 {
@@ -52,114 +33,6 @@ void stage_row_done(struct stage_row *row)
     ranges_done(&row->staged);
     free(row->upload);
     *row = (struct stage_row){0};
-}
-
-/* ---- the journal's connection ---- */
-
-static struct sqldb *db_take(struct stage *s)
-{
-    LOCK_SCOPE(&s->sync.lock);
-    while (s->sync.busy)
-        cond_wait(&s->sync.cond, &s->sync.lock);
-    s->sync.busy = true;
-    return s->sync.db;
-}
-
-static void db_give(struct stage *s)
-{
-    LOCK_SCOPE(&s->sync.lock);
-    s->sync.busy = false;
-    cond_broadcast(&s->sync.cond);
-}
-
-static int prepare(struct stage *s, const char *sql, struct err *err, struct sqlstmt **ret)
-{
-    int r = sqldb_prepare(db_take(s), sql, err, ret);
-    if (r < 0)
-        db_give(s);
-    return r;
-}
-
-/* ---- changes: whoever comes while one is on its way to the disk shares the next commit ---- */
-
-struct change {
-    const char *sql;
-    void (*bind)(struct sqlstmt *st, const void *arg);
-    const void *arg;
-    struct err err;
-    int r;
-    bool done;
-    struct change *next;
-};
-
-static int run_change(struct sqldb *db, struct change *c)
-{
-    struct sqlstmt *st = NULL;
-    int r = sqldb_prepare(db, c->sql, &c->err, &st);
-    if (r < 0)
-        return r;
-    c->bind(st, c->arg);
-    r = sqldb_run(st, &c->err);
-    sqldb_finalize(st);
-    return r;
-}
-
-/* All in one transaction; when that fails, each by itself, so that a failure hits its own caller. */
-static void run_changes(struct sqldb *db, struct change *list)
-{
-    struct err err = ERR_INIT;
-    int r = list->next ? sqldb_begin(db, &err) : -EAGAIN;
-    bool begun = r == 0;
-    for (struct change *c = list; c && r == 0; c = c->next)
-        c->r = r = run_change(db, c);
-    if (r == 0)
-        r = sqldb_commit(db, &err);
-    if (r == 0)
-        return;
-    if (begun)
-        sqldb_rollback(db);
-    for (struct change *c = list; c; c = c->next) {
-        err_clear(&c->err);
-        c->r = run_change(db, c);
-    }
-}
-
-/* With `busy` taken: commits what waits until nothing does. */
-static void commit_waiting_locked(struct stage *s)
-{
-    while (s->sync.first) {
-        struct change *list = take_ptr(&s->sync.first);
-        s->sync.last = &s->sync.first;
-        struct sqldb *db = s->sync.db;
-        lock_release(&s->sync.lock);
-        run_changes(db, list);
-        lock_acquire(&s->sync.lock);
-        for (struct change *c = list, *next; c; c = next) {
-            next = c->next; /* its owner may go as soon as it is done */
-            c->done = true;
-        }
-        cond_broadcast(&s->sync.cond);
-    }
-}
-
-/* Durable when it returns 0. */
-static int change(struct stage *s, struct change *c, struct err *err)
-{
-    lock_acquire(&s->sync.lock);
-    *s->sync.last = c;
-    s->sync.last = &c->next;
-    while (s->sync.busy && !c->done)
-        cond_wait(&s->sync.cond, &s->sync.lock);
-    if (!c->done) {
-        s->sync.busy = true;
-        commit_waiting_locked(s);
-        s->sync.busy = false;
-        cond_broadcast(&s->sync.cond);
-    }
-    lock_release(&s->sync.lock);
-    if (c->r < 0)
-        *err = c->err;
-    return c->r;
 }
 
 /* ---- opening ---- */
@@ -186,16 +59,27 @@ static void set_lost(struct stage *s, const char *name, void *arg)
         log_error("stage", "%s: staged data without a journal, kept as %s", s->key, to);
 }
 
-/* Journals of earlier versions have no column `upload`. */
+/* Columns that journals of earlier versions do not have. */
+static const struct {
+    const char *name, *add;
+} columns[] = {{"upload", "ALTER TABLE staged ADD COLUMN upload TEXT"},
+               {"content", "ALTER TABLE staged ADD COLUMN content BLOB"}};
+
 static int add_columns(struct sqldb *db, struct err *err)
 {
-    struct sqlstmt *st = NULL;
-    int r = sqldb_prepare(db, "SELECT 1 FROM pragma_table_info('staged') WHERE name = 'upload'", err, &st);
-    if (r < 0)
-        return r;
-    r = sqldb_step(st, err);
-    sqldb_finalize(st);
-    return r == 0 ? sqldb_exec(db, err, "ALTER TABLE staged ADD COLUMN upload TEXT") : r < 0 ? r : 0;
+    int r = 0;
+    for (size_t i = 0; i < ARRAY_LEN(columns) && r >= 0; i++) {
+        struct sqlstmt *st = NULL;
+        r = sqldb_prepare(db, "SELECT 1 FROM pragma_table_info('staged') WHERE name = ?", err, &st);
+        if (r < 0)
+            return r;
+        sqldb_bind_text(st, 1, columns[i].name);
+        r = sqldb_step(st, err);
+        sqldb_finalize(st);
+        if (r == 0)
+            r = sqldb_exec(db, err, columns[i].add);
+    }
+    return r < 0 ? r : 0;
 }
 
 static int set_up(struct sqldb *db, struct err *err)
@@ -233,7 +117,7 @@ int stage_open(const char *cache_dir, const char *key, struct err *err, struct s
     s->key = xstrdup(key);
     s->dir = xasprintf("%s/stage", cache_dir);
     s->journal = xasprintf("%s/journal.db", cache_dir);
-    snprintf(s->prefix, sizeof(s->prefix), "%.*s-", HASH_DIGITS, hex);
+    snprintf(s->prefix, sizeof(s->prefix), "%.*s-", STAGE_HASH_DIGITS, hex);
     lock_init(&s->sync.lock, LOCK_RANK_LEAF, "stage");
     cond_init(&s->sync.cond);
     s->sync.last = &s->sync.first;
@@ -254,6 +138,7 @@ void stage_close(struct stage *s)
 {
     if (!s)
         return;
+    stage_forgotten_done(s);
     sqldb_close(s->sync.db);
     cond_done(&s->sync.cond);
     lock_done(&s->sync.lock);
@@ -287,7 +172,7 @@ static int file_open(struct stage *s, const char *name, int flags, struct err *e
     return 0;
 }
 
-static char *new_name(struct stage *s)
+char *stage_row_name(struct stage *s)
 {
     char random[RANDOM_DIGITS + 1];
     random_hex(random, RANDOM_DIGITS);
@@ -296,20 +181,26 @@ static char *new_name(struct stage *s)
 
 char *stage_file_path(struct stage *s, char **ret_name)
 {
-    *ret_name = new_name(s);
+    *ret_name = stage_row_name(s);
     return xasprintf("%s/%s", s->dir, *ret_name);
 }
 
 int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, char **ret_name)
 {
-    CLEANUP_FREE char *name = new_name(s);
+    CLEANUP_FREE char *name = stage_row_name(s);
     int r = file_open(s, name, O_CREAT | O_EXCL, err, ret);
     if (r == 0)
         *ret_name = take_ptr(&name);
     return r;
 }
 
-bool stage_file_memory(struct stage *s, struct stage_file **ret)
+int stage_file_make(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
+{
+    return file_open(s, name, O_CREAT | O_EXCL, err, ret);
+}
+
+/* false: there are enough of them, or none can be had. */
+static bool file_in_memory(struct stage *s, struct stage_file **ret)
 {
     if (atomic_fetch_add(&s->in_memory, 1) >= STAGE_MEMORY_FILES) {
         atomic_fetch_sub(&s->in_memory, 1);
@@ -321,10 +212,70 @@ bool stage_file_memory(struct stage *s, struct stage_file **ret)
         return false;
     }
     struct stage_file *f = xcalloc(1, sizeof(*f));
-    *f = (struct stage_file){.fd = fd, .path = xstrdup("staged bytes in memory"), .count = &s->in_memory};
+    *f = (struct stage_file){.fd = fd,
+                             .path = xstrdup("staged bytes in memory"),
+                             .nameless = true,
+                             .count = &s->in_memory};
     atomic_init(&f->refs, 1);
     *ret = f;
     return true;
+}
+
+int stage_file_nameless(struct stage *s, struct err *err, struct stage_file **ret)
+{
+    if (file_in_memory(s, ret))
+        return 0;
+    CLEANUP_FREE char *name = NULL;
+    int r = stage_file_new(s, err, ret, &name);
+    if (r < 0)
+        return r;
+    stage_file_remove(s, name);
+    (*ret)->nameless = true;
+    return 0;
+}
+
+bool stage_memory_is_scarce(struct stage *s)
+{
+    return atomic_load(&s->in_memory) > STAGE_MEMORY_FILES / 2;
+}
+
+/* 1: *ret has it, 0: there is none. */
+static int read_content(struct stage *s, const char *name, struct err *err, struct buf *ret)
+{
+    struct sqlstmt *st = NULL;
+    int r = stage_db_prepare(s, "SELECT content FROM staged WHERE file = ? AND content IS NOT NULL", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, name);
+    r = sqldb_step(st, err);
+    if (r == 1) {
+        size_t n = 0;
+        const void *bytes = sqldb_blob(st, 0, &n);
+        buf_add(ret, bytes, n);
+    }
+    sqldb_finalize(st);
+    stage_db_give(s);
+    return r;
+}
+
+int stage_file_load(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
+{
+    CLEANUP_BUF struct buf content = BUF_INIT;
+    struct stage_file *f = NULL;
+    int r = read_content(s, name, err, &content);
+    if (r == 0)
+        r = err_set(err, EIO, "the journal has no content of %s", name);
+    else if (r == 1)
+        r = stage_file_nameless(s, err, &f);
+    if (r < 0)
+        return r;
+    ssize_t n = content.len ? sys_pwrite(f->fd, buf_str(&content), content.len, 0) : 0;
+    if (n != (ssize_t)content.len) {
+        stage_file_put(f);
+        return err_set(err, n < 0 ? (int)-n : EIO, "the content of %s cannot be staged", name);
+    }
+    *ret = f;
+    return 0;
 }
 
 int stage_file_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
@@ -355,84 +306,6 @@ void stage_file_remove(struct stage *s, const char *name)
     (void)sys_unlinkat(AT_FDCWD, path, 0); /* a file that stays is swept at the next start */
 }
 
-/* ---- rows ---- */
-
-struct row_change {
-    struct stage *s;
-    const struct stage_row *row;
-    const char *attr, *ranges;
-};
-
-static void bind_row(struct sqlstmt *st, const void *arg)
-{
-    const struct row_change *c = arg;
-    const struct stage_row *row = c->row;
-    int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
-                (row->incomplete ? ROW_INCOMPLETE : 0);
-    sqldb_bind_text(st, 1, row->file);
-    sqldb_bind_text(st, 2, c->s->key);
-    sqldb_bind_text(st, 3, row->path);
-    sqldb_bind_text(st, 4, c->attr);
-    sqldb_bind_text(st, 5, row->base_version);
-    sqldb_bind_i64(st, 6, (int64_t)row->base_size);
-    sqldb_bind_i64(st, 7, (int64_t)row->base_len);
-    sqldb_bind_i64(st, 8, row->pre);
-    sqldb_bind_text(st, 9, row->pre_version);
-    sqldb_bind_i64(st, 10, flags);
-    sqldb_bind_text(st, 11, c->ranges);
-    sqldb_bind_i64(st, 12, row->since.tv_sec);
-    sqldb_bind_i64(st, 13, row->attempts);
-    sqldb_bind_text(st, 14, row->error);
-    sqldb_bind_text(st, 15, row->upload ? row->upload : "");
-}
-
-int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
-{
-    CLEANUP_FREE char *json = attr_to_json(&row->attr);
-    CLEANUP_BUF struct buf text = BUF_INIT;
-    ranges_format(&row->staged, &text);
-    struct row_change arg = {.s = s, .row = row, .attr = json, .ranges = buf_str(&text)};
-    struct change c = {.sql = "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size,"
-                              " base_len, pre, pre_version, flags, ranges, since, attempts, error, upload)"
-                              " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                       .bind = bind_row, .arg = &arg};
-    return change(s, &c, err);
-}
-
-struct text_change {
-    const char *text[3];
-};
-
-static void bind_texts(struct sqlstmt *st, const void *arg)
-{
-    const struct text_change *c = arg;
-    for (int i = 0; i < 3 && c->text[i]; i++)
-        sqldb_bind_text(st, i + 1, c->text[i]);
-}
-
-static int change_texts(struct stage *s, const char *sql, struct text_change arg, struct err *err)
-{
-    struct change c = {.sql = sql, .bind = bind_texts, .arg = &arg};
-    return change(s, &c, err);
-}
-
-int stage_row_remove(struct stage *s, const char *file, struct err *err)
-{
-    return change_texts(s, "DELETE FROM staged WHERE file = ?", (struct text_change){{file}}, err);
-}
-
-int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err)
-{
-    return change_texts(s, "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)",
-                        (struct text_change){{id, s->key, path}}, err);
-}
-
-int stage_upload_remove(struct stage *s, const char *id, struct err *err)
-{
-    return change_texts(s, "DELETE FROM uploads WHERE key = ? AND id = ?",
-                        (struct text_change){{s->key, id}}, err);
-}
-
 /* ---- recovery ---- */
 
 static void copy_text(char *to, size_t size, const char *from)
@@ -458,6 +331,7 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     copy_text(row->error, sizeof(row->error), sqldb_text(st, 12));
     const char *upload = sqldb_text(st, 13);
     row->upload = upload && *upload ? xstrdup(upload) : NULL;
+    row->in_row = sqldb_i64(st, 14);
     return attr_from_json(sqldb_text(st, 2), &row->attr) &&
            ranges_parse(sqldb_text(st, 9), &row->staged);
 }
@@ -470,8 +344,9 @@ struct rows {
 static int read_rows(struct stage *s, struct rows *rows, struct err *err)
 {
     struct sqlstmt *st = NULL;
-    int r = prepare(s, "SELECT file, path, attr, base_version, base_size, base_len, pre, pre_version,"
-                       " flags, ranges, since, attempts, error, upload FROM staged WHERE key = ?"
+    int r = stage_db_prepare(s, "SELECT file, path, attr, base_version, base_size, base_len, pre, pre_version,"
+                       " flags, ranges, since, attempts, error, upload, content IS NOT NULL FROM staged"
+                       " WHERE key = ?"
                        " ORDER BY since, file", err, &st);
     if (r < 0)
         return r;
@@ -490,7 +365,7 @@ static int read_rows(struct stage *s, struct rows *rows, struct err *err)
         }
     }
     sqldb_finalize(st);
-    db_give(s);
+    stage_db_give(s);
     return r;
 }
 
@@ -502,7 +377,7 @@ static void recover_row(struct stage *s, struct stage_row *row, stage_row_fn *fn
         stage_row_done(row);
         return;
     }
-    int r = stage_file_open(s, row->file, &err, &f);
+    int r = row->in_row ? 0 : stage_file_open(s, row->file, &err, &f);
     if (r == 0) {
         fn(arg, row, f);
         return;
@@ -535,7 +410,8 @@ int stage_recover(struct stage *s, stage_row_fn *fn, void *arg, struct err *err)
     struct strmap known = STRMAP_INIT;
     int r = read_rows(s, &rows, err);
     for (size_t i = 0; i < rows.n; i++)
-        (void)strmap_put(&known, rows.v[i].file, s);
+        if (!rows.v[i].in_row)
+            (void)strmap_put(&known, rows.v[i].file, s);
     if (r == 0)
         r = each_file(s, sweep_file, &known, err);
     for (size_t i = 0; i < rows.n; i++) {
@@ -552,13 +428,13 @@ int stage_recover(struct stage *s, stage_row_fn *fn, void *arg, struct err *err)
 int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err *err)
 {
     struct sqlstmt *st = NULL;
-    int r = prepare(s, "SELECT path, id FROM uploads WHERE key = ?", err, &st);
+    int r = stage_db_prepare(s, "SELECT path, id FROM uploads WHERE key = ?", err, &st);
     if (r < 0)
         return r;
     sqldb_bind_text(st, 1, s->key);
     while ((r = sqldb_step(st, err)) == 1)
         each(arg, sqldb_text(st, 0), sqldb_text(st, 1));
     sqldb_finalize(st);
-    db_give(s);
+    stage_db_give(s);
     return r;
 }

@@ -147,9 +147,10 @@ static void vnode_free(struct vnode *n)
         atomic_fetch_sub(&n->v->copies, 1);
     free(n->copy_of);
     stage_file_put(n->file);
-    if (n->file_name)
+    if (n->file_name && !n->in_row)
         stage_file_remove(n->v->stage, n->file_name);
     free(n->file_name);
+    assert(!n->old_name);
     cache_release_dirty(n->v->cache, n->reserved);
     stat_add(n->v->pending_bytes, -(int64_t)n->reserved);
     attr_done(&n->attr);
@@ -368,6 +369,7 @@ void vnode_mark_dirty(struct vnode *n)
     LOCK_SCOPE(&v->s.lock);
     LOCK_SCOPE(&n->lock);
     n->unflushed = true;
+    n->saved = false;
     if (n->dirty)
         return;
     n->dirty = true;
@@ -388,12 +390,13 @@ void vnode_clean(struct vnode *n)
     struct volume *v = n->v;
     struct err err = ERR_INIT;
     vnode_drop_stream(n);
+    vnode_drop_old(n, true);
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
     lock_acquire(&n->lock);
     bool shown = n->taken && n->passes > 0; /* passed handles read it */
     lock_release(&n->lock);
-    if (n->file_name && !shown)
+    if (n->file_name && !shown && !n->in_row)
         stage_file_remove(v->stage, n->file_name);
     lock_acquire(&v->s.lock);
     lock_acquire(&n->lock);
@@ -404,7 +407,7 @@ void vnode_clean(struct vnode *n)
     bool was = n->dirty;
     ranges_done(&n->staged);
     n->reserved = 0;
-    n->journaled = n->dirty = n->unflushed = n->incomplete = false;
+    n->journaled = n->dirty = n->unflushed = n->incomplete = n->in_row = n->saved = false;
     n->pre = PRE_NONE;
     v->s.dirty -= was;
     lock_release(&n->lock);

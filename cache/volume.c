@@ -129,7 +129,8 @@ static void abandon(struct vnode *n)
     lock_acquire(&n->lock);
     bool dirty = n->dirty;
     free(n->file_name);
-    n->file_name = NULL;
+    free(n->old_name);
+    n->file_name = n->old_name = NULL;
     n->dirty = n->journaled = false;
     lock_release(&n->lock);
     lock_release(&v->s.lock);
@@ -187,7 +188,8 @@ static int leave_staged(struct volume *v)
     size_t count = vnode_collect(v, vnode_pick_dirty_locked, NULL, &nodes);
     for (size_t i = 0; i < count; i++) {
         struct vnode *n = nodes[i];
-        if ((n->unflushed || !n->journaled) && vnode_begin(n, &op) == 0) {
+        bool unsaved = n->file && n->file->nameless && !n->saved;
+        if ((n->unflushed || unsaved || !n->journaled) && vnode_begin(n, &op) == 0) {
             if (vnode_journal(n, &op) < 0)
                 log_error("stage", "%s", err_text(&op.err));
             vnode_end(n);

@@ -46,7 +46,7 @@ struct volume_policy {
     gid_t gid;
     unsigned timeout_ms;
     char identity[65];      /* a digest of the section without its secrets: another one is another store */
-    uint64_t stage_memory;  /* content up to this size is staged in memory until it is journaled; STAGE_MEMORY_MAX */
+    uint64_t stage_memory;  /* content up to this size is staged in memory and journaled with its row; STAGE_MEMORY_MAX */
     /* open(2) asks the store for the current version, unless: */
     bool trust_ttl;         /* revalidate = ttl: what is younger than ttl_ms is trusted */
     unsigned ticket_ms;     /* a stat of the same path (the kernel's lookup) got the answer just before;

@@ -70,6 +70,7 @@ struct volume {
         struct moving *renames;    /* of directories, object by object */
         unsigned bases;            /* not yet closed */
         unsigned jobs;             /* background commits running or queued */
+        uint64_t settle_ns;        /* when forgotten journal rows are to go (stage.h); 0: there are none */
         bool stopping;
         bool retired;              /* nothing new is staged */
     } s;
@@ -138,7 +139,12 @@ struct vnode {
     uint64_t assumed_ns;  /* made, and truncated, without asking the store, then; 0: it was asked */
     struct ranges staged;
     struct stage_file *file; /* NULL: none yet, or closed while it waits (file_name is set) */
-    char *file_name;
+    char *file_name;      /* of it, or of its journal row */
+    char *old_name;       /* row and file of what was promised before the file was emptied; NULL: none, and always
+                             when `journaled` */
+    bool in_row;          /* the row of that name has the content: there is no such file */
+    bool name_synced;     /* the name of `file` is on disk: else its first row waits for that */
+    bool saved;           /* in_row: just the content that `file` has, or had when it was closed */
     struct stream *stream; /* the upload that runs while it is written (stream.h), or NULL */
     bool restamp;         /* its metadata was changed after that had begun */
     uint64_t reserved;    /* of cache_reserve_dirty */
@@ -277,9 +283,7 @@ void vnode_set_unlinked(struct vnode *n);
 
 /* ---- file.c, file_write.c ---- */
 int vnode_truncate(struct vnode *n, struct op *op, uint64_t size); /* with the token */
-/* With the token: n->file, for bytes below `end` and what there is. Small content begins in memory;
- * VNODE_STAGE_DISK: a file with a name, which can be promised about. */
-#define VNODE_STAGE_DISK UINT64_MAX
+/* With the token: n->file, for bytes below `end` and what there is; nameless (stage.h) as long as it is small. */
 int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end);
 int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /* with the token */
 /* With the token: parts of an upload that was begun are given up, with the bytes that were freed. */
@@ -308,6 +312,13 @@ int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end);
 /* ---- background.c ---- */
 /* With the token: bytes and journal row are on disk. */
 int vnode_journal(struct vnode *n, struct op *op);
+/* With the token: nothing of what was promised before it was emptied is wanted any more. `row`: it is there. */
+void vnode_drop_old(struct vnode *n, bool row);
+/* With the token: it is stored and its journal row is not needed any more. */
+void vnode_forget_row(struct vnode *n);
+/* What is at the store as `path` (NULL: anything) is about to change: no journal row of what was stored before
+ * may do so again after a crash. */
+void volume_settle(struct volume *v, const char *path);
 void volume_schedule(struct vnode *n, uint64_t delay_ms);
 /* The store answers again: what waits for it is due now. */
 void volume_recovered(void *volume);

@@ -26,6 +26,7 @@ static int change_stored(struct volume *v, struct op *op, const char *path,
         full.mtime = now.mtime; /* a copy in place would change it */
         full.known |= ATTR_HAS_MTIME;
     }
+    volume_settle(v, path);
     r = store_set_meta(v->store, op, path, NULL, &full, &stored);
     if (r == -ENOENT && now.kind == ATTR_DIR) { /* a prefix without an object of its own */
         attr_apply(&now, &full);

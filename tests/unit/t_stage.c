@@ -114,9 +114,9 @@ static void work_failed(struct vx *x)
     CHECK_INT(vx_write_n(x, "promised", "abcdef", 6), -EIO);
     struct vfile *f = vx_fopen(x, "unflushed", NEW, 0);
     vx_pwrite(x, f, "nobody was told", 15, 0);
-    CHECK_INT(stage_files(x), 1); /* small and nothing promised: in memory */
+    CHECK_INT(stage_files(x), 0); /* small */
     vx_pwrite(x, f, "it grows", 8, 100);
-    CHECK_INT(stage_files(x), 2);
+    CHECK_INT(stage_files(x), 1);
     char head[16];
     CHECK_INT(vx_pread(f, head, 15, 0), 15);
     CHECK(memcmp(head, "nobody was told", 15) == 0);
@@ -124,6 +124,7 @@ static void work_failed(struct vx *x)
     vx_pwrite(x, f, "XX", 2, 2);
     CHECK_INT(vfile_flush(f, &x->op), -EIO);
     CHECK_INT(vfile_truncate(f, &x->op, 6), 0);
+    CHECK_INT(vfile_flush(f, &x->op), -EIO); /* said again, and promised as it is now */
 }
 
 static void test_killed_after_error(void)
@@ -135,7 +136,7 @@ static void test_killed_after_error(void)
     vx_write(&x, "base", "0123456789");
     CHECK_INT(vx_close(&x), 0);
     killed(&x, BROKEN, work_failed);
-    CHECK_INT(stage_files(&x), 3);
+    CHECK_INT(stage_files(&x), 1); /* of "unflushed"; the others are in their rows */
     vx_open_local(&x, "");
     wait_stored(&x);
     CHECK_STR(vx_foreign_get(&x, "promised"), "abcdef");
@@ -158,6 +159,7 @@ static void work_back(struct vx *x)
 static void test_back_killed(void)
 {
     struct vx x = vx_new();
+    x.policy.stage_memory = STAGE_MEMORY_MAX;
     x.policy.write = VOLUME_BACK;
     killed(&x, "retries = 0\nfault = op=put,errno=EHOSTUNREACH,latency=5ms\n", work_back);
     vx_open_local(&x, "");
@@ -169,6 +171,125 @@ static void test_back_killed(void)
         CHECK_STR(vx_foreign_get(&x, path), text);
     }
     CHECK_INT(stage_files(&x), 0);
+    vx_done(&x);
+}
+
+/* More than may be in memory: the rows have them, and give them back to readers, writers and uploads. */
+static void test_back_many(void)
+{
+    struct vx x = vx_new();
+    enum { FILES = 2 * STAGE_MEMORY_FILES };
+    struct vfile *open[FILES];
+    x.policy.stage_memory = STAGE_MEMORY_MAX;
+    x.policy.write = VOLUME_BACK;
+    vx_open_local(&x, "retries = 0\nfault = op=put,errno=EHOSTUNREACH\n");
+    for (int i = 0; i < FILES; i++) {
+        CLEANUP_FREE char *path = xasprintf("f%d", i);
+        vx_write(&x, path, path);
+    }
+    CHECK_INT(stage_files(&x), 0);
+    for (int i = 0; i < FILES; i++) {
+        CLEANUP_FREE char *path = xasprintf("f%d", i);
+        open[i] = vx_fopen(&x, path, RW, 0);
+        vx_pwrite(&x, open[i], "F", 1, 0);
+    }
+    for (int i = 0; i < FILES; i++) {
+        CLEANUP_FREE char *path = xasprintf("f%d", i), *want = xasprintf("F%d", i);
+        CHECK_STR(vx_read(&x, path), want);
+        if (i % 2)
+            CHECK_INT(vfile_flush(open[i], &x.op), 0);
+        vfile_release(open[i]);
+    }
+    CHECK_INT(vx_close_ms(&x, 200), FILES);
+    CHECK_INT(stage_files(&x), 0);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    for (int i = 0; i < FILES; i++) {
+        CLEANUP_FREE char *path = xasprintf("f%d", i), *want = xasprintf("F%d", i);
+        CHECK_STR(vx_foreign_get(&x, path), want);
+    }
+    vx_done(&x);
+}
+
+/* What a row has promised stays as it was until more is promised, whatever is written meanwhile. */
+static void work_grown(struct vx *x)
+{
+    const char *names[] = {"cut", "grown", "both", "kept"};
+    char big[100], other[100];
+    memset(big, 'b', sizeof(big));
+    memset(other, 'o', sizeof(other));
+    CHECK_INT(vx_write_n(x, "big", big, 100), 0);
+    CHECK_INT(vx_write_n(x, "rewritten", big, 100), 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_INT(vx_write_n(x, names[i], "promised", 8), 0);
+    struct vfile *f = vx_fopen(x, "cut", RW | VFILE_TRUNC, 0);
+    vx_pwrite(x, f, "x", 1, 0);
+    f = vx_fopen(x, "grown", RW, 0);
+    vx_pwrite(x, f, "more", 4, 100);
+    CHECK_INT(stage_files(x), 3); /* 64 is what may be in a row */
+    f = vx_fopen(x, "both", RW, 0);
+    vx_pwrite(x, f, "more", 4, 100);
+    CHECK_INT(vfile_fsync(f, &x->op), 0);
+    CHECK_INT(vfile_truncate(f, &x->op, 4), 0);
+    CHECK_INT(vfile_fsync(f, &x->op), 0);
+    CHECK_INT(stage_files(x), 4);
+    f = vx_fopen(x, "big", RW | VFILE_TRUNC, 0);
+    vx_pwrite(x, f, other, 90, 0); /* nobody was told */
+    f = vx_fopen(x, "rewritten", RW | VFILE_TRUNC, 0);
+    vx_pwrite(x, f, other, 100, 0);
+    CHECK_INT(vfile_fsync(f, &x->op), 0);
+    CHECK_INT(stage_files(x), 5);
+    struct attr change = {.known = ATTR_HAS_MODE, .mode = 0601};
+    f = vx_fopen(x, "kept", RW, 0);
+    CHECK_INT(vfile_set_attr(f, &x->op, &change), 0);
+}
+
+static void test_rows_keep_promises(void)
+{
+    struct vx x = vx_new();
+    x.policy.write = VOLUME_BACK;
+    x.policy.stage_memory = 64;
+    killed(&x, "retries = 0\nfault = op=put,errno=EHOSTUNREACH\n", work_grown);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    CHECK_INT(strspn(vx_foreign_get(&x, "big"), "b"), 100);
+    CHECK_INT(strspn(vx_foreign_get(&x, "rewritten"), "o"), 100);
+    CHECK_STR(vx_foreign_ls(&x, ""), "big both cut grown kept rewritten");
+    CHECK_STR(vx_foreign_get(&x, "cut"), "promised");
+    CHECK_STR(vx_foreign_get(&x, "grown"), "promised");
+    CHECK_STR(vx_foreign_get(&x, "both"), "prom");
+    CHECK_STR(vx_foreign_get(&x, "kept"), "promised");
+    CHECK_INT(vx_stat(&x, "kept", &a), 0);
+    CHECK_INT(a.mode, 0601);
+    CHECK_INT(stage_files(&x), 0);
+    vx_done(&x);
+}
+
+/* Stored, and the row not gone yet: no second copy; and what is removed or renamed then does not come back. */
+static void work_stored(struct vx *x)
+{
+    const char *names[] = {"left", "removed", "moved", "stamped"};
+    struct attr change = {.known = ATTR_HAS_MTIME, .mtime = {.tv_sec = 1000}}, a = ATTR_INIT;
+    for (int i = 0; i < 4; i++)
+        CHECK_INT(vx_write_n(x, names[i], names[i], strlen(names[i])), 0);
+    CHECK_INT(volume_sync(x->v, &x->op), 0);
+    CHECK_INT(volume_unlink(x->v, &x->op, "removed"), 0);
+    CHECK_INT(volume_rename(x->v, &x->op, "moved", "there", 0), 0);
+    CHECK_INT(volume_set_attr(x->v, &x->op, "stamped", &change, &a), 0);
+}
+
+static void test_forgotten_rows(void)
+{
+    struct vx x = vx_new();
+    x.mask = S3_LIKE;
+    x.policy.stage_memory = STAGE_MEMORY_MAX;
+    x.policy.write = VOLUME_BACK;
+    killed(&x, "", work_stored);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_ls(&x, ""), "left stamped there");
+    CHECK_STR(vx_foreign_get(&x, "left"), "left");
     vx_done(&x);
 }
 
@@ -387,6 +508,9 @@ int main(void)
     RUN(test_retried);
     RUN(test_killed_after_error);
     RUN(test_back_killed);
+    RUN(test_back_many);
+    RUN(test_rows_keep_promises);
+    RUN(test_forgotten_rows);
     RUN(test_stored_before_kill);
     RUN(test_conflict_at_recovery);
     RUN(test_unlinked_is_gone);

@@ -111,13 +111,13 @@ class BlobTables:
         return [os.fsdecode(path) for path, in self.ask("SELECT path FROM files ORDER BY path")]
 
     def get(self, path: str) -> bytes:
-        size = self.ask("SELECT size FROM files WHERE path = ?", os.fsencode(path))
-        assert size, f"{path} is not in the table"
-        data = b"".join(chunk for chunk, in self.ask(
-            "SELECT c.data FROM files f JOIN files_part p ON p.content = f.content JOIN files_chunk c"
+        rows = self.ask(  # one statement: one version
+            "SELECT f.size, c.data FROM files f LEFT JOIN files_part p ON p.content = f.content LEFT JOIN files_chunk c"
             " ON c.content = p.content AND c.part = p.number WHERE f.path = ? ORDER BY p.start, c.pos",
-            os.fsencode(path)))
-        assert len(data) == size[0][0]
+            os.fsencode(path))
+        assert rows, f"{path} is not in the table"
+        data = b"".join(chunk or b"" for _, chunk in rows)
+        assert len(data) == rows[0][0]
         return data
 
     def put(self, path: str, data: bytes) -> None:
@@ -167,8 +167,13 @@ class MariaTables(BlobTables):
             texts.append(text)
         done = self.database.server.client("; ".join(texts), self.database.name)
         assert done.returncode == 0, done.stderr
-        return [tuple(bytes.fromhex(cell[2:]) if cell.startswith("0x") else int(cell) for cell in line.split("\t"))
-                for line in done.stdout.decode().splitlines()]
+        return [tuple(self._value(cell) for cell in line.split("\t")) for line in done.stdout.decode().splitlines()]
+
+    @staticmethod
+    def _value(cell: str) -> bytes | int | None:
+        if cell.startswith("0x"):
+            return bytes.fromhex(cell[2:])
+        return None if cell == "NULL" else int(cell)
 
 
 def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:

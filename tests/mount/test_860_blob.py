@@ -11,6 +11,7 @@ import pytest
 from harness.backends import BlobTables, MariaTables, PostgresTables
 from harness.data import pattern
 from harness.tools import eventually, fails_with
+from servers import CommitProxy
 
 MIB = 1024 * 1024
 WRITER = """
@@ -249,3 +250,42 @@ def test_a_password_is_never_told(mount, section, server, folder):
     health = (m / ".quay/health.json").read_text()
     assert "password authentication failed" in m.log() + health or "Access denied" in m.log() + health
     assert "not-the-password" not in m.log() + health
+
+
+@pytest.fixture
+def behind(mount, section, server):
+    """A mount that reaches its server through a proxy that loses COMMITs, with one new file in it."""
+    proxy = CommitProxy(server.port).start()
+    m = mount({"store k": {**section, "port": proxy.port, "sslmode": "disable"} if section["backend"] == "postgres"
+               else {**section, "port": proxy.port}})
+    (m / "k/f").write_bytes(b"before")
+    yield m, proxy
+    proxy.stop()
+
+
+@SERVERS
+def test_the_answer_to_a_commit_is_lost(behind, box):
+    """It was done, and the version says so: nobody is told of a failure, nothing is written twice."""
+    m, proxy = behind
+    proxy.lose = "answer"
+    (m / "k/f").write_bytes(b"after")
+    assert proxy.lost == 1 and box.get("f") == b"after" and box.paths() == ["f"]
+    proxy.lose = "answer"
+    (m / "k/new").write_bytes(b"new")
+    proxy.lose = "answer"
+    os.rename(m / "k/new", m / "k/moved")
+    assert proxy.lost == 3 and box.get("moved") == b"new" and box.paths() == ["f", "moved"]
+
+
+@SERVERS
+def test_a_commit_is_lost(behind, box):
+    """It was not done. Whoever closed is told, or it was repeated; in the end the bytes are there, once."""
+    m, proxy = behind
+    proxy.lose = "request"
+    try:
+        (m / "k/f").write_bytes(b"after")
+    except OSError as error:
+        assert error.errno in (errno.EHOSTUNREACH, errno.EIO)
+    assert proxy.lost == 1
+    eventually(lambda: box.get("f") == b"after", 60)
+    assert box.paths() == ["f"]

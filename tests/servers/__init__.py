@@ -3,6 +3,7 @@
 
 # ruff: noqa: F401
 from .base import Server, ServerFailed, free_port
+from .commit_proxy import CommitProxy
 from .fakegcs import FakeGCS
 from .fakes3 import FakeS3
 from .manys3 import ManyS3
@@ -20,7 +21,7 @@ from .fakegcsserver import FakeGcsServer
 from .sshd import SSHD
 from .web import FakeWeb, Nginx, PythonHttp, Reply
 
-__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "MariaDB", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+__all__ = ["CommitProxy", "FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "MariaDB", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]
 __all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Relay", "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]

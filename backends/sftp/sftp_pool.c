@@ -74,7 +74,7 @@ static int connect_one(struct sftp *s, struct op *op, size_t i, struct conn **re
         conn_free(c);
         return r;
     }
-    log_debug("sftp", "%s: connected to %s", s->store.key ? s->store.key : "", c->name);
+    log_debug("sftp", "connected to %s", c->name);
     *ret = c;
     return 0;
 }
@@ -315,7 +315,7 @@ static void fail_back(struct sftp *s)
         note_endpoint(s, i, true);
         return;
     }
-    log_debug("sftp", "%s: back on %s", s->store.key ? s->store.key : "", c->name);
+    log_debug("sftp", "back on %s", c->name);
     take_back(s, c, i);
 }
 
@@ -385,7 +385,7 @@ static void first_connection(struct sftp *s)
     if (sftp_take(s, &s->pool.op, false, &c) == 0)
         sftp_give(s, c, false);
     else
-        log_debug("sftp", "%s: %s", s->store.base_uri, err_text(&s->pool.op.err));
+        log_debug("sftp", "%s", err_text(&s->pool.op.err));
 }
 
 static void keeper_run(struct pool_job *job)

@@ -338,3 +338,18 @@ def test_special_files_and_links(mount, sshd, place):
     assert (m / "k/to-f").read_bytes() == b"content"
     assert os.readlink(m / "k/away") == "/etc/passwd"
     assert oct((m / "k/to-f").lstat().st_mode & 0o170000) == oct(0o120000)
+
+
+def test_far_away(mount, sshd, place, relay):
+    """Every byte is 20 ms on its way: many requests are under way at once, and answers belong to their requests."""
+    far = relay()
+    far.delay = 0.02
+    data = pattern(6 * MIB, seed=5)
+    (place / "f").write_bytes(data)
+    m = mount({"store k": sshd.store(place.name, endpoints=endpoints(far.port))})
+    assert (m / "k/f").read_bytes() == data
+    (m / "k/g").write_bytes(data[::-1])
+    assert (place / "g").read_bytes() == data[::-1]
+    for number in range(20):
+        (place / f"n{number}").write_bytes(b"x")
+    assert len([entry.stat() for entry in os.scandir(m / "k")]) >= 2

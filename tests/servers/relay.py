@@ -2,15 +2,18 @@
 
     relay = Relay(sshd.port).start()
     relay.cut_after = 8 << 20     # every connection is reset when so many bytes of answers have passed
+    relay.delay = 0.015           # seconds that every byte is on its way (connections made from now on)
     relay.stop()                  # refuses connections from now on and resets those that are open
     relay.start()                 # is back, on the port that it had
 """
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
 import threading
+import time
 
 from .base import free_port
 
@@ -21,6 +24,7 @@ class Relay:
         self.port = free_port()
         self.connections = 0
         self.cut_after = -1
+        self.delay = 0.0
         self.cut = threading.Event()  # a connection was reset on account of cut_after
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
@@ -61,9 +65,10 @@ class Relay:
 
     def _pass(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         passed = 0
+        send = self._later(target) if self.delay else target.sendall
         try:
             while data := source.recv(65536):
-                target.sendall(data)
+                send(data)
                 passed += len(data)
                 if answers and 0 <= self.cut_after < passed:
                     self.cut.set()
@@ -72,8 +77,30 @@ class Relay:
             pass
         with self._lock:
             self._open -= {source, target}
+        if self.delay:
+            send(b"")
+        else:
+            _reset(target)
         _reset(source)
-        _reset(target)
+
+    def _later(self, target: socket.socket):
+        """A function that sends after the delay: what is on its way does not hold up what comes behind it."""
+        waiting: queue.Queue = queue.Queue(4096)
+
+        def work() -> None:
+            try:
+                while True:
+                    due, data = waiting.get()
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    if not data:
+                        break
+                    target.sendall(data)
+            except OSError:
+                pass
+            _reset(target)
+
+        threading.Thread(target=work, daemon=True).start()
+        return lambda data: waiting.put((time.monotonic() + self.delay, data))
 
 
 def _reset(sock: socket.socket) -> None:

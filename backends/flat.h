@@ -107,6 +107,7 @@ struct flat_view {
     const char *hide;   /* a prefix below the store's that is not shown, or NULL */
     bool (*is_hidden)(const char *name, uint64_t size); /* nor is such an object (below the prefix), or NULL */
     bool posix;
+    bool from_start;    /* it cannot list behind a name: `after` only leaves out what came before */
     unsigned page_max;
     const struct flat_meta_rules *rules;
     /* First entries (at most `max`) below a full prefix; one level when q says so, else flat. */

@@ -84,7 +84,7 @@ static void add_entry(const struct flat_view *v, const struct flat_item *i, cons
 static bool is_unordered(const struct flat_view *v, const struct list_query *q,
                          const struct flat_result *l)
 {
-    CLEANUP_FREE char *after = q->after ? xasprintf("%s%s", v->prefix, q->after) : NULL;
+    CLEANUP_FREE char *after = q->after && !v->from_start ? xasprintf("%s%s", v->prefix, q->after) : NULL;
     const char *last[2] = {after, NULL};
     for (size_t i = 0; i < l->n; i++) {
         const struct flat_item *it = &l->v[i];

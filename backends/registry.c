@@ -10,6 +10,7 @@
  * has that name; a store's own options win. Its name may be that of a class: [scheme s3]. */
 #include "backends/registry.h"
 
+#include "backends/azure/azure.h"
 #include "backends/blob/blob.h"
 #include "backends/gcs/gcs.h"
 #include "backends/local/local.h"
@@ -28,7 +29,7 @@
 #define PROBE_MS 5000
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
-                                                   &gcs_class,   &web_class,
+                                                   &gcs_class,   &azure_class,  &web_class,
                                                    &blob_sqlite_class, &blob_postgres_class, &blob_mysql_class,
                                                    &sftp_class, NULL};
 
@@ -42,6 +43,9 @@ static const struct {
     {"postgresql", "postgres"},
     {"mariadb", "mysql"},
     {"gs", "gcs"},
+    {"az", "azure"},
+    {"abfs", "azure"},
+    {"abfss", "azure"},
     {"https", "http"},
     {"ssh", "sftp"},
 };
@@ -49,7 +53,7 @@ static const struct {
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, gcs, http, sqlite, postgres, mysql, sftp (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, azure, http, sqlite, postgres, mysql, sftp (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/, sftp://USER@HOST/DIR"},

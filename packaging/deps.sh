@@ -20,6 +20,7 @@ deps_s3=(python3 python3-venv curl ca-certificates)
 deps_test=(
     clang nginx-light python3 python3-venv postgresql postgresql-client mariadb-server-core mariadb-client-core
     sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio stress-ng
+    nodejs npm
     openssh-server openssh-client
 )
 deps_bench=(s3fs rclone sshfs openssh-server openssh-client curl procps fuse3 git rsync tar findutils linux-perf)
@@ -56,6 +57,8 @@ command -v dpkg-query >/dev/null || {
 }
 missing=()
 for name in $wanted; do
+    # Node may come from elsewhere, with an npm of its own that Debian's package would be in the way of.
+    case "$name" in nodejs | npm) ! command -v npm >/dev/null || continue ;; esac
     status=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null || true)
     [ "$status" = installed ] || missing+=("$name")
 done

@@ -19,6 +19,7 @@ from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
 from servers import FakeGCS, FaultProxy, MariaDB, MinIO, PostgreSQL, SSHD  # noqa: E402
+from servers.azurite import Azurite, Container  # noqa: E402
 from servers.minio import Bucket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +102,19 @@ def gcs() -> FakeGCS:
     made = FakeGCS().start()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory) -> Azurite:
+    server = Azurite(tmp_path_factory.mktemp("azurite"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def container(azurite) -> Container:
+    return Container(azurite)
 
 
 @pytest.fixture

@@ -45,14 +45,6 @@ static void below_a_prefix(void)
     run_suite("gcs with base_path", "a prefix/with+odd&chars", "");
 }
 
-static void with_trouble(void)
-{
-    run_suite("gcs, fault", "fault",
-              "retries = 12\nretry_delay = 1ms\n"
-              "fault = every=10,errno=EIO,retry=safe; "
-              "op=remove,key=*/dirs/**,every=3,errno=EIO,lost=yes\n");
-}
-
 static void refusals(void)
 {
     CLEANUP_FREE char *text = section("readonly", ""),
@@ -107,7 +99,6 @@ int main(void)
     http_global_init();
     RUN(whole_bucket);
     RUN(below_a_prefix);
-    RUN(with_trouble);
     RUN(refusals);
     RUN(many_parts);
     return t_done();

@@ -144,6 +144,21 @@ static void directories(struct pair *p)
     }
 }
 
+/* Azure cannot hold some: it says so. */
+static bool put_odd(struct pair *p, const char *name)
+{
+    struct suite *s = &p->w;
+    struct attr a = {.kind = ATTR_FILE, .known = ATTR_HAS_MTIME, .mtime.tv_sec = p->time++};
+    make_parents(s, name);
+    int r = put_bytes(s, name, name, strlen(name), &a, NULL, NULL);
+    bool hard = strpbrk(name, "\t\\") || name[strlen(name) - 1] == '.';
+    if (r == 0 || !hard)
+        OK(r);
+    else
+        FAILS(r, EINVAL);
+    return r == 0;
+}
+
 static void names(struct pair *p)
 {
     static const char *const odd[] = {
@@ -153,11 +168,15 @@ static void names(struct pair *p)
     };
     struct suite *s = p->s;
     struct list_page all = LIST_PAGE_INIT;
+    bool held[ARRAY_LEN(odd)];
+    size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(odd); i++)
-        put(p, odd[i], odd[i], strlen(odd[i]));
+        n += held[i] = put_odd(p, odd[i]);
     list_all(s, K(s, "n/"), false, 3, &all);
-    CHECK_INT(all.count, ARRAY_LEN(odd));
+    CHECK_INT(all.count, n);
     for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        if (!held[i])
+            continue;
         CLEANUP_ATTR struct attr a = ATTR_INIT;
         CHECK(find_entry(&all, K(s, odd[i])) != NULL);
         check_text(s, odd[i], odd[i]);

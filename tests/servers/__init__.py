@@ -2,6 +2,7 @@
 """Real servers on loopback for the tests and the bench: MinIO, PostgreSQL, sshd, and a proxy that misbehaves."""
 
 # ruff: noqa: F401
+from .azurite import Azurite
 from .base import Server, ServerFailed, free_port
 from .commit_proxy import CommitProxy
 from .fakegcs import FakeGCS
@@ -25,3 +26,5 @@ __all__ = ["CommitProxy", "FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy",
            "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]
 __all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Relay", "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]
+__all__ = ["Azurite", "FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+           "Reply", "Server", "ServerFailed", "SlowProxy", "free_port"]

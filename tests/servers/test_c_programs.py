@@ -1,4 +1,4 @@
-"""The C test programs that need a server: the conformance suite over S3, HTTP and Cloud Storage, the
+"""The C test programs that need a server: the conformance suite over S3, HTTP, Cloud Storage and Azure, the
 transfer engine over PostgreSQL. ctest leaves them out (labels contract_s3 ... and loader_pg)."""
 
 import os
@@ -25,6 +25,13 @@ def test_conformance_over_s3(build_dir, bucket):
 def test_conformance_over_gcs(build_dir, gcs):
     run_program(build_dir / "tests/contract/contract_gcs", QUAY_GCS_ENDPOINT=gcs.endpoint,
                 QUAY_GCS_BUCKET=gcs.bucket)
+
+
+def test_conformance_over_azure(build_dir, container):
+    server = container.server
+    run_program(build_dir / "tests/contract/contract_azure", QUAY_AZURE_ENDPOINT=server.endpoint,
+                QUAY_AZURE_ACCOUNT=server.account, QUAY_AZURE_KEY=server.key,
+                QUAY_AZURE_CONTAINER=container.name)
 
 
 def test_conformance_over_sftp(build_dir, sshd):

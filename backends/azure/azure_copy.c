@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ * azure_copy.c: copies by the service (Copy Blob; one that is pending is waited for) and changes of metadata
+ * (Set Blob Metadata replaces all of it, so it is read first and pinned by its ETag). */
+#include "backends/azure/azure.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POLL_FIRST_MS 50u
+#define POLL_MAX_MS 2000u
+
+/* ---- copy ---- */
+
+static int begin_copy(struct azure_store *s, struct op *op, const char *from, const char *from_version,
+                      const char *to, const struct precond *pre, struct http_res *ret)
+{
+    CLEANUP_BUF struct buf url = BUF_INIT;
+    char etag[ATTR_VERSION_MAX + 2];
+    struct azure_req r = {.op = "copy", .method = "PUT", .object = to, .stall_s = AZURE_STALL_S};
+    azure_source_url(s, from, &url);
+    http_headers_add(&r.headers, "x-ms-copy-source", url.data);
+    if (from_version && *from_version) {
+        flat_etag_of_version(from_version, etag);
+        http_headers_add(&r.headers, "x-ms-source-if-match", etag);
+    }
+    azure_req_precond(&r, pre);
+    int rc = azure_do(s, op, &r, ret);
+    bool source = strcmp(op->err.remote, "SourceConditionNotMet") == 0 ||
+                  strcmp(op->err.remote, "CannotVerifyCopySource") == 0;
+    if (rc < 0 && !source && strcmp(op->err.remote, "BlobNotFound") != 0)
+        return azure_cond_result(op, pre, rc);
+    if (rc == -ENOENT && from_version && *from_version) {
+        op->err.code = ESTALE;
+        rc = -ESTALE;
+    }
+    return rc;
+}
+
+static bool is_pending(const struct http_headers *h)
+{
+    const char *status = http_headers_get(h, "x-ms-copy-status");
+    return status && strcmp(status, "pending") == 0;
+}
+
+/* 0 when the copy is complete; *ret: the new blob. */
+static int wait_copied(struct azure_store *s, struct op *op, const char *to, bool pending, struct attr *ret)
+{
+    for (unsigned ms = POLL_FIRST_MS;; ms = ms * 2 < POLL_MAX_MS ? ms * 2 : POLL_MAX_MS) {
+        struct http_headers all = {0};
+        struct attr a = ATTR_INIT;
+        int r = pending ? op_sleep(op, ms) : 0;
+        if (r == 0)
+            r = azure_head(s, op, "copy", to, NULL, &a, &all);
+        const char *status = r == 0 ? http_headers_get(&all, "x-ms-copy-status") : NULL;
+        bool again = r == 0 && is_pending(&all);
+        if (r == 0 && !again && status && strcmp(status, "success") != 0)
+            r = err_set(&op->err, EIO, "copy to %s/%.300s: the service says '%.40s': %.200s", s->view.uri, to,
+                        status, http_headers_get(&all, "x-ms-copy-status-description")
+                                    ? http_headers_get(&all, "x-ms-copy-status-description")
+                                    : "");
+        http_headers_done(&all);
+        if (r == 0 && !again) {
+            *ret = a;
+            return 0;
+        }
+        attr_done(&a);
+        if (r < 0)
+            return r;
+        pending = true;
+    }
+}
+
+int azure_copy(struct store *store, struct op *op, const char *from, const char *from_version,
+               const char *to, const struct precond *pre, struct attr *ret)
+{
+    struct azure_store *s = azure_of(store);
+    CLEANUP_FREE char *source = flat_object(s->prefix, from), *target = flat_object(s->prefix, to);
+    struct http_res res = HTTP_RES_INIT;
+    int r = begin_copy(s, op, source, from_version, target, pre, &res);
+    if (r < 0)
+        return r;
+    bool pending = is_pending(&res.headers);
+    http_res_done(&res);
+    return wait_copied(s, op, target, pending, ret);
+}
+
+/* ---- set_meta ---- */
+
+/* The whole metadata anew: what the change names, and all the rest as it is. */
+static int new_headers(struct op *op, struct attr *a, const struct http_headers *all,
+                       const struct attr *change, struct http_headers *h)
+{
+    bool xattrs = change->known & ATTR_HAS_XATTRS;
+    size_t n = strlen(AZURE_META);
+    struct http_headers fresh = {0};
+    attr_apply(a, change);
+    unsigned known = a->known;
+    if (!xattrs)
+        a->known &= ~(unsigned)ATTR_HAS_XATTRS; /* the headers that hold them are kept */
+    int r = flat_meta_write(a, false, &azure_meta_rules, &op->err, &fresh);
+    a->known = known;
+    for (size_t i = 0; r == 0 && i < fresh.n; i++)
+        if (strncmp(fresh.v[i].name, AZURE_META, n) == 0)
+            http_headers_add(h, fresh.v[i].name, fresh.v[i].value);
+    for (size_t i = 0; r == 0 && !xattrs && i < all->n; i++) {
+        const char *name = all->v[i].name;
+        bool kept = strncmp(name, AZURE_META, n) == 0 &&
+                    (strcmp(name + n, "xattr") == 0 || !flat_meta_is_own(name + n));
+        if (kept)
+            http_headers_add(h, name, all->v[i].value);
+    }
+    http_headers_done(&fresh);
+    return r;
+}
+
+static int send_meta(struct azure_store *s, struct op *op, const char *object, struct attr *a,
+                     const struct http_headers *all, const struct attr *change)
+{
+    struct http_res res = HTTP_RES_INIT;
+    const struct precond pre = {.if_match = a->version};
+    struct azure_req r = {.op = "set_meta", .method = "PUT", .object = object};
+    azure_req_param(&r, "comp", "metadata");
+    int rc = new_headers(op, a, all, change, &r.headers);
+    if (rc < 0) {
+        http_headers_done(&r.headers);
+        return rc;
+    }
+    azure_req_precond(&r, &pre);
+    rc = azure_do(s, op, &r, &res);
+    if (rc < 0)
+        return rc;
+    struct attr now = ATTR_INIT;
+    const char *etag = http_headers_get(&res.headers, "etag");
+    a->version[0] = '\0';
+    if (etag)
+        flat_version_of_etag(etag, a->version);
+    flat_reply_times(&res, &now); /* Last-Modified changes with the metadata */
+    if (!(a->known & ATTR_HAS_MTIME) && now.mtime.tv_sec)
+        a->mtime = now.mtime;
+    http_res_done(&res);
+    return 0;
+}
+
+static int set_file_meta(struct azure_store *s, struct op *op, const char *object, const char *if_match,
+                         const struct attr *change, struct attr *ret)
+{
+    struct attr a = ATTR_INIT;
+    struct http_headers all = {0};
+    int r = azure_head(s, op, "set_meta", object, if_match, &a, &all);
+    if (r == 0)
+        r = send_meta(s, op, object, &a, &all, change);
+    http_headers_done(&all);
+    if (r == -ESTALE && !(if_match && *if_match)) { /* changed since we looked: nothing was done */
+        op->err.code = EBUSY;
+        op->err.retry = ERR_RETRY_SAFE;
+        r = -EBUSY;
+    }
+    if (r < 0)
+        attr_done(&a);
+    else
+        *ret = a;
+    return r;
+}
+
+int azure_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
+                   const struct attr *change, struct attr *ret)
+{
+    struct azure_store *s = azure_of(store);
+    if (!*key || change->kind == ATTR_DIR)
+        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
+    CLEANUP_FREE char *object = flat_object(s->prefix, key);
+    int r = set_file_meta(s, op, object, if_match, change, ret);
+    if (r == -ENOENT && !(if_match && *if_match)) {
+        err_clear(&op->err);
+        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
+    }
+    return r;
+}

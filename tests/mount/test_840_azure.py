@@ -1,0 +1,154 @@
+"""Azure Blob Storage through the mount, against Azurite."""
+
+import errno
+import os
+import shutil
+import subprocess
+import threading
+import urllib.request
+
+import pytest
+
+from harness.data import pattern
+from harness.tools import content, eventually, fails_with, sample_tree
+
+MIB = 1024 * 1024
+
+
+def test_a_tree_comes_back_as_it_was(mount, container, folder):
+    source = sample_tree(folder / "source")
+    m = mount({"store k": container.store()})
+    subprocess.run(["cp", "-a", str(source), str(m / "k/tree")], check=True)
+    m.remount()
+    assert content(m / "k/tree") == content(source)
+    subprocess.run(["diff", "-r", "--no-dereference", str(source), str(m / "k/tree")], check=True)
+    os.rename(m / "k/tree", m / "k/moved")
+    assert content(m / "k/moved") == content(source)
+    shutil.rmtree(m / "k/moved")
+    assert os.listdir(m / "k") == [] and container.names() == []
+
+
+def test_modes_times_links_and_xattrs(mount, container):
+    container.put("theirs", b"x", owner="team a")
+    m = mount({"store k": container.store()})
+    path = m / "k/f"
+    path.write_bytes(b"x")
+    path.chmod(0o640)
+    os.utime(path, ns=(1_600_000_000_123456789, 1_700_000_000_987654321))
+    os.setxattr(path, "user.meta.owner", b"team b")  # an identifier: metadata of its own
+    os.setxattr(path, "user.meta.not-one", b"x")     # not one: kept with the other xattrs
+    os.symlink("f", m / "k/link")
+    m.remount()
+    assert path.stat().st_mode & 0o7777 == 0o640 and path.stat().st_mtime_ns == 1_700_000_000_987654321
+    assert os.getxattr(path, "user.meta.owner") == b"team b" and os.getxattr(path, "user.meta.not-one") == b"x"
+    assert container.head("f")["x-ms-meta-owner"] == "team b" and os.readlink(m / "k/link") == "f"
+    assert os.getxattr(m / "k/theirs", "user.meta.owner") == b"team a"
+    (m / "k/theirs").chmod(0o600)
+    assert container.head("theirs")["x-ms-meta-owner"] == "team a"  # foreign metadata stays
+
+
+def test_large_files_stream_in_blocks_that_nobody_sees(mount, container):
+    m = mount({"store k": container.store(multipart_threshold="1MiB", multipart_chunksize="256KiB")})
+    data = pattern(12 * MIB)
+    with open(m / "k/big", "wb") as file:
+        file.write(data[:8 * MIB])
+        eventually(lambda: m.metric("quayfs_backend_written_bytes_total", key="k") > 2 * MIB,
+                   what="blocks while it is written")
+        assert container.names() == []
+        file.write(data[8 * MIB:])
+    assert container.get("big") == data
+    (m / "k/big").chmod(0o600)
+    m.remount()
+    assert (m / "k/big").read_bytes() == data and (m / "k/big").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lost_race_keeps_both(mount, container):
+    container.put("f", b"before")
+    m = mount({"store k": container.store()})
+    descriptor = os.open(m / "k/f", os.O_RDWR)
+    os.pwrite(descriptor, b"ours!!", 0)
+    container.put("f", b"theirs")
+    with fails_with(errno.ESTALE):
+        os.close(descriptor)
+    assert container.get("f") == b"theirs"
+    kept = [name for name in container.names() if name.startswith("f.conflict-")]
+    assert len(kept) == 1 and container.get(kept[0]) == b"ours!!"
+
+
+def test_exclusive_creation_is_decided_by_the_server(mount, container):
+    one = mount({"store k": container.store()}, name="one")
+    two = mount({"store k": container.store(), "cache": {"dir": one.folder / "cache2"}}, name="two")
+    results = []
+
+    def create(m, text):
+        try:
+            descriptor = os.open(m / "k/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.write(descriptor, text)
+            os.close(descriptor)
+            results.append(text)
+        except OSError as error:
+            assert error.errno in (errno.EEXIST, errno.ESTALE)
+
+    threads = [threading.Thread(target=create, args=pair) for pair in ((one, b"one"), (two, b"two"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 1 and container.get("lock") == results[0]
+
+
+def test_names_that_azure_would_change_are_refused(mount, container):
+    m = mount({"store k": container.store()})
+    for name in ("dot.", "back\\slash", "control\x01"):
+        with fails_with(errno.EINVAL):
+            (m / "k" / name).write_bytes(b"x")
+    assert container.names() == []
+    container.put("a//b", b"x")
+    assert (m / "k/a/%2F/b").read_bytes() == b"x"
+
+
+def test_a_wrong_key_says_why(mount, container):
+    m = mount({"store k": container.store(account_key="d3Jvbmc=")})
+    with fails_with(errno.EACCES):
+        os.listdir(m / "k")
+    assert "check account, key or SAS" in m.log() and "d3Jvbmc=" not in m.log()
+
+
+def test_a_sas_is_enough(mount, container):
+    """Made by `quayctl sign` for one blob; here it opens a whole store, read-only as it says."""
+    m = mount({"store k": container.store()})
+    (m / "k/a b").write_bytes(b"content")
+    url = m.quayctl("sign", "k/a b").stdout.strip()
+    assert url.startswith(f"{container.server.endpoint}/{container.name}/a%20b?se=")
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        assert reply.read() == b"content"
+    upload = m.quayctl("sign", "--upload", "k/new").stdout.strip()
+    put = urllib.request.Request(upload, data=b"sent", method="PUT",
+                                 headers={"x-ms-blob-type": "BlockBlob", "Content-Type": "text/plain"})
+    urllib.request.urlopen(put, timeout=10).close()
+    assert container.get("new") == b"sent"
+    options = container.store(sas_token=url.partition("?")[2])
+    del options["account_key"]
+    guest = mount({"store k": options, "cache": {"dir": m.folder / "cache2"}}, name="guest")
+    assert (guest / "k/a b").read_bytes() == b"content"
+    with fails_with(errno.EACCES):
+        (guest / "k/a b").write_bytes(b"x")
+    assert "sig=" not in guest.log()
+
+
+def test_a_connection_string(mount, container, folder):
+    server = container.server
+    secret = folder / "secret"
+    secret.write_text(f"AccountName={server.account};AccountKey={server.key};BlobEndpoint={server.endpoint};")
+    secret.chmod(0o600)
+    m = mount({"store k": {"uri": f"az://{container.name}/p", "connection_string_file": secret}})
+    (m / "k/f").write_bytes(b"x")
+    assert container.names() == ["p/f"]
+
+
+def test_a_sas_does_not_go_over_an_open_wire(mount):
+    m = mount({"store k": {"backend": "azure", "container": "some", "endpoint_url": "http://192.0.2.1:80",
+                           "sas_token": "sv=1&sig=s3cret"}}, start=False)
+    with pytest.raises(Exception, match="not sent over http"):
+        m.start()
+    assert "s3cret" not in m.log()

@@ -37,8 +37,15 @@ static int get_attr(struct request *r, struct attr *a)
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
     if (path)
         rc = volume_stat(request_volume(r), &r->op, path, r->inode->shadow ? VOLUME_STAT_DIR : 0, a);
-    /* Gone for names; who has an old version open is told of that (and its reads say ESTALE). */
-    return rc == -ENOENT ? get_attr_open(r, true, a) : rc;
+    /* Gone for names, out of reach, or no file any more (which the kernel takes for a broken inode): who has an old
+     * version open is told of that, and its reads say ESTALE. */
+    CLEANUP_ATTR struct attr old = ATTR_INIT;
+    bool gone = rc == 0 ? a->kind != ATTR_FILE : rc == -ENOENT || rc == -ENOTDIR || rc == -EACCES;
+    if (!gone || get_attr_open(r, true, &old) < 0)
+        return rc;
+    attr_done(a);
+    attr_move(a, &old);
+    return 0;
 }
 
 static void do_getattr(struct request *r)
@@ -49,6 +56,15 @@ static void do_getattr(struct request *r)
         request_reply_err(r, rc);
     else
         request_reply_attr(r, r->inode, &a);
+}
+
+/* Is a file open under an inode whose name stands for something else now? */
+static bool is_other(struct request *r, const struct attr *a)
+{
+    struct handle *h = a->kind == ATTR_FILE ? NULL : handle_borrow(r->fs->inodes, r->inode, true);
+    if (h)
+        handle_release(r->fs->inodes, h);
+    return h != NULL;
 }
 
 static bool getattr_at_once(struct request *r)
@@ -62,7 +78,7 @@ static bool getattr_at_once(struct request *r)
     struct volume *v = r->inode->key->volume;
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
     if (!v || !path ||
-        volume_peek(v, path, r->inode->shadow ? VOLUME_STAT_DIR : 0, &a) != 0)
+        volume_peek(v, path, r->inode->shadow ? VOLUME_STAT_DIR : 0, &a) != 0 || is_other(r, &a))
         return false;
     request_reply_attr(r, r->inode, &a);
     return true;

@@ -164,6 +164,7 @@ def test_the_way_to_an_open_file_is_another(mount, folder, what):
     (store / "e/f").write_bytes(b"another")
     m = mount({"store k": {"backend": "local", "base_path": store, "cache.ttl": "1ms"}})
     descriptor = os.open(m / "k/d/f", os.O_RDONLY | os.O_DIRECT)
+    cached = os.open(m / "k/d/f", os.O_RDONLY)
     (store / "d").rename(store / "gone")
     if what == "link":
         (store / "d").symlink_to("e")
@@ -173,4 +174,8 @@ def test_the_way_to_an_open_file_is_another(mount, folder, what):
         (store / "d/f").mkdir(parents=True)
     with fails_with(errno.ESTALE):
         os.pread(descriptor, 4096, 8192)
+    with fails_with(errno.ESTALE, errno.EIO):  # the kernel asks for the attributes first
+        os.pread(cached, 4096, 8192)
+    assert os.fstat(cached).st_size == 300_000
     os.close(descriptor)
+    os.close(cached)

@@ -51,7 +51,8 @@ const struct conf_option sftp_options[SFTP_OPTIONS] = {
     {.name = "fail_back",
      .type = CONF_DURATION,
      .def = "60s",
-     .help = "How often an earlier endpoint that is down is asked again"},
+     .help = "How often an earlier endpoint that is down is asked again; 0 = not before the others "
+             "fail"},
     {.name = "max_connections",
      .type = CONF_INT,
      .def = "4",

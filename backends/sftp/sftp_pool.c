@@ -269,7 +269,7 @@ static size_t due_endpoint(struct sftp *s)
     LOCK_SCOPE(&s->pool.lock);
     size_t i = 0;
     for (; i < s->n_endpoints && s->endpoints[i].down; i++)
-        if (now - s->endpoints[i].tried_ns >= s->fail_back_ns)
+        if (s->fail_back_ns && now - s->endpoints[i].tried_ns >= s->fail_back_ns)
             break;
     return i < s->n_endpoints && s->endpoints[i].down && s->pool.open ? i : s->n_endpoints;
 }

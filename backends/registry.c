@@ -10,6 +10,7 @@
  * has that name; a store's own options win. Its name may be that of a class: [scheme s3]. */
 #include "backends/registry.h"
 
+#include "backends/api/api.h"
 #include "backends/azure/azure.h"
 #include "backends/blob/blob.h"
 #include "backends/gcs/gcs.h"
@@ -30,6 +31,7 @@
 
 static const struct store_class *const classes[] = {&local_class, &memory_class, &s3_class,
                                                    &gcs_class,   &azure_class,  &web_class,
+                                                   &api_class,
                                                    &blob_sqlite_class, &blob_postgres_class, &blob_mysql_class,
                                                    &sftp_class, NULL};
 
@@ -53,7 +55,7 @@ static const struct {
 const struct conf_option registry_common_options[] = {
     {.name = "backend",
      .type = CONF_STRING,
-     .help = "Class of the store: local, memory, s3, gcs, azure, http, sqlite, postgres, mysql, sftp (or obstore, fsspec); default by uri"},
+     .help = "Class of the store: local, memory, s3, gcs, azure, http, api, sqlite, postgres, mysql, sftp (or obstore, fsspec); default by uri"},
     {.name = "backend_type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "type", .type = CONF_STRING, .alias = "backend", .help = "Same as backend"},
     {.name = "uri", .type = CONF_STRING, .help = "Where it is: s3://BUCKET/PREFIX, file:///DIR, https://HOST/DIR/, sftp://USER@HOST/DIR"},

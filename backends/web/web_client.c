@@ -136,6 +136,7 @@ void web_close(struct web *w)
     for (size_t i = 0; i < w->credentials.n; i++)
         explicit_bzero(w->credentials.v[i].value, strlen(w->credentials.v[i].value));
     http_headers_done(&w->credentials);
+    http_headers_done(&w->always);
     web_ref_done(&w->root);
     *w = (struct web){0};
 }
@@ -217,6 +218,8 @@ static void add_headers(const struct web *w, const struct web_req *q, const stru
                         struct http_headers *h)
 {
     http_headers_add(h, "accept-encoding", "identity");
+    for (size_t i = 0; i < w->always.n; i++)
+        http_headers_add(h, w->always.v[i].name, w->always.v[i].value);
     for (size_t i = 0; i < q->headers.n; i++)
         http_headers_add(h, q->headers.v[i].name, q->headers.v[i].value);
     if (!web_same_origin(&w->root, at))
@@ -247,7 +250,11 @@ static int send_one(struct web *w, struct op *op, const struct web_req *q, const
                            .body_max = q->body_max,
                            .on_reply = q->on_reply,
                            .on_reply_arg = q->on_reply_arg};
-    int r = http_do(w->http, op, &req, ret);
+    int r = w->before ? w->before(w->around_arg, op) : 0;
+    if (r == 0)
+        r = http_do(w->http, op, &req, ret);
+    if (r == 0 && w->after)
+        w->after(w->around_arg, ret);
     http_headers_done(&h);
     if (r < 0 && op->err.text[0]) {
         CLEANUP_FREE char *text = web_ref_text(at);

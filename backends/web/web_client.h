@@ -23,7 +23,12 @@ struct web {
     struct http_client *http;
     struct web_ref root;             /* the directory that is the store's root: path ends in '/' */
     struct http_headers credentials; /* for root.origin only */
+    struct http_headers always;      /* sent with every request */
     unsigned max_redirects;
+    /* Optional, around every request: waits for its turn (0 or -errno); sees what was answered. */
+    int (*before)(void *arg, struct op *op);
+    void (*after)(void *arg, const struct http_res *res);
+    void *around_arg;
 };
 
 /* Rows of an option table that web_open reads. */

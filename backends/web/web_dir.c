@@ -243,9 +243,10 @@ static int load_manifest(struct web_store *s, struct op *op, const char *dir, st
 
 /* ---- listings ---- */
 
-static int load(void *arg, struct op *op, const char *dir, struct web_names *ret)
+static int load(void *arg, struct op *op, uint64_t listing, const char *dir, struct web_names *ret)
 {
     struct web_store *s = arg;
+    (void)listing;
     CLEANUP_FREE char *key = path_of_prefix(dir);
     if (!path_is_inside(key))
         return err_set(&op->err, ENOENT, "list %s: no path below the store's root", dir);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * web_list.c: see web_list.h. The cursor is "LISTING:LAST", the number in hex and the last entry as it
- * sorts (a directory with its '/'). A page takes directories off the shelf and puts them back: two pages
+ * web_list.c: see web_list.h. The cursor is "LISTING.TURN:LAST": the number of the listing and how often it
+ * went on, in hex, and the last entry as it sorts (a directory with its '/'). A page takes directories off the shelf and puts them back: two pages
  * of one listing at once read a directory twice, and nobody waits. */
 #include "backends/web/web_list.h"
 
@@ -31,10 +31,15 @@ static void name_done(struct web_name *e)
     free(e->version);
 }
 
+void web_names_cut(struct web_names *a, size_t n)
+{
+    while (a->n > n)
+        name_done(&a->v[--a->n]);
+}
+
 void web_names_done(struct web_names *a)
 {
-    for (size_t i = 0; i < a->n; i++)
-        name_done(&a->v[i]);
+    web_names_cut(a, 0);
     free(a->v);
     *a = (struct web_names){0};
 }
@@ -156,7 +161,7 @@ struct paging {
     struct web_shelf *shelf;
     const struct web_lister *l;
     struct op *op;
-    uint64_t listing;
+    uint64_t listing, turn;
     const char *behind; /* only what sorts behind this full key; NULL: everything */
     bool recursive;
     size_t max;
@@ -227,7 +232,9 @@ static int list_dir(struct paging *p, const char *dir, const char *filter, unsig
                        WEB_DEPTH_MAX);
     int r = op_check(p->op);
     if (r == 0 && !shelf_take(p->shelf, p->listing, dir, &names))
-        r = p->l->load(p->l->arg, p->op, dir, &names);
+        r = p->l->load(p->l->arg, p->op, p->listing, dir, &names);
+    if (r == 1) /* later */
+        return r;
     if (r == -ENOENT && depth > 0) { /* gone meanwhile */
         err_clear(&p->op->err);
         return 0;
@@ -241,7 +248,7 @@ static int list_dir(struct paging *p, const char *dir, const char *filter, unsig
     return r;
 }
 
-/* "LISTING:LAST". */
+/* "LISTING.TURN:LAST". */
 static int read_cursor(struct paging *p, const struct list_query *q)
 {
     char *end;
@@ -249,6 +256,8 @@ static int read_cursor(struct paging *p, const struct list_query *q)
         return 0;
     errno = 0;
     p->listing = strtoull(q->cursor, &end, 16);
+    if (*end == '.')
+        p->turn = strtoull(end + 1, &end, 16) + 1;
     if (errno || *end != ':')
         return err_set(&p->op->err, EINVAL, "list %s: '%s' is no cursor of this store", q->prefix,
                        q->cursor);
@@ -291,7 +300,8 @@ int web_list(struct web_shelf *shelf, const struct web_lister *l, struct op *op,
         list_page_done(&page);
     } else {
         page.dir_exists = !q->cursor && q->prefix[dir_len] == '\0';
-        page.cursor = r == 1 ? xasprintf("%" PRIx64 ":%s", p.listing, p.last ? p.last : p.behind) : NULL;
+        const char *last = p.last ? p.last : p.behind ? p.behind : "";
+        page.cursor = r == 1 ? xasprintf("%" PRIx64 ".%" PRIx64 ":%s", p.listing, p.turn, last) : NULL;
         *ret = page;
     }
     free(p.last);

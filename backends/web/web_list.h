@@ -8,7 +8,7 @@
  * shows the same state. When it has gone from the shelf it is read again, and the listing goes on behind
  * the last name. A new listing always asks the server.
  *
- *     struct web_lister l = {.load = my_load, .arg = s};     // my_load(s, op, "a/", &names)
+ *     struct web_lister l = {.load = my_load, .arg = s};     // my_load(s, op, 1, "a/", &names)
  *     r = web_list(&s->shelf, &l, op, q, ret);
  * Limits: WEB_DEPTH_MAX levels (a server may link a directory into itself). Threads: any. */
 #ifndef QUAY_BACKENDS_WEB_LIST_H
@@ -38,11 +38,13 @@ struct web_names {
 struct web_name *web_names_add(struct web_names *a, const char *name, bool dir);
 /* Sorts, and drops doubles: the one that knows most stays, a directory rather than a file. */
 void web_names_sort(struct web_names *a);
+void web_names_cut(struct web_names *a, size_t n); /* to the first n */
 void web_names_done(struct web_names *a);
 
 struct web_lister {
-    /* All that is in the directory `dir` ("" or "a/b/"), sorted; -ENOENT: there is none. */
-    int (*load)(void *arg, struct op *op, const char *dir, struct web_names *ret);
+    /* All that is in the directory `dir` ("" or "a/b/"), sorted; -ENOENT: there is none; 1: it takes longer,
+     * ask again (with the same number of the listing). */
+    int (*load)(void *arg, struct op *op, uint64_t listing, const char *dir, struct web_names *ret);
     void *arg;
     bool whole_truth; /* size and mtime known: that is all there is to know (ATTR_META) */
 };

@@ -22,6 +22,7 @@
 #define THREADS 4
 #define IDLE_S 10
 #define TICK_MS 100
+#define ENTRIES 128 /* each has an open file */
 
 enum state { RUNNING = 1, DONE, FAILED };
 
@@ -110,6 +111,15 @@ static struct entry *evict_locked(struct web_spool *s)
         s->used -= oldest->have;
     }
     return oldest;
+}
+
+/* A file of many small ones: the oldest goes. */
+static struct entry *trim_locked(struct web_spool *s)
+{
+    unsigned n = 0;
+    for (struct entry *e = s->list; e; e = e->next)
+        n++;
+    return n > ENTRIES ? evict_locked(s) : NULL;
 }
 
 /* ---- the download ---- */
@@ -295,7 +305,10 @@ static struct entry *entry_get(struct web_spool *s, const struct web_ref *at,
     }
     e->refs++;
     e->waiting++;
+    struct entry *old = begin ? trim_locked(s) : NULL;
     lock_release(&s->lock);
+    if (old)
+        entry_free(old);
     if (begin)
         pool_submit(s->pool, &e->job, 0);
     else

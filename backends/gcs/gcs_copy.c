@@ -215,7 +215,6 @@ int gcs_set_meta(struct store *store, struct op *op, const char *key, const char
                  const struct attr *change, struct attr *ret)
 {
     struct gcs_store *s = gcs_of(store);
-    CLEANUP_ATTR struct attr there = ATTR_INIT;
     if (!*key || change->kind == ATTR_DIR)
         return flat_set_dir_meta(&s->view, store, op, key, change, ret);
     CLEANUP_FREE char *object = flat_object(s->prefix, key);

@@ -394,6 +394,12 @@ static int begin_listed(struct run *run, const char *path, const struct attr *a)
     CLEANUP_ATTR struct attr known = ATTR_INIT;
     if (volume_peek(run->v, path, 0, &known) == 0 && known.kind == ATTR_FILE && known.version[0])
         a = &known;
+    if (!a->version[0]) { /* an index page tells names; their sizes are guesses */
+        int r = volume_stat(run->v, run->op, path, VOLUME_STAT_FRESH, &known);
+        if (r < 0)
+            return refuse(run, path, a, &run->op->err);
+        a = &known;
+    }
     return begin_file(run, path, a, false);
 }
 

@@ -59,6 +59,38 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct run_file *)a)->path, ((const struct run_file *)b)->path);
 }
 
+/* A store that tells no version of a file is made to: by reading it. Who loads a file must know which. */
+static int read_version(struct run *run, struct store *store, const char *key, struct attr *a)
+{
+    char byte;
+    struct read_req req = {.key = key, .iov = {.iov_base = &byte, .iov_len = 1}};
+    struct read_res res = READ_RES_INIT;
+    int r = 0;
+
+    if (a->kind != ATTR_FILE || a->version[0])
+        return 0;
+    r = store_read(store, &run->op, &req, &res);
+    if (r == 0 && res.attr.version[0]) {
+        attr_done(a);
+        attr_move(a, &res.attr);
+    }
+    read_res_done(&res);
+    return r;
+}
+
+/* The facts of a listed file; listings of web servers tell names, and guesses. */
+static int learn(struct run *run, struct store *store, const struct list_entry *e, struct attr *ret)
+{
+    int r = 0;
+
+    if (e->attr.version[0]) {
+        attr_copy(ret, &e->attr);
+        return 0;
+    }
+    r = store_stat(store, &run->op, e->key, ret);
+    return r == 0 ? read_version(run, store, e->key, ret) : r;
+}
+
 /* All files below `prefix` that match the pattern (NULL: all). `root` is "KEY/". */
 static int list_files(struct run *run, size_t op, struct store *store, const char *prefix,
                       const char *pattern, const char *root, bool recursive)
@@ -88,7 +120,15 @@ static int list_files(struct run *run, size_t op, struct store *store, const cha
                 buf_addf(run->skipped, "    %s: excluded by %s\n", path, by);
             if (by)
                 continue;
-            add_file(run, op, store, e->key, path, &e->attr);
+            struct attr attr = ATTR_INIT;
+            r = learn(run, store, e, &attr);
+            if (r == 0 && attr.kind == ATTR_FILE)
+                add_file(run, op, store, e->key, path, &attr);
+            attr_done(&attr);
+            if (r < 0 && r != -ENOENT) { /* gone meanwhile: not one of them */
+                list_page_done(&page);
+                return r;
+            }
         }
         free(cursor);
         cursor = take_ptr(&page.cursor);
@@ -107,8 +147,11 @@ static int plan_plain(struct run *run, size_t op, const struct location *at, str
         status_log(run->status, "%s: not found", at->path);
         return 0;
     }
+    if (r == 0)
+        r = read_version(run, at->store, at->key, &attr);
     if (r < 0) {
         *err = run->op.err;
+        attr_done(&attr);
         return err_prefix(err, "%s", at->path);
     }
     if (attr.kind == ATTR_FILE)

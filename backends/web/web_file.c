@@ -9,6 +9,7 @@
 #include "backends/web/web_int.h"
 
 #include "base/cleanup.h"
+#include "base/crypto.h"
 #include "base/name.h"
 
 #include <errno.h>
@@ -290,6 +291,13 @@ static int read_failed(struct op *op, const struct read_req *req, int r)
                : r;
 }
 
+static void hash_of_all(const void *data, size_t len, struct web_facts *f)
+{
+    uint8_t digest[SHA256_LEN];
+    sha256(data, len, digest);
+    web_version_of_hash(digest, f->version);
+}
+
 /* The ranged GET. -ECANCELED with g->whole: the whole of it is needed. */
 static int read_range(struct web_store *s, struct op *op, const struct web_ref *at,
                       struct reading *g, struct web_res *ret)
@@ -338,6 +346,8 @@ int web_read(struct store *store, struct op *op, const struct read_req *req, str
                     g.expected);
         op->err.retry = ERR_RETRY_SAFE;
     } else {
+        if (!g.facts.version[0]) /* all of it came: its content says which version that is */
+            hash_of_all(req->iov.iov_base, res.http.to_len, &g.facts);
         ret->length = res.http.to_len;
         web_facts_to_attr(&g.facts, &ret->attr);
     }

@@ -1,6 +1,7 @@
 """backend = http: files of web servers, read-only, through a real mount (requirements 3.33, 4.1)."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.tools import fails_with
-from servers import FakeWeb, Nginx, PythonHttp, Reply
+from servers import FakeWeb, Nginx, PythonHttp, Reply, TlsNginx
 
 OLD = 1_600_000_000
 
@@ -108,6 +109,21 @@ def test_a_second_read_asks_for_no_byte(nginx, mount):
     assert len([r for r in nginx.requests() if r.startswith("GET /cached ")]) == before
 
 
+def test_warmed_files_are_read_from_the_cache(site, mount):
+    """Index pages tell no sizes: warming asks for them."""
+    server, url = site
+    files = {f"warm/f{n}": pattern(200_000, n) for n in range(3)}
+    for name, data in files.items():
+        put(server.root, name, data)
+    m = mount({"store k": {"uri": url}})
+    found = json.loads(m.quayctl("warm", "k:warm", "--json").stdout)
+    assert found["files"] == 3 and found["failed_files"] == 0 and found["cached_bytes"] + found["fetched_bytes"] == 600_000
+    again = json.loads(m.quayctl("warm", "k:warm", "--json").stdout)
+    assert again["cached_files"] == 3 and again["fetched_bytes"] == 0
+    for name, data in files.items():
+        assert (m / "k" / name).read_bytes() == data
+
+
 def test_a_replaced_file_is_never_mixed(site, mount):
     server, url = site
     old, new = pattern(8_000_000, 1), pattern(8_000_000, 2)
@@ -157,6 +173,22 @@ def test_basic_authentication(nginx, mount, folder):
     assert "401" in m.log() and "username" in m.log()
     for text in (m.log(), m.conf.with_name("quayfs.log").read_text(), (m / ".quay/health.json").read_text()):
         assert "YWxpY2U6c2VjcmV0" not in text and "alice:secret" not in text
+
+
+def test_tls_is_verified_and_never_left(mount, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    with TlsNginx(folder) as server:
+        put(server.root, "f", b"by TLS")
+        url = f"https://127.0.0.1:{server.tls_port}/"
+        m = mount({"store trusting": {"uri": url, "ca_file": str(server.certificate)},
+                   "store careful": {"uri": url, "retries": "0"}})
+        assert (m / "trusting/f").read_bytes() == b"by TLS"
+        with fails_with(errno.EIO):
+            (m / "careful/f").read_bytes()
+        assert "not trusted" in m.log()
+        with fails_with(errno.EIO):
+            (m / "trusting/down").read_bytes()  # redirected to http
+        assert "from https to http" in m.log()
 
 
 def test_manifest_file_and_url(nginx, mount, folder):

@@ -17,10 +17,9 @@ from .proxy import Fault, FaultProxy
 from .relay import Relay
 from .slow import SlowProxy
 from .versitygw import VersityGW
-from .web import FakeWeb, Nginx, PythonHttp, Reply
+from .web import FakeWeb, Nginx, PythonHttp, Reply, TlsNginx
 from .fakegcsserver import FakeGcsServer
 from .sshd import SSHD
-from .web import FakeWeb, Nginx, PythonHttp, Reply
 
 __all__ = ["CommitProxy", "FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "MariaDB", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]
@@ -28,3 +27,5 @@ __all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Mil
            "Relay", "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "free_port"]
 __all__ = ["Azurite", "FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
            "Reply", "Server", "ServerFailed", "SlowProxy", "free_port"]
+__all__ = ["FakeGCS", "FakeS3", "FakeWeb", "Fault", "FaultProxy", "ManyS3", "Million", "MinIO", "Nginx", "PostgreSQL", "PythonHttp",
+           "Reply", "SSHD", "Server", "ServerFailed", "SlowProxy", "TlsNginx", "free_port"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import threading
 from email.utils import formatdate
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Callable
 from urllib.request import urlopen
 
-from .base import Server
+from .base import Server, free_port
 
 
 class _WebServer(Server):
@@ -58,14 +59,37 @@ http {{
         location /json/ {{ alias {self.root}/; autoindex_format json; }}
         location /private/ {{ alias {self.root}/; auth_basic "x"; auth_basic_user_file {self.folder}/users; }}
     }}
+{self.more()}
 }}
 """)
         return ["/usr/sbin/nginx", "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder)]
+
+    def more(self) -> str:
+        """Further servers."""
+        return ""
 
     def requests(self) -> list[str]:
         """'GET /path 206' of each."""
         found = re.findall(r'"(\w+ \S+) HTTP/[\d.]+" (\d+)', (self.folder / "access.log").read_text())
         return [f"{what} {status}" for what, status in found]
+
+
+class TlsNginx(Nginx):
+    """Also on tls_port, with a certificate that nobody has signed; /down leads from there to http."""
+
+    def prepare(self) -> None:
+        self.certificate, self.tls_port = self.folder / "cert.pem", free_port()
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.folder / "key.pem",
+                        "-out", self.certificate], check=True, capture_output=True)
+
+    def more(self) -> str:
+        return f"""
+    server {{
+        listen 127.0.0.1:{self.tls_port} ssl; root {self.root};
+        ssl_certificate {self.certificate}; ssl_certificate_key {self.folder}/key.pem;
+        location /down {{ return 302 http://127.0.0.1:{self.port}/f; }}
+    }}"""
 
 
 class PythonHttp(_WebServer):

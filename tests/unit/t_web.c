@@ -210,8 +210,23 @@ static void check_html(const char *html, const char *want)
     CHECK_STR(got, want);
 }
 
+static bool built_without_libxml2(void)
+{
+    CLEANUP_REF struct web_ref page = WEB_REF_INIT;
+    struct web_names names = {0};
+    struct err err = ERR_INIT;
+    CHECK(web_ref_parse("http://h/", &page));
+    int r = web_index_html(&page, "", 0, &err, &names);
+    web_names_done(&names);
+    if (r == -ENOTSUP)
+        printf("html: not tested: %s\n", err.text);
+    return r == -ENOTSUP;
+}
+
 static void html(void)
 {
+    if (built_without_libxml2())
+        return;
     check_html("<html><head><title>Index of /d/</title></head><body><h1>Index of /d/</h1><hr><pre>"
                "<a href=\"../\">../</a>\r\n"
                "<a href=\"sub/\">sub/</a>                21-Nov-2026 15:04                   -\r\n"

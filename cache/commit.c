@@ -450,6 +450,7 @@ static void set_clean(struct vnode *n, struct attr *a)
     struct base *b = n->conflict ? NULL : base_new(n->v, n->path, a->version, a->size, true);
     vnode_set_base(n, b, b ? a->size : 0);
     lock_acquire(&n->lock);
+    n->as_of_ns = clock_now_ns();
     attr_done(&n->attr);
     attr_move(&n->attr, a);
     n->excl = n->excl && n->conflict;

@@ -206,6 +206,15 @@ static bool may_assume_absent(struct opening *o)
            meta_get(v->meta, o->path, false, v->policy.ttl_ms, false, &a, NULL) == META_ABSENT;
 }
 
+/* The store has what is the base of n. */
+static bool may_share(struct vnode *n)
+{
+    LOCK_SCOPE(&n->v->s.lock);
+    LOCK_SCOPE(&n->lock);
+    n->as_of_ns = clock_now_ns();
+    return !n->left;
+}
+
 /* `n` (may be NULL) is clean and its token is ours; `a`: of what is there now, when r is 0. */
 static int open_answered(struct opening *o, struct vnode *n, int r, struct attr *a,
                          struct first_read *body)
@@ -223,7 +232,7 @@ static int open_answered(struct opening *o, struct vnode *n, int r, struct attr 
         r = refuse_kind(o, a);
     if (r < 0)
         return r;
-    if (n && !atomic_load(&n->stale) && strcmp(n->base->version, a->version) == 0)
+    if (n && !atomic_load(&n->stale) && strcmp(n->base->version, a->version) == 0 && may_share(n))
         return open_shared(o, n);
     if (n)
         retire(n);
@@ -333,6 +342,35 @@ int volume_open_file(struct volume *v, struct op *op, const char *path, const st
 bool vfile_is_stale(const struct vfile *f)
 {
     return atomic_load(&f->n->stale);
+}
+
+/* The path of a file that nobody here writes, or NULL. */
+static char *path_when_read_only(struct vnode *n)
+{
+    LOCK_SCOPE(&n->v->s.lock);
+    return n->attached && n->writers == 0 ? xstrdup(n->path) : NULL;
+}
+
+bool vfile_is_outdated(struct vfile *f)
+{
+    struct vnode *n = f->n;
+    struct volume *v = n->v;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    CLEANUP_FREE char *path = path_when_read_only(n);
+    uint64_t now = clock_now_ns(), age_ms = 0;
+    if (vfile_is_stale(f))
+        return true;
+    if (!path || meta_get(v->meta, path, false, v->policy.ttl_ms, false, &a, &age_ms) != META_THERE)
+        return false;
+    LOCK_SCOPE(&v->s.lock);
+    LOCK_SCOPE(&n->lock);
+    bool younger = now - n->as_of_ns > (age_ms + 1) * NS_PER_MS && now > n->as_of_ns;
+    bool read_only = n->attached && n->writers == 0 && !n->dirty && !n->unlinked && n->base;
+    if (!younger || !read_only || (a.kind == ATTR_FILE && (a.version[0] == '\0' || n->base->version[0] == '\0' ||
+                                                           strcmp(a.version, n->base->version) == 0)))
+        return false;
+    n->left = true;
+    return true;
 }
 
 int vfile_get_attr(struct vfile *f, struct op *op, struct attr *ret)

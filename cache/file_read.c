@@ -83,11 +83,18 @@ static void answer(struct read_state *rs, int error, struct read_piece *pieces, 
     vnode_put(n);
 }
 
+/* An object that is there no more, or whose name means a directory now, is to its readers a version that is there no
+ * more. */
+static int gone(int error)
+{
+    return error == -ENOENT || error == -EISDIR || error == -ENOTDIR ? -ESTALE : error;
+}
+
 /* The base's version was not there. True when the read was parked or begun again. */
 static bool again(struct read_state *rs, int error)
 {
     struct vnode *n = rs->n;
-    if ((error != -ESTALE && error != -ENOENT) || atomic_load(&n->stale))
+    if (gone(error) != -ESTALE || atomic_load(&n->stale))
         return false;
     lock_acquire(&n->lock);
     if (rs->cancelled) {
@@ -120,12 +127,6 @@ void vnode_unpark(struct vnode *n)
         list = rs->next;
         begin(rs);
     }
-}
-
-/* An object that is there no more is to its readers a version that is there no more. */
-static int gone(int error)
-{
-    return error == -ENOENT ? -ESTALE : error;
 }
 
 static void base_done(struct read_call *call)

@@ -133,6 +133,7 @@ struct vnode *vnode_new(struct volume *v, const char *path)
     n->v = v;
     n->path = xstrdup(path);
     n->refs = 1;
+    n->as_of_ns = clock_now_ns();
     lock_init(&n->lock, LOCK_RANK_FILE, "vnode");
     cond_init(&n->cond);
     return n;

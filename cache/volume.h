@@ -194,6 +194,9 @@ const void *vfile_pass_file(const struct vfile *f);
 /* The version that is all there is to the file's content, referenced; NULL: staged bytes belong to it. */
 struct cache_object *vfile_version(struct vfile *f);
 bool vfile_is_stale(const struct vfile *f);
+/* Is it stale, or does this mount know, within the ttl, of another version by that name, while nobody here writes
+ * the file? Then no later open shares the state of this one (it is not stale by that: it may be read on). */
+bool vfile_is_outdated(struct vfile *f);
 
 struct volume_load {
     size_t open_files;   /* handles */

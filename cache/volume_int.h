@@ -105,6 +105,7 @@ struct vnode {
     unsigned refs;
     unsigned handles, writers; /* open vfiles; those for writing */
     bool attached;        /* found in volume.s.nodes */
+    bool left;            /* the name is known to mean another version: the next open makes a new vnode */
     bool scheduled;       /* in volume.s.due */
     bool queued;          /* a background commit is queued or runs */
     struct vnode *next_due;
@@ -131,6 +132,7 @@ struct vnode {
                              to be stored with the object; version = of the base */
     struct base *base;    /* NULL: nothing of an older version is needed */
     uint64_t base_gen;    /* counts changes of base */
+    uint64_t as_of_ns;    /* when the base was known to be what is at the store */
     uint64_t base_len;    /* of the base, what is still content */
     char *copy_of;        /* the base is a version of this path instead (file_copy.c), or NULL */
     enum vnode_pre pre;   /* condition of the next commit */

@@ -67,6 +67,7 @@ struct fs {
     struct inode_table *inodes;
     struct fuse_session *session;
     struct pool *aside;      /* answers interrupted requests: its jobs wait for nobody */
+    struct pool *behind;     /* tells the kernel what may wait for its locks: one thread, waits for requests */
     char *mountpoint;
     char *config_path;       /* "" when there is none */
     struct rpc_server *control;

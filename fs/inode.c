@@ -18,8 +18,15 @@
 /* The kernel looks the name up and opens it again; each may wait for the store. */
 #define WARY_NS (10 * NS_PER_S)
 
+#define SENT_MAX 64
+
 struct inode_table {
     struct lock lock;
+    struct {
+        pid_t thread;
+        uint64_t until_ns;
+    } sent[SENT_MAX]; /* threads that were told to come again */
+    unsigned sent_at;
     struct inode **by_ino, **by_name;
     size_t n_buckets, count;
     struct inode root;
@@ -427,10 +434,54 @@ static void supersede_locked(struct inode_table *t, struct inode *i)
     i->successor->io.wary_until_ns = clock_now_ns() + WARY_NS;
 }
 
+void inode_supersede(struct inode_table *t, struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    supersede_locked(t, i);
+}
+
+char *inode_old_name(struct inode_table *t, const struct inode *i, uint64_t *ret_parent)
+{
+    LOCK_SCOPE(&t->lock);
+    *ret_parent = i->parent->ino;
+    return xstrdup(i->name);
+}
+
 bool inode_is_superseded(struct inode_table *t, struct inode *i)
 {
     LOCK_SCOPE(&t->lock);
     return i->successor != NULL;
+}
+
+/* A handle that has another version than whoever opens i now. */
+static bool has_older_locked(const struct inode *i)
+{
+    for (const struct handle *h = i->unlinked ? NULL : i->handles; h; h = h->next)
+        if (h->file && vfile_is_stale(h->file))
+            return true;
+    return false;
+}
+
+static void send_locked(struct inode_table *t, pid_t thread)
+{
+    if (thread == INODE_NOBODY)
+        return;
+    t->sent[t->sent_at].thread = thread;
+    t->sent[t->sent_at].until_ns = clock_now_ns() + WARY_NS;
+    t->sent_at = (t->sent_at + 1) % SENT_MAX;
+}
+
+static bool take_sent_locked(struct inode_table *t, pid_t thread)
+{
+    uint64_t now = clock_now_ns();
+    bool was = false;
+    for (unsigned n = 0; n < SENT_MAX; n++) {
+        if (t->sent[n].thread != thread || t->sent[n].until_ns == 0)
+            continue;
+        was = was || now < t->sent[n].until_ns;
+        t->sent[n].until_ns = 0;
+    }
+    return was;
 }
 
 static bool is_free_locked(const struct inode *i)
@@ -447,8 +498,10 @@ bool inode_is_free(struct inode_table *t, const struct inode *i)
 enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim)
 {
     LOCK_SCOPE(&t->lock);
-    if (i->io.passed && i->io.file != claim->file) {
+    claim->again |= take_sent_locked(t, claim->opener);
+    if ((i->io.passed && i->io.file != claim->file) || (!claim->again && has_older_locked(i))) {
         supersede_locked(t, i);
+        send_locked(t, claim->opener);
         return INODE_IO_AGAIN;
     }
     if (claim->file && is_free_locked(i)) {

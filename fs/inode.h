@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct fs_key;
 struct handle;
@@ -98,17 +99,25 @@ void inode_unlinked(struct inode_table *t, struct inode *parent, const char *nam
 void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
                    const char *new_name, const char *new_segment, bool shadow);
 
+/* The name goes to a new inode; i keeps its handles, its size and its pages. */
+void inode_supersede(struct inode_table *t, struct inode *i);
+/* The name that it had last (malloc'd), and the number of the directory that it was in. */
+char *inode_old_name(struct inode_table *t, const struct inode *i, uint64_t *ret_parent);
 /* Does another inode have its name now? Then a request by path is to be answered ESTALE. */
 bool inode_is_superseded(struct inode_table *t, struct inode *i);
 /* A new handle of i is about to be answered. claim->file: what it can be passed through to, NULL = nothing;
  * claim->backing: the kernel's number of that, 0 = none yet.
  * PASSED: counted; claim->backing is the number to answer with. CACHED: counted. FREE: nothing is open;
- * claim again with a number. AGAIN: handles are passed to another file (or the like): i has lost its name
- * to a successor now, unless it had before. Given back with the handle, whose `io` is what was claimed. */
+ * claim again with a number. AGAIN: handles are passed to another file, or have an older version: i has lost its
+ * name to a successor now, unless it had before. Whoever comes again with that successor is never told AGAIN because
+ * of a version: the kernel comes twice only. Given back with the handle, whose `io` is what was claimed. */
 struct inode_io_claim {
     const void *file;
     int backing;
+    pid_t opener; /* the thread that opens; 0: not in our namespace, INODE_NOBODY: it will not come again */
+    bool again;   /* out: this thread was told AGAIN just before */
 };
+#define INODE_NOBODY ((pid_t)-1)
 enum inode_io inode_claim_io(struct inode_table *t, struct inode *i, struct inode_io_claim *claim);
 /* Would a claim of i with a file be FREE now? */
 bool inode_is_free(struct inode_table *t, const struct inode *i);

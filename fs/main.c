@@ -162,6 +162,7 @@ static int run(struct fs *fs, const struct options *o)
         return fail(&(struct err){.code = -rc}, 1);
     fs->inodes = inode_table_new();
     fs->aside = pool_new("aside", 2);
+    fs->behind = pool_new("behind", 1);
     fs->started = clock_wall();
     lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
     fs->passthrough = passthrough_new(fs);
@@ -175,6 +176,7 @@ static int run(struct fs *fs, const struct options *o)
     fs_hangup_stop(fs);
     fs_unmount(fs);
     pool_free(fs->aside);
+    pool_free(fs->behind);
     bool left = fs_keys_close(fs) > 0;
     if (left && status == 0)
         status = 3;

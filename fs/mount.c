@@ -141,6 +141,7 @@ void fs_unmount(struct fs *fs)
     }
     pool_drain(fs->aside);
     passthrough_stop(fs->passthrough);
+    pool_drain(fs->behind);
     handle_close_all(fs->inodes);
     fuse_session_unmount(fs->session);
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "fs/ops.h"
 #include "fs/request.h"
+#include "fs/version.h"
 
 #include <string.h>
 #include <sys/statvfs.h>
@@ -76,7 +77,12 @@ static bool getattr_at_once(struct request *r)
         return true;
     }
     struct volume *v = r->inode->key->volume;
-    CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
+    bool left = version_is_left(r->fs, r->inode);
+    CLEANUP_FREE char *path = left ? NULL : inode_path(r->fs->inodes, r->inode);
+    if (left && get_attr_open(r, true, &a) == 0) {
+        request_reply_attr(r, r->inode, &a);
+        return true;
+    }
     if (!v || !path ||
         volume_peek(v, path, r->inode->shadow ? VOLUME_STAT_DIR : 0, &a) != 0 || is_other(r, &a))
         return false;

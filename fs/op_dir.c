@@ -7,6 +7,7 @@
 #include "base/name.h"
 #include "fs/ops.h"
 #include "fs/request.h"
+#include "fs/version.h"
 #include "fs/view.h"
 
 #include <string.h>
@@ -47,7 +48,7 @@ static bool add_looked_up(struct filler *f, const char *shown, const struct volu
                               .segment = v->name,
                               .shadow = v->shadow};
     size_t room = f->size - f->used;
-    struct inode *i = inode_enter(f->r->fs->inodes, f->r->inode, &spec);
+    struct inode *i = version_enter(f->r->fs, f->r->inode, &spec);
     struct fuse_entry_param e = {.ino = i->ino, .generation = fs_generation(&v->attr)};
     fs_fill_stat(i, &v->attr, &e.attr);
     e.attr_timeout = e.entry_timeout = f->valid_s;

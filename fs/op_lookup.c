@@ -4,6 +4,7 @@
 #include "base/name.h"
 #include "fs/ops.h"
 #include "fs/request.h"
+#include "fs/version.h"
 #include "fs/view.h"
 
 #include <string.h>
@@ -34,7 +35,7 @@ static void reply_found(struct request *r, const char *segment, bool shadow, con
                               .name = r->name,
                               .segment = segment,
                               .shadow = shadow};
-    struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
+    struct inode *i = version_enter(r->fs, r->inode, &spec);
     request_reply_entry(r, i, a);
 }
 

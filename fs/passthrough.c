@@ -32,7 +32,6 @@ struct passthrough {
     struct fs *fs;
     struct passthrough_wire *wire;
     struct stat_counter *opens;
-    struct pool *pages;  /* one thread, which may wait for pages that are being read */
     atomic_bool running; /* the kernel has had our answer to INIT; until the session ends */
     atomic_int state;
     _Atomic(const char *) reason; /* a constant */
@@ -50,7 +49,6 @@ struct passthrough *passthrough_new(struct fs *fs)
     p->fs = fs;
     p->opens = stats_counter(fs->stats, "quayfs_passthrough_opens_total",
                              "Opens whose reads the kernel takes from the cache file itself", NULL);
-    p->pages = pool_new("pages", 1);
     atomic_init(&p->running, false);
     atomic_init(&p->state, UNKNOWN);
     atomic_init(&p->reason, "");
@@ -63,7 +61,6 @@ void passthrough_free(struct passthrough *p)
 {
     if (!p)
         return;
-    pool_free(p->pages);
     passthrough_wire_free(p->wire);
     free(p);
 }
@@ -183,10 +180,20 @@ static enum inode_io claim_first(struct request *r, struct vfile *file, struct i
     return io;
 }
 
+/* What its handles show may be written by way of the successor from now on: the kernel asks for size and times each
+ * time (request.c: a name that is lost is valid for no time), once it has forgotten those it has. */
+static void superseded(struct fs *fs, struct inode *i)
+{
+    atomic_store(&i->told, INODE_TOLD_NONE);
+    if (fs->session)
+        (void)fuse_lowlevel_notify_inval_inode(fs->session, i->ino, -1, 0);
+}
+
 int passthrough_open(struct request *r, struct vfile *file)
 {
     bool begun = passthrough_is_wanted(r) && vfile_pass_begin(file, &r->op) == 0;
-    struct inode_io_claim claim = {.file = begun ? vfile_pass_file(file) : NULL};
+    struct inode_io_claim claim = {.file = begun ? vfile_pass_file(file) : NULL,
+                                   .opener = fuse_req_ctx(r->req)->pid};
     enum inode_io io = inode_claim_io(r->fs->inodes, r->inode, &claim);
     if (io == INODE_IO_FREE)
         io = claim_first(r, file, &claim);
@@ -196,7 +203,10 @@ int passthrough_open(struct request *r, struct vfile *file)
         return 0;
     }
     vfile_pass_end(file);
-    return io == INODE_IO_CACHED ? 0 : -ESTALE;
+    if (io == INODE_IO_CACHED)
+        return 0;
+    superseded(r->fs, r->inode);
+    return -ESTALE;
 }
 
 /* ---- pages that nobody will read again ---- */
@@ -248,20 +258,20 @@ void passthrough_left(struct passthrough *p, uint64_t ino, struct vfile *file)
     }
     struct left_job *j = xcalloc(1, sizeof(*j));
     *j = (struct left_job){.job.run = drop_pages, .p = p, .ino = ino, .version = version};
-    pool_submit(p->pages, &j->job, 2);
+    pool_submit(p->fs->behind, &j->job, 2);
 }
 
 void passthrough_stop(struct passthrough *p)
 {
     atomic_store(&p->running, false);
-    pool_drain(p->pages);
 }
 
 void passthrough_create(struct request *r, const struct inode_spec *spec, struct inode **i)
 {
     struct inode_table *t = r->fs->inodes;
-    struct inode_io_claim claim = {.file = NULL};
+    struct inode_io_claim claim = {.file = NULL, .opener = INODE_NOBODY};
     while (inode_claim_io(t, *i, &claim) != INODE_IO_CACHED) {
+        superseded(r->fs, *i);
         inode_forget(t, (*i)->ino, 1);
         inode_unref(t, *i);
         *i = inode_enter(t, r->inode, spec);

@@ -21,8 +21,8 @@
  *   nothing               reads, not wholly cached            cached (by the kernel, asking us)
  *   cached                anything                            cached
  *   passed                reads, same content                 passed, to the same file
- *   passed                reads, another version at the store new inode, cached; the older handle goes on
- *                                                             with the whole of its version: never a mix
+ *   passed                reads, another version at the store new inode (version.h), cached; the older handle goes
+ *                                                             on with the whole of its version: never a mix
  *   passed                O_DIRECT                            new inode
  *   passed                writes (or O_TRUNC)                 new inode; what is written here is seen by
  *                                                             the passed handle at once: it goes into the
@@ -61,10 +61,10 @@ void passthrough_create(struct request *r, const struct inode_spec *spec, struct
 /* Whether r asks for an open that may be passed through. */
 bool passthrough_is_wanted(const struct request *r);
 /* A handle of inode `ino` that was not passed, but wanted, is about to release `file`. When it was the last
- * one and the next open will be passed, the kernel is to give up the pages that it kept: soon, in a thread of
- * p, so that this open does not find them (it waits until they are gone). Those of the cache file stay. */
+ * one and the next open will be passed, the kernel is to give up the pages that it kept: soon, in fs->behind,
+ * so that this open does not find them (it waits until they are gone). Those of the cache file stay. */
 void passthrough_left(struct passthrough *p, uint64_t ino, struct vfile *file);
-/* The session's loop has ended: what passthrough_left began is over when this returns. */
+/* The session's loop has ended: what passthrough_left has begun ends soon. */
 void passthrough_stop(struct passthrough *p);
 /* The last handle that was passed to this number has been closed. */
 void passthrough_close(struct passthrough *p, int backing);

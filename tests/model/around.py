@@ -20,7 +20,7 @@ class Held:
     descriptor: int
     data: bytes
     path: str
-    reopened: bool = False
+    written: bool = False  # by the second mount itself, perhaps
 
 
 class Player(NameOps):
@@ -107,8 +107,6 @@ class Player(NameOps):
         if self.world.other is None:
             raise Skip
         self.settle()
-        for held in self.held.values():
-            held.reopened = True
         return f"{self.world.other}/{path}"
 
     def do_b_read(self, path: str) -> None:
@@ -144,6 +142,7 @@ class Player(NameOps):
         descriptor = os.open(full, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
         os.write(descriptor, data)
         os.close(descriptor)
+        self._note_written()
         if node is None:
             self._replaced(parent, name, data)
         else:
@@ -161,10 +160,15 @@ class Player(NameOps):
         descriptor = os.open(full, os.O_RDWR)
         os.pwrite(descriptor, data, off)
         os.close(descriptor)
+        self._note_written()
         node.put(off, data)
         node.meta.mtime = None
         node.states = [node.snapshot()]
         self.settle()
+
+    def _note_written(self) -> None:
+        for held in self.held.values():
+            held.written = True
 
     def do_b_unlink(self, path: str) -> None:
         full = self._second(path)
@@ -186,8 +190,7 @@ class Player(NameOps):
         self.held[number] = Held(os.open(full, os.O_RDONLY), bytes(node.data), path)
 
     def do_b_pread(self, number: int, off: int, size: int) -> None:
-        """The version that was opened, or ESTALE; never the new one, unless the second mount has opened
-        that too: then the kernel may have its pages, which all handles share."""
+        """The version that was opened, or ESTALE; never a new one, but for what the second mount has written."""
         if number not in self.held:
             raise Skip
         held = self.held[number]
@@ -197,7 +200,7 @@ class Player(NameOps):
             if error.errno not in (errno.ESTALE, errno.EIO):  # EIO: the kernel had asked ahead
                 raise
             return
-        if not held.reopened:
+        if not held.written:
             same_bytes("second mount, open file", got, held.data[off:off + size])
 
     def do_b_close(self, number: int) -> None:

@@ -47,6 +47,118 @@ def test_open_file_gives_estale(mount, bucket):
     assert any("f" in line for line in m.log_lines("error", "warn"))
 
 
+def by_open(path, size: int) -> None:
+    assert len(path.read_bytes()) == size
+
+
+def by_stat(path, size: int) -> None:
+    eventually(lambda: path.stat().st_size == size)
+
+
+def by_listing(path, size: int) -> None:
+    def listed() -> bool:
+        with os.scandir(path.parent) as entries:
+            return [entry.stat().st_size for entry in entries if entry.name == path.name] == [size]
+    eventually(listed)
+
+
+@pytest.mark.parametrize("learn", [by_open, by_stat, by_listing])
+@pytest.mark.parametrize("passthrough", ["auto", "no"])
+def test_an_old_descriptor_keeps_its_size(mount, bucket, learn, passthrough):
+    """The kernel has one size for an inode: that of a shorter new version would be an early end for the old one."""
+    old, new = pattern(10 * MIB), pattern(5000, seed=2)
+    bucket.put("f", old)
+    m = mount({"store k": {**bucket.store(), **QUICK}, "quayfs": {"passthrough": passthrough}})
+    if passthrough == "auto":
+        eventually(lambda: (m / "k/f").read_bytes() == old and m.cache_stats()["size_mb"] >= 10)
+    descriptor = os.open(m / "k/f", os.O_RDONLY)
+    try:
+        assert os.pread(descriptor, 4096, 0) == old[:4096]
+        for turn in range(3):
+            bucket.put("f", new[turn:])
+            learn(m / "k/f", len(new) - turn)
+            assert os.fstat(descriptor).st_size == len(old)
+            assert os.lseek(descriptor, 0, os.SEEK_END) == len(old)
+            for place in (0, 4 * MIB, 9 * MIB):
+                try:
+                    assert os.pread(descriptor, 4096, place) == old[place:place + 4096]
+                except OSError as error:
+                    assert error.errno in (errno.ESTALE, errno.EIO)
+            assert (m / "k/f").stat().st_size == len(new) - turn
+            assert (m / "k/f").read_bytes() == new[turn:]
+    finally:
+        os.close(descriptor)
+    assert (m / "k/f").read_bytes() == new[2:]
+
+
+def test_two_versions_can_be_read_at_a_time(mount, bucket):
+    """Each from its beginning to its end, and what is written here next is seen by name."""
+    versions = [pattern(3 * MIB - turn * MIB, seed=turn) for turn in range(3)]
+    m = mount({"store k": bucket.store()})
+    descriptors = []
+    for data in versions:
+        bucket.put("f", data)
+        eventually(lambda data=data: (m / "k/f").read_bytes() == data)
+        descriptors.append(os.open(m / "k/f", os.O_RDONLY))
+        assert os.pread(descriptors[-1], len(data), 0) == data
+    (m / "k/f").write_bytes(b"ours")
+    assert (m / "k/f").read_bytes() == b"ours" and bucket.get("f") == b"ours"
+    assert os.fstat(descriptors[2]).st_size == 4 and os.pread(descriptors[2], 10, 0) == b"ours"
+    for descriptor, data in zip(descriptors[:2], versions):
+        assert os.fstat(descriptor).st_size == len(data)
+        try:
+            assert os.pread(descriptor, len(data), 0) == data
+        except OSError as error:
+            assert error.errno in (errno.ESTALE, errno.EIO)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def test_a_name_that_has_become_a_directory(mount, lasting_key):
+    """To who has the file open, its version is gone."""
+    data = pattern(20 * MIB if lasting_key.backend in ("local", "s3") else MIB)
+    lasting_key.put_behind("f", data)
+    m = mount({"store k": {**lasting_key.options, "cache.ttl": "100ms"}})
+    descriptor = os.open(m / "k/f", os.O_RDONLY)
+    try:
+        assert os.pread(descriptor, 4096, 0) == data[:4096]
+        lasting_key.delete_behind("f")
+        lasting_key.put_behind("f/below", b"x")
+        eventually(lambda: os.path.isdir(m / "k/f"))
+        assert (m / "k/f/below").read_bytes() == b"x"
+        assert os.fstat(descriptor).st_size == len(data)
+        try:
+            assert os.pread(descriptor, 4096, len(data) - 5000) == data[-5000:-904]
+        except OSError as error:
+            assert error.errno in (errno.ESTALE, errno.EIO)
+    finally:
+        try:
+            os.close(descriptor)
+        except OSError as error:  # the kernel gives an inode up whose name has become another kind of file
+            assert error.errno == errno.EIO
+
+
+def test_truncated_by_a_writer_while_it_is_read(mount, bucket):
+    """The size of a reader's descriptor is that of the file at once, whichever inode the writer was given."""
+    data = pattern(2 * MIB)
+    bucket.put("f", data)
+    m = mount({"store k": {**bucket.store(), "cache.ttl": "1h"}})
+    eventually(lambda: (m / "k/f").read_bytes() == data and m.cache_stats()["size_mb"] >= 2)
+    descriptor = os.open(m / "k/f", os.O_RDONLY)
+    try:
+        assert os.lseek(descriptor, 0, os.SEEK_END) == len(data) == os.fstat(descriptor).st_size
+        with open(m / "k/f", "wb", buffering=0) as writer:
+            assert os.lseek(descriptor, 0, os.SEEK_END) == 0 == os.fstat(descriptor).st_size
+            with fails_with(errno.ENXIO):
+                os.lseek(descriptor, 100, os.SEEK_DATA)
+            for turn in range(1, 4):
+                writer.write(b"12345")
+                assert os.lseek(descriptor, 0, os.SEEK_END) == 5 * turn == os.fstat(descriptor).st_size
+        assert os.pread(descriptor, 100, 0) == b"12345" * 3
+    finally:
+        os.close(descriptor)
+
+
 def test_no_read_mixes_versions(mount, bucket):
     """Each whole read is one version or an error, while another client overwrites all the time."""
     size = 6 * MIB

@@ -3,6 +3,7 @@
 #include "fs/inode.h"
 #include "t.h"
 
+#include "cache/volume_int.h"
 #include "fs/handle.h"
 
 static struct inode_table *t;
@@ -112,12 +113,51 @@ static void test_who_does_not_fit_gets_another_inode(void)
     CHECK_INT(inode_count(t), 1);
 }
 
+static enum inode_io claim_by(struct inode *i, pid_t thread)
+{
+    struct inode_io_claim c = {.opener = thread};
+    return inode_claim_io(t, i, &c);
+}
+
+/* Who opens a name whose inode has handles of an older version gets another inode, but is sent there once only: the
+ * kernel comes twice. */
+static void test_an_older_version_keeps_its_inode(void)
+{
+    struct inode *i = enter("a");
+    struct vnode old = {.stale = true};
+    struct vfile file = {.n = &old};
+    struct handle h1, h2;
+    CHECK_INT(claim_by(i, 7), INODE_IO_CACHED);
+    opened(i, &h1, INODE_IO_CACHED);
+    CHECK_INT(claim_by(i, 7), INODE_IO_CACHED); /* the same version */
+    opened(i, &h2, INODE_IO_CACHED);
+    (void)closed(&h2);
+    h1.file = &file;
+    CHECK_INT(claim_by(i, 7), INODE_IO_AGAIN);
+    struct inode *next = enter("a");
+    CHECK(next == i->successor && next->ino != i->ino);
+    opened(next, &h2, INODE_IO_CACHED); /* another was faster, and its version is old already */
+    h2.file = &file;
+    next->io.cached++;
+    CHECK_INT(claim_by(next, 7), INODE_IO_CACHED);
+    CHECK_INT(claim_by(next, 8), INODE_IO_AGAIN);
+    CHECK_INT(claim_by(i, INODE_NOBODY), INODE_IO_CACHED); /* it has no name any more */
+    next->io.cached--;
+    i->io.cached--;
+    (void)closed(&h1);
+    (void)closed(&h2);
+    leave(i);
+    leave(next);
+    CHECK_INT(inode_count(t), 1);
+}
+
 int main(void)
 {
     t = inode_table_new();
     RUN(test_passed_handles_share_a_number);
     RUN(test_cached_handles_keep_it_cached);
     RUN(test_who_does_not_fit_gets_another_inode);
+    RUN(test_an_older_version_keeps_its_inode);
     inode_table_free(t);
     return t_done();
 }

@@ -6,7 +6,7 @@
  *     without following any symbolic link, and the last component is used with *at() calls that do
  *     not follow one either.
  *  2. An object changes in one rename of a complete, fsynced temporary file (TEMP_PREFIX), except
- * in local_patch(), which may be in place and says when.
+ * in local_patch(), which is in place and says so.
  *  3. Changes of one key by this process exclude each other (struct claims): condition and change
  * are one step for them. Other processes can come between.
  *  4. A version is made of mtime, ctime, size and inode. A change of ours that touches only
@@ -50,7 +50,6 @@ struct local {
     struct store store;
     int root_fd; /* O_PATH */
     bool read_only;
-    atomic_bool no_clone;   /* the file system makes no clones of files */
     atomic_bool no_openat2; /* the kernel is older than 5.6, or so configured */
     struct claims claims;
     struct {
@@ -119,8 +118,6 @@ int local_write_range(struct op *op, int fd, const char *key, const struct sourc
 /* The metadata to store: as asked, and a modification time as fine as the clock, which keeps
  * versions apart where the file system's own clock is coarse. Borrows from `from`. */
 struct attr local_with_mtime(const struct attr *from);
-/* Step by step, so that a large copy can be cancelled. */
-int local_copy_bytes(struct op *op, int from, int to, uint64_t size, const char *key);
 
 /* ---- local_patch.c ---- */
 int local_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);

@@ -129,7 +129,8 @@ static int copy_symlink(struct local *l, struct op *op, const struct local_at *s
     return r < 0 ? r : temp_commit(l, op, &t, at, to, pre, attr, ret);
 }
 
-int local_copy_bytes(struct op *op, int from, int to, uint64_t size, const char *key)
+/* Step by step, so that a large copy can be cancelled. */
+static int copy_bytes(struct op *op, int from, int to, uint64_t size, const char *key)
 {
     const uint64_t step = 64ULL * 1024 * 1024;
     for (uint64_t off = 0; off < size; off += step) {
@@ -157,7 +158,7 @@ static int copy_file(struct local *l, struct op *op, const struct local_at *src,
 
     int r = temp_file(op, at, to, true, &t);
     if (r == 0)
-        r = local_copy_bytes(op, fd, t.fd, (uint64_t)before->st_size, to);
+        r = copy_bytes(op, fd, t.fd, (uint64_t)before->st_size, to);
     struct stat after;
     if (r == 0 && fstat(fd, &after) < 0)
         r = local_fail(op, -errno, "stat", src->base);

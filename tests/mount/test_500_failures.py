@@ -235,26 +235,6 @@ def edit(path, data: bytes) -> bytes:
     return bytes(expected)
 
 
-def test_an_edit_on_local_is_whole_or_not_at_all(mount, folder):
-    """The third write to the store fails: the file there is the old one; then it is tried again."""
-    store = folder / "store"
-    store.mkdir()
-    old = pattern(500_000)
-    (store / "f").write_bytes(old)
-    (store / "f").chmod(0o640)
-    os.setxattr(store / "f", "user.colour", b"blue")
-    m = mount({"store k": {"backend": "local", "base_path": store}},
-              env={"QUAY_FAULT_SYS": "pwrite:5@3", "QUAY_FAULT_DIR": str(store)})
-    inode = (store / "f").stat().st_ino
-    new = edit(m / "k/f", old)
-    if (store / "f").read_bytes() != new:  # not yet tried again
-        assert (store / "f").read_bytes() == old and os.listdir(store) == ["f"]
-    assert (m / "k/f").read_bytes() == new
-    eventually(lambda: (store / "f").read_bytes() == new)
-    assert (store / "f").stat().st_mode & 0o7777 == 0o640 and os.getxattr(store / "f", "user.colour") == b"blue"
-    assert (store / "f").stat().st_ino != inode
-
-
 def test_an_edit_on_local_keeps_what_a_new_file_would_lose(mount, folder):
     """Other hard links, and an ACL."""
     store = folder / "store"

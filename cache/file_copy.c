@@ -95,7 +95,7 @@ ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfil
         !(to->flags & VFILE_WRITE) || volume_check_write(v, op) < 0 || !take_source(from->n, &s))
         return -EOPNOTSUPP;
     CLEANUP_FREE char *path = s.path;
-    ssize_t r = off < s.size ? name_lock(v, op, &l, NAME_SHARED, s.path, NULL) : 0;
+    ssize_t r = off < s.size ? name_lock(v, op, &l, NAME_SHARED, path, NULL) : 0;
     if (r < 0 || off >= s.size)
         return r;
     CLEANUP_FREE char *again = NULL;

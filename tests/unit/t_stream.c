@@ -302,7 +302,7 @@ static uint64_t freed_byte(struct vfile *f)
         if (r == -EIO)
             return at;
     }
-    CHECK(!"nothing was freed");
+    CHECK_STR("nothing was freed", "a part");
     return 0;
 }
 

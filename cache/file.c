@@ -308,6 +308,14 @@ static int open_path(struct opening *o)
     return r;
 }
 
+static struct vfile *new_handle(const struct opening *o)
+{
+    struct vfile *f = xcalloc(1, sizeof(*f));
+    *f = (struct vfile){.v = o->v, .n = o->n, .flags = o->how->flags};
+    f->unflushed = o->how->flags & (VFILE_CREATE | VFILE_TRUNC);
+    return f;
+}
+
 static int open_file(struct volume *v, struct op *op, const char *path,
                      const struct vfile_open *how, bool internal, bool *ret_keep,
                      struct vfile **ret)
@@ -322,11 +330,8 @@ static int open_file(struct volume *v, struct op *op, const char *path,
         r = open_path(&o);
     if (r < 0)
         return r;
-    struct vfile *f = xcalloc(1, sizeof(*f));
-    *f = (struct vfile){.v = v, .n = o.n, .flags = how->flags};
-    f->unflushed = how->flags & (VFILE_CREATE | VFILE_TRUNC);
     *ret_keep = o.keep && !(how->flags & VFILE_DIRECT);
-    *ret = f;
+    *ret = new_handle(&o);
     return 0;
 }
 
@@ -337,6 +342,26 @@ int volume_open_file(struct volume *v, struct op *op, const char *path, const st
     if (r == 0)
         vnode_attr((*ret)->n, ret_attr);
     return r;
+}
+
+int volume_try_create(struct volume *v, const char *path, const struct vfile_open *how, struct vfile **ret,
+                      struct attr *ret_attr)
+{
+    struct name_lock l;
+    struct op op;
+    op_init(&op, "create", 0);
+    struct opening o = {.v = v, .op = &op, .path = path, .how = how};
+    if (volume_check_write(v, &op) < 0 || path_is_unnamed(path) || !name_try_lock(v, &l, NAME_EXCL, path))
+        return -EAGAIN;
+    struct vnode *n = vnode_find(v, path);
+    bool made = !n && may_assume_absent(&o) && open_created(&o, true) == 0;
+    name_unlock(v, &l);
+    vnode_put(n);
+    if (!made)
+        return -EAGAIN;
+    *ret = new_handle(&o);
+    vnode_attr(o.n, ret_attr);
+    return 0;
 }
 
 bool vfile_is_stale(const struct vfile *f)
@@ -470,6 +495,13 @@ static void close_idle(struct vnode *n)
     lock_release(&n->lock);
     stage_file_put(file);
     vnode_end(n);
+}
+
+bool vfile_release_is_quick(const struct vfile *f)
+{
+    const struct vnode *n = f->n;
+    LOCK_SCOPE(&f->n->lock);
+    return !f->passed && !n->unlinked && !n->stream && (!n->file || stage_file_in_memory(n->file));
 }
 
 void vfile_release(struct vfile *f)

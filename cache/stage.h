@@ -79,6 +79,10 @@ int stage_file_new(struct stage *s, struct err *err, struct stage_file **ret, ch
 int stage_file_make(struct stage *s, const char *name, struct err *err, struct stage_file **ret);
 char *stage_row_name(struct stage *s); /* for a row with content; malloc'd */
 int stage_file_nameless(struct stage *s, struct err *err, struct stage_file **ret);
+static inline bool stage_file_in_memory(const struct stage_file *f)
+{
+    return f->count != NULL;
+}
 /* Nameless, with what the row of that name has. */
 int stage_file_load(struct stage *s, const char *name, struct err *err, struct stage_file **ret);
 /* What waits should not stay in memory: others need the room. */

@@ -59,6 +59,17 @@ int name_lock(struct volume *v, struct op *op, struct name_lock *l, enum name_mo
     return 0;
 }
 
+bool name_try_lock(struct volume *v, struct name_lock *l, enum name_mode mode, const char *a)
+{
+    *l = (struct name_lock){.path = {a, NULL}, .mode = mode};
+    LOCK_SCOPE(&v->s.lock);
+    if (!is_free_locked(v, l))
+        return false;
+    l->next = v->s.names;
+    v->s.names = l;
+    return true;
+}
+
 void name_unlock(struct volume *v, struct name_lock *l)
 {
     LOCK_SCOPE(&v->s.lock);

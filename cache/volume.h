@@ -155,6 +155,9 @@ struct vfile_open {
  * changed, handles of the older version answer -ESTALE from now on. */
 int volume_open_file(struct volume *v, struct op *op, const char *path, const struct vfile_open *how,
                      struct vfile **ret, struct attr *ret_attr, bool *ret_keep);
+/* The same for a new file, without waiting for anything: -EAGAIN when that cannot be. */
+int volume_try_create(struct volume *v, const char *path, const struct vfile_open *how, struct vfile **ret,
+                      struct attr *ret_attr);
 /* As reader_read, over staged bytes: see reader.h for call and done. */
 void vfile_read(struct vfile *f, struct read_call *call);
 /* Ends a read that waits with -EINTR, if it still waits; done runs here or in another thread. `call` must
@@ -182,6 +185,7 @@ int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change);
 int vfile_flush(struct vfile *f, struct op *op);
 int vfile_fsync(struct vfile *f, struct op *op);
 void vfile_release(struct vfile *f); /* never waits for the network; ends its pass */
+bool vfile_release_is_quick(const struct vfile *f); /* nor for the disk */
 /* From here to vfile_pass_end the kernel may read the file behind vfile_pass_fd() instead of asking us: it
  * shows what the handle's version holds, whole and verified, and every local change of it. Such a handle
  * never gets -ESTALE: when another version comes, it goes on with the one it has.

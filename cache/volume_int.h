@@ -183,6 +183,7 @@ struct attr volume_times(const struct volume *v, const struct attr *change); /* 
 /* ---- vnode.c ---- */
 int name_lock(struct volume *v, struct op *op, struct name_lock *l, enum name_mode mode,
               const char *a, const char *b);
+bool name_try_lock(struct volume *v, struct name_lock *l, enum name_mode mode, const char *a);
 void name_unlock(struct volume *v, struct name_lock *l);
 
 struct base *base_new(struct volume *v, const char *path, const char *version, uint64_t size,

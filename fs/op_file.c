@@ -120,16 +120,33 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         request_submit(r, 0);
 }
 
+static struct vfile_open how_to_create(const struct request *r)
+{
+    const struct fuse_ctx *ctx = fuse_req_ctx(r->req);
+    return (struct vfile_open){.flags = wanted_flags(r->fi.flags) | VFILE_CREATE,
+                               .mode = (mode_t)r->number & 07777,
+                               .uid = ctx->uid,
+                               .gid = ctx->gid};
+}
+
+static void created(struct request *r, const char *segment, struct vfile *file, const struct attr *a)
+{
+    struct inode_spec spec = {
+        .kind = INODE_OBJECT, .key = r->inode->key, .name = r->name, .segment = segment};
+    struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
+    passthrough_create(r, &spec, &i);
+    attach(r, i, file);
+    set_open_flags(r, false);
+    note_writer(r, i);
+    request_reply_create(r, i, a);
+}
+
 static void do_create(struct request *r)
 {
     CLEANUP_FREE char *path = NULL;
     CLEANUP_FREE char *segment = NULL;
     CLEANUP_ATTR struct attr a = ATTR_INIT;
-    const struct fuse_ctx *ctx = fuse_req_ctx(r->req);
-    struct vfile_open how = {.flags = wanted_flags(r->fi.flags) | VFILE_CREATE,
-                             .mode = (mode_t)r->number & 07777,
-                             .uid = ctx->uid,
-                             .gid = ctx->gid};
+    struct vfile_open how = how_to_create(r);
     struct vfile *file = NULL;
     bool keep = false;
     bool shadow = false;
@@ -138,18 +155,27 @@ static void do_create(struct request *r)
         rc = -EISDIR;
     if (rc == 0)
         rc = volume_open_file(request_volume(r), &r->op, path, &how, &file, &a, &keep);
-    if (rc < 0) {
+    if (rc < 0)
         request_reply_err(r, rc);
-        return;
-    }
-    struct inode_spec spec = {
-        .kind = INODE_OBJECT, .key = r->inode->key, .name = r->name, .segment = segment};
-    struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
-    passthrough_create(r, &spec, &i);
-    attach(r, i, file);
-    set_open_flags(r, false);
-    note_writer(r, i);
-    request_reply_create(r, i, &a);
+    else
+        created(r, segment, file, &a);
+}
+
+/* A name that is known to be free needs nobody: done sooner than handed over. */
+static bool create_at_once(struct request *r)
+{
+    struct volume *v = r->inode->key ? r->inode->key->volume : NULL;
+    char segment[NAME_MAX_BYTES + 1];
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    struct vfile *file = NULL;
+    if (!v || strlen(r->name) > NAME_MAX_BYTES || name_decode(r->name, segment) != NAME_PLAIN)
+        return false;
+    CLEANUP_FREE char *path = inode_child_path(r->fs->inodes, r->inode, segment);
+    struct vfile_open how = how_to_create(r);
+    if (!path || volume_try_create(v, path, &how, &file, &a) < 0)
+        return false;
+    created(r, segment, file, &a);
+    return true;
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -161,7 +187,8 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     r->fi = *fi;
     r->name = xstrdup(name);
     r->number = mode & ~fuse_req_ctx(req)->umask;
-    request_submit(r, 0);
+    if (!create_at_once(r))
+        request_submit(r, 0);
 }
 
 /* A read that is answered at once never has an interrupt hook: a second thread sees to it that one that
@@ -330,8 +357,9 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     r->handle = (struct handle *)(uintptr_t)fi->fh;
     r->fi = *fi;
-    if (r->inode->key && (fi->flags & O_ACCMODE) != O_RDONLY)
+    bool writes = r->inode->key && (fi->flags & O_ACCMODE) != O_RDONLY;
+    if (writes && !vfile_release_is_quick(r->handle->file))
         request_submit_always(r, 1);
     else
-        do_release(r); /* nothing to write: done sooner than handed over */
+        do_release(r); /* done sooner than handed over */
 }

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import pytest
 
@@ -67,6 +68,19 @@ def test_mode_and_times_of_a_streamed_file(seen, bucket):
     assert bucket.get("f") == data
     assert int(bucket.head("f")["Metadata"]["mode"]) & 0o7777 == 0o600
     assert (seen / "k/f").stat().st_mtime == 1_600_000_000
+
+
+def test_time_of_a_streamed_file(seen, bucket):
+    """That of its upload's beginning: the same for this mount, for others and at the store."""
+    begun = time.time()
+    with open(seen / "k/f", "wb", buffering=0) as file:
+        write(file, pattern(12 * MIB))
+        time.sleep(0.2)
+        finished = time.time()
+        file.write(b"the end")
+    told = (seen / "k/f").stat().st_mtime_ns
+    assert begun - 0.1 < told / 1e9 < finished
+    assert bucket.head("f")["Metadata"]["mtime"] == f"{told // 10**9}.{told % 10**9:09}"
 
 
 @pytest.mark.parametrize("fault", [

@@ -75,14 +75,24 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "+ apt-get install ${missing[*]}" >&2
 quiet=$(mktemp)
-trap 'rm -f "$quiet"' EXIT
+policy=/usr/sbin/policy-rc.d # Debian's way to say that a service is not to be started
+clean_up() {
+    rm -f "$quiet"
+    [ "$policy" = "" ] || "${as_root[@]}" rm -f "$policy"
+}
+if [ -e "$policy" ]; then policy=""; fi
+trap clean_up EXIT
 run_apt() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" \
         </dev/null >"$quiet" 2>&1
 }
 # Lists may be absent or old: update first, but let a broken third-party list not stop us.
 run_apt update || echo "deps.sh: warning: apt-get update: $(tail -n 1 "$quiet")" >&2
-# PostgreSQL's package would start a server of its own at install; ours are started by the tests.
+# Packages of servers (nginx, sshd, PostgreSQL) would start them at install; ours are started by the tests.
+if [ -n "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
 if printf '%s\n' "${missing[@]}" | grep -qx postgresql && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${as_root[@]}" mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' |

@@ -26,24 +26,24 @@ def lines(m, *arguments) -> list[str]:
     return m.quayctl(*arguments).stdout.splitlines()
 
 
-@pytest.mark.parametrize("key", ["s", "m"])
-def test_ls(filled, key):
+@pytest.mark.parametrize("where", ["s", "m"])
+def test_ls(filled, where):
     m = filled
-    assert lines(m, "ls", key) == ["a.txt", "a/", "ab/", "z"]
-    assert lines(m, "ls", "-R", key) == NAMES  # the order of the keys
-    assert lines(m, "ls", f"{key}:a/c/") == ["a/c/d.tar.gz", "a/c/e"]
-    assert lines(m, "ls", m / key / "a/c") == ["a/c/d.tar.gz", "a/c/e"]
-    assert lines(m, "ls", key, "--prefix", "a") == NAMES[:-1]
-    assert lines(m, "ls", key, "--prefix", "a/c/d") == ["a/c/d.tar.gz"]
-    assert lines(m, "ls", f"{key}/a", "--prefix", "c/") == ["a/c/d.tar.gz", "a/c/e"]
-    assert lines(m, "ls", key, "--prefix", "no") == []
-    assert lines(m, "ls", "-R", key, "--pattern", "*.csv") == ["a/b.csv", "ab/f.csv"]
-    assert lines(m, "ls", "-R", key, "--pattern", "a/*") == ["a/b.csv"]
-    assert lines(m, "ls", "-R", key, "--pattern", "a/**") == NAMES[1:4]
-    assert lines(m, "ls", "-R", "--stem", key) == ["a", "a/b", "a/c/d.tar", "a/c/e", "ab/f", "z"]
-    size, when, name = lines(m, "ls", "-l", f"{key}:z")[0].split()
+    assert lines(m, "ls", where) == ["a.txt", "a/", "ab/", "z"]
+    assert lines(m, "ls", "-R", where) == NAMES  # the order of the keys
+    assert lines(m, "ls", f"{where}:a/c/") == ["a/c/d.tar.gz", "a/c/e"]
+    assert lines(m, "ls", m / where / "a/c") == ["a/c/d.tar.gz", "a/c/e"]
+    assert lines(m, "ls", where, "--prefix", "a") == NAMES[:-1]
+    assert lines(m, "ls", where, "--prefix", "a/c/d") == ["a/c/d.tar.gz"]
+    assert lines(m, "ls", f"{where}/a", "--prefix", "c/") == ["a/c/d.tar.gz", "a/c/e"]
+    assert lines(m, "ls", where, "--prefix", "no") == []
+    assert lines(m, "ls", "-R", where, "--pattern", "*.csv") == ["a/b.csv", "ab/f.csv"]
+    assert lines(m, "ls", "-R", where, "--pattern", "a/*") == ["a/b.csv"]
+    assert lines(m, "ls", "-R", where, "--pattern", "a/**") == NAMES[1:4]
+    assert lines(m, "ls", "-R", "--stem", where) == ["a", "a/b", "a/c/d.tar", "a/c/e", "ab/f", "z"]
+    size, when, name = lines(m, "ls", "-l", f"{where}:z")[0].split()
     assert (size, name) == ("12", "z") and when.endswith("Z")
-    rows = [json.loads(line) for line in lines(m, "ls", "--json", key)]
+    rows = [json.loads(line) for line in lines(m, "ls", "--json", where)]
     assert [(r["path"], r["kind"]) for r in rows] == [("a.txt", "file"), ("a/", "directory"), ("ab/", "directory"), ("z", "file")]
     assert rows[0]["size"] == len("content of a.txt")
 
@@ -84,22 +84,22 @@ def test_a_signed_url_as_an_attribute(filled):
     assert "user.quay.signed_url" not in os.listxattr(m / "s/a/b.csv")
 
 
-@pytest.mark.parametrize("key", ["s", "m"])
-def test_put_and_get(filled, folder, key):
+@pytest.mark.parametrize("where", ["s", "m"])
+def test_put_and_get(filled, folder, where):
     m, data = filled, pattern(9 * MIB + 1)
     (folder / "in").write_bytes(data)
-    m.quayctl("put", folder / "in", f"{key}:new/dir/file")
-    assert (m / key / "new/dir/file").read_bytes() == data
-    m.quayctl("get", f"{key}:new/dir/file", folder / "out")
+    m.quayctl("put", folder / "in", f"{where}:new/dir/file")
+    assert (m / where / "new/dir/file").read_bytes() == data
+    m.quayctl("get", f"{where}:new/dir/file", folder / "out")
     assert (folder / "out").read_bytes() == data
     with open(folder / "in", "rb") as pipe:
-        m.quayctl("put", "-", f"{key}:piped/x", stdin=pipe)
+        m.quayctl("put", "-", f"{where}:piped/x", stdin=pipe)
     with open(folder / "out2", "wb") as pipe:
-        m.quayctl("get", f"{key}:piped/x", "-", stdout=pipe)
+        m.quayctl("get", f"{where}:piped/x", "-", stdout=pipe)
     assert (folder / "out2").read_bytes() == data
-    assert sorted(os.listdir(m / key / "piped")) == ["x"]
-    m.quayctl("put", "-", f"{key}:piped/x", input="")  # replaced by nothing at all
-    assert (m / key / "piped/x").read_bytes() == b""
+    assert sorted(os.listdir(m / where / "piped")) == ["x"]
+    m.quayctl("put", "-", f"{where}:piped/x", input="")  # replaced by nothing at all
+    assert (m / where / "piped/x").read_bytes() == b""
 
 
 def test_text_in_other_encodings(filled):
@@ -115,14 +115,14 @@ def test_text_in_other_encodings(filled):
     assert m.quayctl("cat", "-e", "no-such", "s:latin", check=False).returncode == 64
 
 
-@pytest.mark.parametrize("key", ["s", "m"])
-def test_rm(filled, key):
+@pytest.mark.parametrize("where", ["s", "m"])
+def test_rm(filled, where):
     m = filled
-    refused = m.quayctl("rm", f"{key}:a", check=False)
+    refused = m.quayctl("rm", f"{where}:a", check=False)
     assert refused.returncode == 1 and "Is a directory" in refused.stderr
-    assert lines(m, "rm", "-r", f"{key}:a") == ["3 removed, 0 failed"]
-    assert lines(m, "ls", "-R", key) == ["a.txt", "ab/f.csv", "z"]
-    assert not (m / key / "a").exists()
-    m.quayctl("rm", f"{key}:z", m / key / "a.txt", "-q")
-    assert lines(m, "rm", "-r", key) == ["1 removed, 0 failed"]
-    assert os.listdir(m / key) == []
+    assert lines(m, "rm", "-r", f"{where}:a") == ["3 removed, 0 failed"]
+    assert lines(m, "ls", "-R", where) == ["a.txt", "ab/f.csv", "z"]
+    assert not (m / where / "a").exists()
+    m.quayctl("rm", f"{where}:z", m / where / "a.txt", "-q")
+    assert lines(m, "rm", "-r", where) == ["1 removed, 0 failed"]
+    assert os.listdir(m / where) == []

@@ -43,6 +43,11 @@ void sha256(const void *data, size_t len, uint8_t out[SHA256_LEN])
     digest(&md_sha256, data, len, out);
 }
 
+void crypto_thread_done(void)
+{
+    OPENSSL_thread_stop();
+}
+
 void sha256_hex(const void *data, size_t len, char out[65])
 {
     uint8_t sum[SHA256_LEN];

@@ -36,6 +36,10 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len);
 /* The same by tables only: for tests, and what crc32c does on other processors. */
 uint32_t crc32c_software(uint32_t crc, const void *data, size_t len);
 
+/* Frees what OpenSSL keeps for the calling thread. A thread that nobody joins calls it before it is counted as gone:
+ * its own clean-up may come after OpenSSL's at the end of the process, and then frees nothing. */
+void crypto_thread_done(void);
+
 void hex_encode(const void *data, size_t len, char *out); /* lower case; out has 2*len+1 */
 void base64_add(struct buf *b, const void *data, size_t len);
 void base64url_add(struct buf *b, const void *data, size_t len); /* RFC 4648 section 5, no padding */

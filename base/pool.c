@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/lock.h"
 
 #include <pthread.h>
@@ -124,6 +125,7 @@ static void *worker(void *arg)
         if (!in_time && !p->stopping && runnable_locked(p) == 0)
             break;
     }
+    crypto_thread_done(); /* the process may end before this thread has */
     p->threads--;
     cond_broadcast(&p->drained);
     lock_release(&p->lock); /* after this the pool may be gone */

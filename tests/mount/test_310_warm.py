@@ -184,10 +184,11 @@ def test_stopped_by_the_user(mount, bucket, proxy):
     m = mount({"store k": {**bucket.store(), "endpoint_url": proxy.endpoint}})
     quayctl = subprocess.Popen([str(m.build / "ctl/quayctl"), "-c", str(m.conf), "warm", "k:"],
                                env=m.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    eventually(lambda: m.metric("quayfs_backend_inflight", key="k") > 0)
+    eventually(lambda: proxy.count("^GET /[^?]*/f[0-9]") > 0)
     quayctl.send_signal(signal.SIGINT)
     quayctl.wait()
     eventually(lambda: m.metric("quayfs_backend_inflight", key="k") == 0, 15)
+    time.sleep(1)  # what was given up may not have reached the proxy yet
     asked = proxy.count("^GET /[^?]*/f[0-9]")
     time.sleep(1)
     assert proxy.count("^GET /[^?]*/f[0-9]") == asked <= 32

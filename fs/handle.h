@@ -26,6 +26,7 @@ struct handle {
     bool passable;          /* the next open like it may be passed through */
     struct passthrough *through; /* of the mount */
     unsigned refs;          /* 1 for the open itself + borrowers; under the inode table's lock */
+    bool dir_read;          /* dir: somebody has begun to read it; under dir_lock's busy */
     bool busy;              /* dir: a readdir is running; under dir_lock */
     struct lock dir_lock;
     struct cond dir_cond;

@@ -131,6 +131,19 @@ static int dir_begin(struct request *r)
     return rc;
 }
 
+/* rewinddir(3): names that were made since the open are to be found. What was a directory and is gone keeps the
+ * names that it had. */
+static void rewind_dir(struct request *r, struct handle *h)
+{
+    CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
+    struct volume_dir *d = NULL;
+    if (path && h->key == r->inode->key && volume_opendir(h->key->volume, &r->op, path, &d) == 0) {
+        volume_closedir(h->dir);
+        h->dir = d;
+    }
+    err_clear(&r->op.err);
+}
+
 static void do_readdir(struct request *r)
 {
     struct handle *h = r->handle;
@@ -140,6 +153,9 @@ static void do_readdir(struct request *r)
         request_reply_err(r, rc);
         return;
     }
+    if (r->off == 0 && h->dir_read)
+        rewind_dir(r, h);
+    h->dir_read = true;
     struct filler f = {.r = r, .buf = xmalloc(r->size), .size = r->size};
     if (add_dots(&f, &off))
         rc = fill_from_key(&f, h, off);

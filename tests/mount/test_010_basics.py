@@ -165,6 +165,19 @@ def test_listing_a_large_directory(root):
     assert sorted(os.listdir(root / "many")) == wanted[1::2]
 
 
+def test_rewinding_a_directory_shows_what_is_new(root):
+    """rewinddir(3) reads the directory as it is now (found by stress-ng's dir)."""
+    (root / "d").mkdir()
+    (root / "d/old").write_bytes(b"")
+    fd = os.open(root / "d", os.O_RDONLY | os.O_DIRECTORY)
+    assert os.listdir(fd) == ["old"]
+    (root / "d/new").write_bytes(b"x")
+    assert sorted(os.listdir(fd)) == ["new", "old"]  # listdir rewinds what it was given
+    os.unlink(root / "d/old")
+    assert os.listdir(fd) == ["new"]
+    os.close(fd)
+
+
 def test_listing_while_removing(root):
     """What `rm -r` does: no entry is left over, none is reported twice."""
     (root / "d").mkdir()

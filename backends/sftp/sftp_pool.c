@@ -53,7 +53,15 @@ static int check_root(struct sftp *s, struct op *op, struct conn *c)
                               s->root, &w);
     if (r == -ENOENT && s->create) {
         r = make_root(s, op, c);
-        return r < 0 && !c->broken ? err_prefix(&op->err, "create_if_missing") : r;
+        if (r == 0 || c->broken)
+            return r;
+        struct err made = op->err; /* another connection may have been first */
+        if (conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat base_path", s->root, &w) < 0) {
+            op->err = made;
+            return c->broken ? -EIO : err_prefix(&op->err, "create_if_missing");
+        }
+        err_clear(&op->err);
+        r = 0;
     }
     if (r == -ENOENT)
         return err_set(&op->err, EIO,

@@ -243,7 +243,7 @@ static int local_open(const struct conf_section *section, struct stats *stats, s
     atomic_init(&l->no_openat2, !conf_bool(section, "use_openat2", true));
     claims_init(&l->claims, "local claims");
     lock_init(&l->aliases.lock, LOCK_RANK_STORE, "local versions");
-    lock_init(&l->rests.lock, LOCK_RANK_STORE, "local listings");
+    rests_init(&l->rests, "local listings", REST_NS, local_names_free);
     *ret = &l->store;
     return 0;
 }
@@ -254,8 +254,7 @@ static void local_close(struct store *s)
     cleanup_fd_(&l->root_fd);
     claims_done(&l->claims);
     lock_done(&l->aliases.lock);
-    local_rests_done(l);
-    lock_done(&l->rests.lock);
+    rests_done(&l->rests);
     free(l);
 }
 

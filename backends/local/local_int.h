@@ -16,8 +16,10 @@
 #define QUAY_BACKENDS_LOCAL_LOCAL_INT_H
 
 #include "backends/claims.h"
+#include "backends/dirs.h"
 #include "backends/local/local.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/lock.h"
 
 #include <fcntl.h>
@@ -26,6 +28,7 @@
 
 #define TEMP_PREFIX ".quay-tmp-"
 #define ALIASES 1024
+#define REST_NS (30 * NS_PER_S)
 
 struct version_id {
     uint64_t mtime_ns, ctime_ns, size, ino;
@@ -36,15 +39,6 @@ struct local_names {
     char **v;
     size_t n, cap;
 };
-
-/* What a listing of one level has still to give: the directory is read once, not for every page. */
-struct local_rest {
-    char *prefix, *cursor; /* of the query that goes on with it; NULL: free */
-    struct local_names names;
-    size_t at;             /* the first one to give */
-    uint64_t read_ns;
-};
-#define RESTS 4
 
 struct local {
     struct store store;
@@ -59,10 +53,7 @@ struct local {
         } ring[ALIASES];
         unsigned next;
     } aliases;
-    struct {
-        struct lock lock;
-        struct local_rest v[RESTS];
-    } rests;
+    struct rests rests; /* of struct local_names */
 };
 
 static inline struct local *local_of(struct store *s)
@@ -71,7 +62,7 @@ static inline struct local *local_of(struct store *s)
 }
 
 /* ---- local_list.c ---- */
-void local_rests_done(struct local *l);
+void local_names_free(void *names);
 
 /* ---- local_path.c ---- */
 struct local_at {     /* where a key is: `base` in the directory `fd` */

@@ -17,17 +17,15 @@
 
 #define PAGE_MAX 10000
 #define LEVEL_PAGE_MAX 2000 /* of one level: costs no more than a long one, and is there sooner */
-#define REST_NS (30 * NS_PER_S)
 
 struct walk {
     struct local *l;
     struct op *op;
-    const char *behind; /* only what sorts behind this full key; NULL: everything */
-    bool recursive;
+    struct dirs_position from;
     size_t max;
     struct list_page *page;
     char *last; /* the last entry, as it sorts */
-    struct local_rest rest; /* one level: in, what is left of it; out, what is left now */
+    struct rest rest; /* one level: in, what is left of it; out, what is left now */
 };
 
 static void names_done(struct local_names *a)
@@ -36,6 +34,12 @@ static void names_done(struct local_names *a)
         free(a->v[i]);
     free(a->v);
     *a = (struct local_names){0};
+}
+
+void local_names_free(void *names)
+{
+    names_done(names);
+    free(names);
 }
 
 static int compare_names(const void *a, const void *b)
@@ -50,27 +54,6 @@ static void names_add(struct local_names *a, const char *name, bool is_dir)
         a->v = xrealloc(a->v, a->cap * sizeof(*a->v));
     }
     a->v[a->n++] = is_dir ? xasprintf("%s/", name) : xstrdup(name);
-}
-
-/* Is what sorts as dir + name (+ '/') still to be listed, or is something below it? */
-static bool is_wanted(const struct walk *w, const char *dir, const char *name, bool is_dir)
-{
-    if (!w->behind)
-        return true;
-    size_t n = strlen(dir);
-    int c = strncmp(dir, w->behind, n);
-    if (c != 0)
-        return c > 0;
-    const char *rest = w->behind + n;
-    n = strlen(name);
-    if (!is_dir)
-        return strcmp(name, rest) > 0;
-    c = strncmp(name, rest, n);
-    if (c != 0)
-        return c > 0;
-    if (rest[n] == '/')
-        return w->recursive; /* `behind` is this directory, or within it */
-    return '/' > (unsigned char)rest[n];
 }
 
 /* Directory, by the entry's type where the file system tells; special files are left out. */
@@ -116,7 +99,7 @@ static int scan(const struct walk *w, int fd, const char *dir, const char *filte
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || local_is_temp(e->d_name))
             continue;
         if (strncmp(e->d_name, filter, filter_len) == 0 && classify(dirfd(d), e, &is_dir) &&
-            is_wanted(w, dir, e->d_name, is_dir))
+            dirs_is_wanted(&w->from, dir, e->d_name, is_dir))
             names_add(ret, e->d_name, is_dir);
     }
     closedir(d);
@@ -148,7 +131,7 @@ static int list_name(struct walk *w, int fd, const char *dir, char *name)
     size_t len = strlen(name);
     bool is_dir = name[len - 1] == '/';
     CLEANUP_FREE char *full = xasprintf("%s%s", dir, name);
-    bool new_entry = !w->behind || strcmp(full, w->behind) > 0;
+    bool new_entry = !w->from.behind || strcmp(full, w->from.behind) > 0;
     if (new_entry && w->page->count == w->max)
         return 1;
     name[len - is_dir] = '\0';
@@ -157,7 +140,7 @@ static int list_name(struct walk *w, int fd, const char *dir, char *name)
         free(w->last);
         w->last = xstrdup(full);
     }
-    if (!is_dir || !w->recursive)
+    if (!is_dir || !w->from.recursive)
         return 0;
     int below = sys_openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     if (below == -ENOENT || below == -ENOTDIR || below == -ELOOP)
@@ -168,85 +151,31 @@ static int list_name(struct walk *w, int fd, const char *dir, char *name)
 /* Lists the directory `fd` (taken), whose full key with '/' is `dir`. 1 = page full. */
 static int list_level(struct walk *w, int fd, const char *dir, const char *filter)
 {
-    __attribute__((cleanup(names_done))) struct local_names names = w->rest.names;
+    struct local_names *names = w->rest.left ? w->rest.left : xcalloc(1, sizeof(*names));
     size_t i = w->rest.at;
-    bool known = names.n > 0;
+    bool known = w->rest.left;
     CLEANUP_FD int at = sys_openat(fd, ".", O_PATH | O_DIRECTORY, 0);
-    w->rest.names = (struct local_names){0};
+    w->rest.left = NULL;
     int r = 0;
     if (known)
         cleanup_fd_(&fd);
     else
-        r = scan(w, fd, dir, filter, &names); /* closes fd */
+        r = scan(w, fd, dir, filter, names); /* closes fd */
     if (r == 0 && at < 0)
         r = local_fail(w->op, at, "list", dir);
-    while (r == 0 && i < names.n) {
+    while (r == 0 && i < names->n) {
         r = op_check(w->op);
         if (r == 0)
-            r = list_name(w, at, dir, names.v[i]);
+            r = list_name(w, at, dir, names->v[i]);
         i += r == 0;
     }
-    if (r == 1 && !w->recursive) {
-        w->rest.names = names;
+    if (r == 1 && !w->from.recursive) {
+        w->rest.left = names;
         w->rest.at = i;
-        names = (struct local_names){0};
+    } else {
+        local_names_free(names);
     }
     return r;
-}
-
-/* ---- rests ---- */
-
-static void rest_done(struct local_rest *r)
-{
-    names_done(&r->names);
-    free(r->prefix);
-    free(r->cursor);
-    *r = (struct local_rest){0};
-}
-
-void local_rests_done(struct local *l)
-{
-    for (unsigned i = 0; i < RESTS; i++)
-        rest_done(&l->rests.v[i]);
-}
-
-static struct local_rest rest_take(struct local *l, const struct list_query *q)
-{
-    struct local_rest found = {0};
-    uint64_t now = clock_now_ns();
-    LOCK_SCOPE(&l->rests.lock);
-    for (unsigned i = 0; i < RESTS && !q->recursive && q->cursor; i++) {
-        struct local_rest *r = &l->rests.v[i];
-        if (!r->prefix || strcmp(r->prefix, q->prefix) != 0 || strcmp(r->cursor, q->cursor) != 0)
-            continue;
-        found = *r;
-        *r = (struct local_rest){0};
-        break;
-    }
-    if (found.prefix && now - found.read_ns > REST_NS)
-        rest_done(&found);
-    return found;
-}
-
-/* Takes it; the oldest one goes. */
-static void rest_keep(struct local *l, const struct list_query *q, const char *cursor,
-                      struct local_rest *rest)
-{
-    free(rest->prefix);
-    free(rest->cursor);
-    rest->prefix = xstrdup(q->prefix);
-    rest->cursor = xstrdup(cursor);
-    rest->read_ns = rest->read_ns ? rest->read_ns : clock_now_ns();
-    lock_acquire(&l->rests.lock);
-    struct local_rest *oldest = &l->rests.v[0];
-    for (unsigned i = 1; i < RESTS; i++)
-        if (l->rests.v[i].read_ns < oldest->read_ns)
-            oldest = &l->rests.v[i];
-    struct local_rest old = *oldest;
-    *oldest = *rest;
-    lock_release(&l->rests.lock);
-    *rest = (struct local_rest){0};
-    rest_done(&old);
 }
 
 int local_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret)
@@ -258,8 +187,7 @@ int local_list(struct store *s, struct op *op, const struct list_query *q, struc
     struct walk w = {
         .l = local_of(s),
         .op = op,
-        .behind = q->cursor ? q->cursor : q->after,
-        .recursive = q->recursive,
+        .from = {.behind = q->cursor ? q->cursor : q->after, .recursive = q->recursive},
         .max = q->recursive ? PAGE_MAX : LEVEL_PAGE_MAX,
         .page = ret,
     };
@@ -275,18 +203,18 @@ int local_list(struct store *s, struct op *op, const struct list_query *q, struc
     int fd = sys_openat(path_fd, ".", O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
         return local_fail(op, fd, "list", dir);
-    w.rest = rest_take(w.l, q);
-    bool dir_exists = !w.behind && q->prefix[dir_len + (slash != NULL)] == '\0';
+    w.rest = rests_take(&w.l->rests, q, 0);
+    bool dir_exists = !w.from.behind && q->prefix[dir_len + (slash != NULL)] == '\0';
     r = list_level(&w, fd, dir, q->prefix + strlen(dir));
     if (r < 0) {
         list_page_done(ret);
     } else {
         ret->dir_exists = dir_exists;
         ret->cursor = r == 1 ? take_ptr(&w.last) : NULL;
-        if (ret->cursor && w.rest.names.n)
-            rest_keep(w.l, q, ret->cursor, &w.rest);
+        if (ret->cursor && w.rest.left)
+            rests_keep(&w.l->rests, q, ret->cursor, &w.rest);
     }
-    rest_done(&w.rest);
+    rests_drop(&w.l->rests, &w.rest);
     free(w.last);
     return r < 0 ? r : 0;
 }

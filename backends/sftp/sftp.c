@@ -400,7 +400,7 @@ static int sftp_open(const struct conf_section *section, struct stats *stats, st
     };
     claims_init(&s->claims, "sftp claims");
     versions_init(&s->versions);
-    lock_init(&s->rests.lock, LOCK_RANK_STORE, "sftp listings");
+    rests_init(&s->rests, "sftp listings", REST_NS, sftp_items_free);
     sftp_pool_init(s);
     *ret = &s->store;
     return 0;
@@ -412,8 +412,7 @@ static void sftp_close(struct store *store)
     sftp_pool_done(s);
     claims_done(&s->claims);
     versions_done(&s->versions);
-    sftp_rests_done(s);
-    lock_done(&s->rests.lock);
+    rests_done(&s->rests);
     free_sftp(s);
 }
 

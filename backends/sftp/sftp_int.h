@@ -12,6 +12,7 @@
 #define QUAY_BACKENDS_SFTP_SFTP_INT_H
 
 #include "backends/claims.h"
+#include "backends/dirs.h"
 #include "backends/sftp/sftp.h"
 #include "backends/sftp/sftp_conn.h"
 #include "backends/sftp/sftp_version.h"
@@ -22,7 +23,7 @@
 
 #define TEMP_PREFIX ".quay-tmp-"
 #define ORPHANS 64
-#define RESTS 4
+#define REST_NS (10 * NS_PER_S)
 
 struct endpoint {
     char *host;
@@ -52,15 +53,6 @@ struct dir_items {
     size_t n, cap;
 };
 
-/* What a listing of one level has still to give: the directory is read once, not for every page. */
-struct sftp_rest {
-    char *prefix, *cursor; /* of the query that goes on with it; NULL: free */
-    struct dir_items items;
-    size_t at;
-    uint64_t read_ns;
-    unsigned changes; /* made by this store before it was read: after one more it is not shown */
-};
-
 struct sftp {
     struct store store;
     struct endpoint *endpoints;
@@ -73,10 +65,7 @@ struct sftp {
     struct claims claims;
     struct versions versions;
     atomic_uint changes; /* made by this store */
-    struct {
-        struct lock lock;
-        struct sftp_rest v[RESTS];
-    } rests;
+    struct rests rests; /* of struct dir_items */
     struct {
         struct lock lock;
         struct cond changed;
@@ -174,7 +163,7 @@ int sftp_make_dir(struct store *s, struct op *op, const char *key, const struct 
 int sftp_remove_dir(struct store *s, struct op *op, const char *key);
 
 /* ---- sftp_list.c ---- */
-void sftp_rests_done(struct sftp *s);
+void sftp_items_free(void *items);
 int sftp_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 
 #endif

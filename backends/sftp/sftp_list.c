@@ -15,19 +15,17 @@
 
 #define PAGE_MAX 10000
 #define READDIRS 4
-#define REST_NS (10 * NS_PER_S)
 #define SWEEP_AGE_S (24L * 3600)
 
 struct walk {
     struct sftp *s;
     struct conn *c;
     struct op *op;
-    const char *behind; /* only what sorts behind this full key; NULL: everything */
-    bool recursive;
+    struct dirs_position from;
     size_t max;
     struct list_page *page;
-    char *last;            /* the last entry, as it sorts */
-    struct sftp_rest rest; /* one level: in, what is left of it; out, what is left now */
+    char *last;       /* the last entry, as it sorts */
+    struct rest rest; /* one level: in, what is left of it; out, what is left now */
 };
 
 static void items_done(struct dir_items *a)
@@ -36,6 +34,12 @@ static void items_done(struct dir_items *a)
         free(a->v[i].name);
     free(a->v);
     *a = (struct dir_items){0};
+}
+
+void sftp_items_free(void *items)
+{
+    items_done(items);
+    free(items);
 }
 
 static int compare_items(const void *a, const void *b)
@@ -51,27 +55,6 @@ static void items_add(struct dir_items *a, const char *name, const struct wire_a
     }
     a->v[a->n++] = (struct dir_item){
         .name = sftp_is_dir(w) ? xasprintf("%s/", name) : xstrdup(name), .attr = *w};
-}
-
-/* Is what sorts as dir + name (+ '/') still to be listed, or is something below it? */
-static bool is_wanted(const struct walk *w, const char *dir, const char *name, bool is_dir)
-{
-    if (!w->behind)
-        return true;
-    size_t n = strlen(dir);
-    int c = strncmp(dir, w->behind, n);
-    if (c != 0)
-        return c > 0;
-    const char *rest = w->behind + n;
-    n = strlen(name);
-    if (!is_dir)
-        return strcmp(name, rest) > 0;
-    c = strncmp(name, rest, n);
-    if (c != 0)
-        return c > 0;
-    if (rest[n] == '/')
-        return w->recursive; /* `behind` is this directory, or within it */
-    return '/' > (unsigned char)rest[n];
 }
 
 /* A temporary file that nobody has written to for a day was left behind by a crash. */
@@ -115,7 +98,7 @@ static void take_name(struct scan *sc, const char *bytes, size_t len, const stru
         items_add(&sc->bare, name, &(struct wire_attr){.flags = 0});
     else if (type != S_IFDIR && type != S_IFREG && type != S_IFLNK)
         log_debug("sftp", "%s%s is a special file and not shown", sc->dir, name);
-    else if (is_wanted(sc->w, sc->dir, name, type == S_IFDIR))
+    else if (dirs_is_wanted(&sc->w->from, sc->dir, name, type == S_IFDIR))
         items_add(sc->ret, name, a);
 }
 
@@ -146,7 +129,7 @@ static int look_at_bare(struct scan *sc)
         struct wire_attr a;
         r = sftp_lstat(sc->w->c, sc->w->op, path, name, &a);
         if (r == 0 && sftp_check_kind(sc->w->op, &a, name) == 0 &&
-            is_wanted(sc->w, sc->dir, name, sftp_is_dir(&a)))
+            dirs_is_wanted(&sc->w->from, sc->dir, name, sftp_is_dir(&a)))
             items_add(sc->ret, name, &a);
         if (r == -ENOENT)
             r = 0;
@@ -198,7 +181,7 @@ static int list_name(struct walk *w, const char *path, const char *dir, const st
     size_t len = strlen(item->name);
     bool is_dir = item->name[len - 1] == '/';
     CLEANUP_FREE char *full = xasprintf("%s%s", dir, item->name);
-    bool new_entry = !w->behind || strcmp(full, w->behind) > 0;
+    bool new_entry = !w->from.behind || strcmp(full, w->from.behind) > 0;
     if (new_entry && w->page->count == w->max)
         return 1;
     if (new_entry) {
@@ -208,7 +191,7 @@ static int list_name(struct walk *w, const char *path, const char *dir, const st
         free(w->last);
         w->last = xstrdup(full);
     }
-    if (!is_dir || !w->recursive)
+    if (!is_dir || !w->from.recursive)
         return 0;
     CLEANUP_FREE char *below = xasprintf("%s/%.*s", path, (int)(len - 1), item->name);
     int r = list_level(w, below, full, "");
@@ -218,86 +201,32 @@ static int list_name(struct walk *w, const char *path, const char *dir, const st
 /* Lists the directory `path`, whose full key with '/' is `dir`. 1 = page full. */
 static int list_level(struct walk *w, const char *path, const char *dir, const char *filter)
 {
-    __attribute__((cleanup(items_done))) struct dir_items items = w->rest.items;
+    struct dir_items *items = w->rest.left ? w->rest.left : xcalloc(1, sizeof(*items));
     size_t i = w->rest.at;
-    bool known = items.n > 0;
-    w->rest.items = (struct dir_items){0};
+    bool known = w->rest.left;
+    w->rest.left = NULL;
     w->rest.at = 0;
-    int r = known ? 0 : scan(w, path, dir, filter, &items);
-    while (r == 0 && i < items.n) {
+    int r = known ? 0 : scan(w, path, dir, filter, items);
+    while (r == 0 && i < items->n) {
         r = op_check(w->op);
         if (r == 0)
-            r = list_name(w, path, dir, &items.v[i]);
+            r = list_name(w, path, dir, &items->v[i]);
         i += r == 0;
     }
-    if (r == 1 && !w->recursive) {
-        w->rest.items = items;
+    if (r == 1 && !w->from.recursive) {
+        w->rest.left = items;
         w->rest.at = i;
-        items = (struct dir_items){0};
+    } else {
+        sftp_items_free(items);
     }
     return r;
-}
-
-/* ---- rests ---- */
-
-static void rest_done(struct sftp_rest *r)
-{
-    items_done(&r->items);
-    free(r->prefix);
-    free(r->cursor);
-    *r = (struct sftp_rest){0};
-}
-
-void sftp_rests_done(struct sftp *s)
-{
-    for (unsigned i = 0; i < RESTS; i++)
-        rest_done(&s->rests.v[i]);
-}
-
-static struct sftp_rest rest_take(struct sftp *s, const struct list_query *q)
-{
-    struct sftp_rest found = {0};
-    uint64_t now = clock_now_ns();
-    LOCK_SCOPE(&s->rests.lock);
-    for (unsigned i = 0; i < RESTS && !q->recursive && q->cursor; i++) {
-        struct sftp_rest *r = &s->rests.v[i];
-        if (!r->prefix || strcmp(r->prefix, q->prefix) != 0 || strcmp(r->cursor, q->cursor) != 0)
-            continue;
-        found = *r;
-        *r = (struct sftp_rest){0};
-        break;
-    }
-    if (found.prefix &&
-        (now - found.read_ns > REST_NS || found.changes != atomic_load(&s->changes)))
-        rest_done(&found);
-    return found;
-}
-
-/* Takes it; the oldest one goes. */
-static void rest_keep(struct sftp *s, const struct list_query *q, const char *cursor,
-                      struct sftp_rest *rest)
-{
-    free(rest->prefix);
-    free(rest->cursor);
-    rest->prefix = xstrdup(q->prefix);
-    rest->cursor = xstrdup(cursor);
-    lock_acquire(&s->rests.lock);
-    struct sftp_rest *oldest = &s->rests.v[0];
-    for (unsigned i = 1; i < RESTS; i++)
-        if (s->rests.v[i].read_ns < oldest->read_ns)
-            oldest = &s->rests.v[i];
-    struct sftp_rest old = *oldest;
-    *oldest = *rest;
-    lock_release(&s->rests.lock);
-    *rest = (struct sftp_rest){0};
-    rest_done(&old);
 }
 
 /* ---- the slot ---- */
 
 static int list_on(struct walk *w, const struct list_query *q, const char *path, const char *dir)
 {
-    bool first = !w->behind && q->prefix[strlen(dir)] == '\0';
+    bool first = !w->from.behind && q->prefix[strlen(dir)] == '\0';
     int r = list_level(w, path, dir, q->prefix + strlen(dir));
     if (r == -ENOENT) {
         err_clear(&w->op->err);
@@ -309,8 +238,8 @@ static int list_on(struct walk *w, const struct list_query *q, const char *path,
     }
     w->page->dir_exists = first;
     w->page->cursor = r == 1 ? take_ptr(&w->last) : NULL;
-    if (w->page->cursor && w->rest.items.n)
-        rest_keep(w->s, q, w->page->cursor, &w->rest);
+    if (w->page->cursor && w->rest.left)
+        rests_keep(&w->s->rests, q, w->page->cursor, &w->rest);
     return 0;
 }
 
@@ -336,8 +265,7 @@ int sftp_list(struct store *store, struct op *op, const struct list_query *q, st
     struct walk w = {
         .s = sftp_of(store),
         .op = op,
-        .behind = q->cursor ? q->cursor : q->after,
-        .recursive = q->recursive,
+        .from = {.behind = q->cursor ? q->cursor : q->after, .recursive = q->recursive},
         .max = q->max && q->max < PAGE_MAX ? q->max : PAGE_MAX,
         .page = ret,
     };
@@ -346,16 +274,12 @@ int sftp_list(struct store *store, struct op *op, const struct list_query *q, st
         r = sftp_take(w.s, op, false, &w.c);
     if (r < 0)
         return r;
-    w.rest = rest_take(w.s, q);
-    if (!w.rest.prefix) {
-        w.rest.read_ns = clock_now_ns();
-        w.rest.changes = atomic_load(&w.s->changes);
-    }
+    w.rest = rests_take(&w.s->rests, q, atomic_load(&w.s->changes));
     r = list_on(&w, q, path, dir);
     if (r < 0 && !w.c->broken && status_is_failure(op))
         r = not_a_directory(&w, path);
     sftp_give(w.s, w.c, false);
-    rest_done(&w.rest);
+    rests_drop(&w.s->rests, &w.rest);
     free(w.last);
     return r;
 }

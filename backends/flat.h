@@ -2,11 +2,11 @@
  * flat.h: what the object stores behind HTTP have in common: one flat name space of objects in a bucket,
  * directories that are only prefixes, attributes kept in metadata as s3fs keeps them.
  *
- *   flat_place.c  options: bucket and prefix, endpoint, HTTP client; names of objects
+ *   flat_place.c  options: bucket and prefix, endpoint, parts; names of objects
  *   flat_meta.c   attributes <-> metadata; ETags, times
  *   flat_list.c   what a server listed -> a page of the contract
  *   flat_dir.c    stat, list, directories, over what a class can do with one object
- *   flat_read.c   is what comes what was asked for?
+ *   flat_read.c   is what comes what was asked for? what does a refusal mean?
  *
  * Words: a *key* is the caller's (relative to the prefix); an *object* is the full name in the bucket.
  * Pure but for the client. Threads: any. Ownership: as said; results are malloc'd. */
@@ -16,6 +16,8 @@
 #include "backends/http.h"
 #include "backends/store.h"
 
+#define FLAT_CONNECTIONS 32 /* max_connections, when it is not given */
+
 /* ---- where ---- */
 struct flat_scheme {
     const char *name;     /* "s3", for messages and URIs */
@@ -23,6 +25,11 @@ struct flat_scheme {
     const char *option;   /* "bucket": the option that names it */
     bool (*is_name)(const char *name);
 };
+
+/* 3 to `max` letters, digits, '.', '-' and '_', a letter or digit first: what all of them take at least. */
+bool flat_is_bucket_name(const char *s, size_t max);
+/* getenv, as the loaders of credentials take it (tests give another). */
+const char *flat_environment(const char *name);
 
 struct flat_place {
     char *bucket;
@@ -42,8 +49,8 @@ struct flat_endpoint {
 /* The option endpoint_url; https without a host when it is not given. */
 int flat_endpoint(const struct conf_section *c, struct err *err, struct flat_endpoint *ret);
 void flat_endpoint_done(struct flat_endpoint *e);
-/* The client for the options max_connections, connect_timeout, timeout, verify_tls, ca_file. */
-int flat_client(const struct conf_section *c, struct err *err, struct http_client **ret);
+/* multipart_chunksize, multipart_threshold and max_concurrency into *l, which has part_min, part_max and put_max. */
+int flat_part_limits(const struct conf_section *c, struct err *err, struct store_limits *l);
 
 char *flat_object(const char *prefix, const char *key);     /* a file's full name, malloc'd */
 char *flat_dir_object(const char *prefix, const char *key); /* a directory's prefix, malloc'd */
@@ -98,8 +105,6 @@ struct flat_result {
 
 struct flat_item *flat_result_add(struct flat_result *r, bool is_prefix);
 void flat_result_done(struct flat_result *r);
-/* A truncated listing has a token, and not the one that it was asked with: else -EIO. */
-int flat_check_paging(struct op *op, const char *cursor, struct flat_result *l);
 
 struct flat_view {
     char *uri;          /* "s3://bucket", for messages; ours */
@@ -119,7 +124,15 @@ struct flat_view {
     int (*put_marker)(struct store *s, struct op *op, const char *opname, const char *object,
                       const struct attr *attr, struct attr *ret /* or NULL */);
     int (*remove)(struct store *s, struct op *op, const char *object, const char *if_match);
+    /* Metadata of one object by its full name, for flat_set_meta; NULL: the class has its own. */
+    int (*set_meta)(struct store *s, struct op *op, const char *object, const char *if_match,
+                    const struct attr *change, struct attr *ret);
 };
+/* A truncated listing has a token, and not the one that it was asked with: else -EIO. */
+int flat_check_paging(struct op *op, const char *cursor, struct flat_result *l);
+/* What was parsed of a reply (r < 0: it is no listing, -EIO) becomes *ret, its paging checked; takes *l. */
+int flat_take_listing(const struct flat_view *view, struct op *op, const char *opname, const char *prefix,
+                      const struct list_query *q, int r, struct flat_result *l, struct flat_result *ret);
 /* Entries, dir_exists, unordered and cursor of a page; takes l's token. `prefix` is the full one. What
  * the server listed elsewhere is -EIO. */
 int flat_fill_page(const struct flat_view *view, struct op *op, const char *prefix,
@@ -141,8 +154,20 @@ int flat_stat_dir(const struct flat_view *v, struct store *s, struct op *op, con
 int flat_make_dir(const struct flat_view *v, struct store *s, struct op *op, const char *key,
                   const struct attr *attr);
 int flat_remove_dir(const struct flat_view *v, struct store *s, struct op *op, const char *key);
+/* Of a file, else of the directory of that key. */
+int flat_set_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key, const char *if_match,
+                  const struct attr *change, struct attr *ret);
 int flat_set_dir_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key,
                       const struct attr *change, struct attr *ret);
+
+/* ---- conditions ---- */
+/* The errno that the contract wants for a failed condition: -ESTALE (409 or 412) of a creation is -EEXIST, -ENOENT of
+ * a replacement -ESTALE. */
+int flat_cond_result(struct op *op, const struct precond *pre, int r);
+/* `refused`: the reply says that a condition failed. When curl sent the request twice the first sending may be what
+ * the second one ran into: the outcome is unknown. Else r. */
+int flat_resent_result(struct op *op, const char *opname, const char *method, const struct http_res *res, bool refused,
+                       int r);
 
 /* ---- reading ---- */
 struct flat_reading {

@@ -125,6 +125,20 @@ int flat_remove_dir(const struct flat_view *v, struct store *s, struct op *op, c
     return v->remove(s, op, object, NULL);
 }
 
+int flat_set_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key, const char *if_match,
+                  const struct attr *change, struct attr *ret)
+{
+    if (!*key || change->kind == ATTR_DIR)
+        return flat_set_dir_meta(v, s, op, key, change, ret);
+    CLEANUP_FREE char *object = flat_object(v->prefix, key);
+    int r = v->set_meta(s, op, object, if_match, change, ret);
+    if (r == -ENOENT && !(if_match && *if_match)) {
+        err_clear(&op->err);
+        return flat_set_dir_meta(v, s, op, key, change, ret);
+    }
+    return r;
+}
+
 int flat_set_dir_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key,
                       const struct attr *change, struct attr *ret)
 {

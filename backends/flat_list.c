@@ -47,6 +47,22 @@ int flat_check_paging(struct op *op, const char *cursor, struct flat_result *l)
     return 0;
 }
 
+int flat_take_listing(const struct flat_view *view, struct op *op, const char *opname, const char *prefix,
+                      const struct list_query *q, int r, struct flat_result *l, struct flat_result *ret)
+{
+    if (r < 0) {
+        r = err_set(&op->err, EIO, "%s %s/%.300s: the reply is not a listing", opname, view->uri, prefix);
+        op->err.retry = ERR_RETRY_SAFE;
+    } else {
+        r = flat_check_paging(op, q ? q->cursor : NULL, l);
+    }
+    if (r < 0)
+        flat_result_done(l);
+    else
+        *ret = *l;
+    return r;
+}
+
 static int compare_items(const void *a, const void *b)
 {
     const struct flat_item *x = a, *y = b;

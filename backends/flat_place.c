@@ -6,6 +6,7 @@
 #include "base/name.h"
 #include "base/url.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,23 +122,51 @@ void flat_endpoint_done(struct flat_endpoint *e)
     *e = (struct flat_endpoint){0};
 }
 
-int flat_client(const struct conf_section *c, struct err *err, struct http_client **ret)
+bool flat_is_bucket_name(const char *s, size_t max)
 {
-    uint64_t idle_s = conf_ms(c, "timeout", 30000) / 1000;
-    uint64_t connect_ms = conf_ms(c, "connect_timeout", 5000);
-    struct http_options o = {
-        .max_connections = (unsigned)conf_int(c, "max_connections", 32),
-        .connect_ms = connect_ms < INT32_MAX ? (unsigned)connect_ms : INT32_MAX,
-        .low_speed_s = idle_s < 1       ? 1
-                       : idle_s < 86400 ? (unsigned)idle_s
-                                        : 86400,
-        .verify_tls = conf_bool(c, "verify_tls", true),
-        .ca_file = conf_str(c, "ca_file", NULL),
-    };
-    int r = http_client_new(&o, err, ret);
-    return r < 0 ? conf_error(c, "ca_file", err, -r, "ca_file '%s' cannot be read: %s", o.ca_file,
-                              strerror(-r))
-                 : 0;
+    size_t n = strlen(s);
+    for (const char *p = s; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr(".-_", *p))
+            return false;
+    return n >= 3 && n <= max && isalnum((unsigned char)s[0]);
+}
+
+const char *flat_environment(const char *name)
+{
+    return getenv(name);
+}
+
+/* Exact: "5 MiB", "4000 MiB". */
+static void size_text(uint64_t bytes, char out[32])
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    size_t u = 0;
+    for (; u + 1 < ARRAY_LEN(units) && bytes % 1024 == 0; u++)
+        bytes /= 1024;
+    (void)snprintf(out, 32, "%llu %s", (unsigned long long)bytes, units[u]);
+}
+
+static int take_size(const struct conf_section *c, const char *name, uint64_t min, uint64_t max, struct err *err,
+                     uint64_t *value)
+{
+    char least[32], most[32];
+    *value = conf_size(c, name, *value);
+    if (*value >= min && *value <= max)
+        return 0;
+    size_text(min, least);
+    size_text(max, most);
+    return conf_error(c, name, err, EINVAL, "%s must be %s to %s", name, least, most);
+}
+
+int flat_part_limits(const struct conf_section *c, struct err *err, struct store_limits *l)
+{
+    l->part_size = 16ULL << 20;
+    l->upload_threshold = 64ULL << 20;
+    int r = take_size(c, "multipart_chunksize", l->part_min, l->part_max, err, &l->part_size);
+    if (r == 0)
+        r = take_size(c, "multipart_threshold", l->part_min, l->put_max, err, &l->upload_threshold);
+    l->concurrency = (unsigned)conf_int(c, "max_concurrency", 10);
+    return r;
 }
 
 char *flat_object(const char *prefix, const char *key)

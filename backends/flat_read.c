@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * flat_read.c: is what comes what was asked for? Said before a byte of it is announced to the reader. */
+ * flat_read.c: is what comes what was asked for? Said before a byte of it is announced to the reader. And what a
+ * refusal means to a conditional request. */
 #include "backends/flat.h"
 
 #include <errno.h>
@@ -51,4 +52,27 @@ int flat_check_reply(void *arg, const struct http_res *res)
         return err_set(&g->op->err, EIO, "the reply has %" PRIu64 " bytes of %" PRIu64 " asked for",
                        last - q->offset + 1, g->expected);
     return 0;
+}
+
+int flat_cond_result(struct op *op, const struct precond *pre, int r)
+{
+    int code = 0;
+    if (pre && pre->if_absent && r == -ESTALE && (op->err.status == 409 || op->err.status == 412))
+        code = EEXIST;
+    if (pre && pre->if_match && r == -ENOENT)
+        code = ESTALE;
+    if (!code)
+        return r;
+    op->err.code = code;
+    return -code;
+}
+
+int flat_resent_result(struct op *op, const char *opname, const char *method, const struct http_res *res, bool refused,
+                       int r)
+{
+    if (!refused || !res->resent || method[0] != 'P') /* PUT, POST, PATCH */
+        return r;
+    r = err_set(&op->err, EIO, "%s: the connection broke and the outcome is unknown", opname);
+    op->err.retry = ERR_RETRY_UNKNOWN;
+    return r;
 }

@@ -85,6 +85,8 @@ struct http_res {
 #define HTTP_RES_INIT ((struct http_res){0})
 
 int http_client_new(const struct http_options *o, struct err *err, struct http_client **ret);
+/* By the options max_connections (`connections` when it is not given), connect_timeout, timeout, verify_tls, ca_file. */
+int http_client_of(const struct conf_section *c, unsigned connections, struct err *err, struct http_client **ret);
 void http_client_free(struct http_client *c);
 int http_do(struct http_client *c, struct op *op, const struct http_req *req, struct http_res *ret);
 void http_res_done(struct http_res *r);

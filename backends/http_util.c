@@ -139,3 +139,22 @@ unsigned http_retry_after_ms(const struct http_headers *h)
     }
     return s > RETRY_AFTER_MAX_MS / 1000 ? RETRY_AFTER_MAX_MS : (unsigned)s * 1000;
 }
+
+int http_client_of(const struct conf_section *c, unsigned connections, struct err *err, struct http_client **ret)
+{
+    uint64_t idle_s = conf_ms(c, "timeout", 30000) / 1000;
+    uint64_t connect_ms = conf_ms(c, "connect_timeout", 5000);
+    struct http_options o = {
+        .max_connections = (unsigned)conf_int(c, "max_connections", connections),
+        .connect_ms = connect_ms < INT32_MAX ? (unsigned)connect_ms : INT32_MAX,
+        .low_speed_s = idle_s < 1       ? 1
+                       : idle_s < 86400 ? (unsigned)idle_s
+                                        : 86400,
+        .verify_tls = conf_bool(c, "verify_tls", true),
+        .ca_file = conf_str(c, "ca_file", NULL),
+    };
+    int r = http_client_new(&o, err, ret);
+    return r < 0 ? conf_error(c, "ca_file", err, -r, "ca_file '%s' cannot be read: %s", o.ca_file,
+                              strerror(-r))
+                 : 0;
+}

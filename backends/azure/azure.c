@@ -43,11 +43,6 @@ static const struct conf_option options[] = {
     {"access_tier", CONF_STRING, .help = "tier of new blobs: Hot, Cool, Cold"},
 };
 
-static const char *environment(const char *name)
-{
-    return getenv(name);
-}
-
 static bool is_container_name(const char *s)
 {
     size_t n = strlen(s);
@@ -112,7 +107,7 @@ static int take_place(const struct conf_section *c, struct err *err, struct azur
     s->container = p.bucket;
     s->prefix = p.prefix;
     if (r == 0)
-        r = azure_creds_load(c, environment, err, &s->creds);
+        r = azure_creds_load(c, flat_environment, err, &s->creds);
     if (r == 0)
         r = take_endpoint(c, err, s);
     if (r == 0)
@@ -122,32 +117,22 @@ static int take_place(const struct conf_section *c, struct err *err, struct azur
 
 static int take_limits(const struct conf_section *c, struct err *err, struct azure_store *s)
 {
-    uint64_t part = conf_size(c, "multipart_chunksize", 16ULL << 20);
-    uint64_t threshold = conf_size(c, "multipart_threshold", 64ULL << 20);
     const char *tier = conf_str(c, "access_tier", NULL);
-    if (part < AZURE_PART_MIN || part > AZURE_PART_MAX)
-        return conf_error(c, "multipart_chunksize", err, EINVAL,
-                          "multipart_chunksize must be 64 KiB to 4000 MiB");
-    if (threshold < AZURE_PART_MIN || threshold > AZURE_PUT_MAX)
-        return conf_error(c, "multipart_threshold", err, EINVAL,
-                          "multipart_threshold must be 64 KiB to 5000 MiB");
     s->base.limits = (struct store_limits){
         .put_max = AZURE_PUT_MAX,
-        .upload_threshold = threshold,
-        .part_size = part,
         .part_min = AZURE_PART_MIN,
         .part_max = AZURE_PART_MAX,
         .parts_max = AZURE_PARTS_MAX,
-        .concurrency = (unsigned)conf_int(c, "max_concurrency", 10),
         .key_max = AZURE_KEY_MAX - strlen(s->prefix),
     };
+    int r = flat_part_limits(c, err, &s->base.limits);
     s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_AGE | CAP_COPY | CAP_UPLOAD | CAP_SIGN | CAP_UNNAMED |
                    CAP_READ_META;
     s->posix = conf_bool(c, "posix", true);
     if (s->posix)
         s->base.caps |= CAP_SET_META | CAP_SYMLINK | CAP_LIST_META;
     s->tier = tier && *tier ? xstrdup(tier) : NULL;
-    return 0;
+    return r;
 }
 
 static void azure_close(struct store *store)
@@ -176,7 +161,7 @@ static int azure_open(const struct conf_section *c, struct stats *stats, struct 
     if (r == 0)
         r = take_limits(c, err, s);
     if (r == 0)
-        r = flat_client(c, err, &s->http);
+        r = http_client_of(c, FLAT_CONNECTIONS, err, &s->http);
     if (r < 0) {
         free(s->base.base_uri);
         azure_close(&s->base);

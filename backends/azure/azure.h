@@ -107,8 +107,6 @@ void azure_req_param(struct azure_req *r, const char *name, const char *value); 
 void azure_req_precond(struct azure_req *r, const struct precond *pre);
 /* Sends it. 0 with a 2xx reply in *ret; else -errno, op->err filled. */
 int azure_do(struct azure_store *s, struct op *op, struct azure_req *r, struct http_res *ret);
-/* The errno of a conditional write that failed with `r`. */
-int azure_cond_result(struct op *op, const struct precond *pre, int r);
 /* Are these bytes that a name, or the beginning of one, can have? */
 bool azure_can_hold(const char *name);
 void azure_path(const struct azure_store *s, const char *object, struct buf *ret);
@@ -130,6 +128,9 @@ int azure_remove_dir(struct store *s, struct op *op, const char *key);
 int azure_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 int azure_copy(struct store *s, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret);
+/* The slot set_meta of the view. */
+int azure_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
+                        const struct attr *change, struct attr *ret);
 int azure_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                    const struct attr *change, struct attr *ret);
 int azure_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);

@@ -31,7 +31,7 @@ static int begin_copy(struct azure_store *s, struct op *op, const char *from, co
     bool source = strcmp(op->err.remote, "SourceConditionNotMet") == 0 ||
                   strcmp(op->err.remote, "CannotVerifyCopySource") == 0;
     if (rc < 0 && !source && strcmp(op->err.remote, "BlobNotFound") != 0)
-        return azure_cond_result(op, pre, rc);
+        return flat_cond_result(op, pre, rc);
     if (rc == -ENOENT && from_version && *from_version) {
         op->err.code = ESTALE;
         rc = -ESTALE;
@@ -144,9 +144,10 @@ static int send_meta(struct azure_store *s, struct op *op, const char *object, s
     return 0;
 }
 
-static int set_file_meta(struct azure_store *s, struct op *op, const char *object, const char *if_match,
-                         const struct attr *change, struct attr *ret)
+int azure_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
+                        const struct attr *change, struct attr *ret)
 {
+    struct azure_store *s = azure_of(store);
     struct attr a = ATTR_INIT;
     struct http_headers all = {0};
     int r = azure_head(s, op, "set_meta", object, if_match, &a, &all);
@@ -168,14 +169,5 @@ static int set_file_meta(struct azure_store *s, struct op *op, const char *objec
 int azure_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
                    const struct attr *change, struct attr *ret)
 {
-    struct azure_store *s = azure_of(store);
-    if (!*key || change->kind == ATTR_DIR)
-        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
-    CLEANUP_FREE char *object = flat_object(s->prefix, key);
-    int r = set_file_meta(s, op, object, if_match, change, ret);
-    if (r == -ENOENT && !(if_match && *if_match)) {
-        err_clear(&op->err);
-        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
-    }
-    return r;
+    return flat_set_meta(&azure_of(store)->view, store, op, key, if_match, change, ret);
 }

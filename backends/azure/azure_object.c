@@ -34,7 +34,7 @@ int azure_head(struct azure_store *s, struct op *op, const char *opname, const c
     struct precond pre = {.if_match = if_match && *if_match ? if_match : NULL};
     uint64_t size;
     azure_req_precond(&r, &pre);
-    int rc = azure_cond_result(op, &pre, azure_do(s, op, &r, &res));
+    int rc = flat_cond_result(op, &pre, azure_do(s, op, &r, &res));
     if (rc < 0)
         return rc;
     if (!flat_reply_length(&res, &size)) {
@@ -129,7 +129,7 @@ int azure_read(struct store *store, struct op *op, const struct read_req *req, s
     http_range(req->offset, req->iov.iov_len, range);
     http_headers_add(&r.headers, "range", range);
     azure_req_precond(&r, &pre);
-    int rc = azure_cond_result(op, &pre, azure_do(s, op, &r, &res));
+    int rc = flat_cond_result(op, &pre, azure_do(s, op, &r, &res));
     if (rc < 0)
         return read_failed(s, op, object, req, rc, ret);
     if (res.to_len != g.expected) {
@@ -175,7 +175,7 @@ static int put_blob(struct azure_store *s, struct op *op, const char *opname, co
     if (s->tier)
         http_headers_add(&r.headers, "x-ms-access-tier", s->tier);
     azure_req_precond(&r, pre);
-    rc = azure_cond_result(op, pre, azure_do(s, op, &r, &res));
+    rc = flat_cond_result(op, pre, azure_do(s, op, &r, &res));
     if (rc < 0)
         return rc;
     if (ret)
@@ -210,7 +210,7 @@ static int view_remove(struct store *store, struct op *op, const char *object, c
     struct azure_req r = {.op = "remove", .method = "DELETE", .object = object};
     http_headers_add(&r.headers, "x-ms-delete-snapshots", "include"); /* else a blob that has some stays */
     azure_req_precond(&r, &pre);
-    int rc = azure_cond_result(op, &pre, azure_do(azure_of(store), op, &r, &res));
+    int rc = flat_cond_result(op, &pre, azure_do(azure_of(store), op, &r, &res));
     http_res_done(&res);
     return rc;
 }
@@ -259,17 +259,7 @@ int azure_list_raw(struct azure_store *s, struct op *op, const char *opname, con
         return rc;
     rc = azure_xml_list(buf_str(&res.body), res.body.len, &l);
     http_res_done(&res);
-    if (rc < 0) {
-        rc = err_set(&op->err, EIO, "%s %s/%.300s: the reply is not a listing", opname, s->view.uri, prefix);
-        op->err.retry = ERR_RETRY_SAFE;
-    } else {
-        rc = flat_check_paging(op, q ? q->cursor : NULL, &l);
-    }
-    if (rc < 0)
-        flat_result_done(&l);
-    else
-        *ret = l;
-    return rc;
+    return flat_take_listing(&s->view, op, opname, prefix, q, rc, &l, ret);
 }
 
 static int view_list(struct store *store, struct op *op, const char *opname, const char *prefix,
@@ -294,5 +284,6 @@ void azure_view_set(struct azure_store *s)
                                  .list = view_list,
                                  .head = view_head,
                                  .put_marker = view_put_marker,
-                                 .remove = view_remove};
+                                 .remove = view_remove,
+                                 .set_meta = azure_set_file_meta};
 }

@@ -31,19 +31,6 @@ void azure_req_precond(struct azure_req *r, const struct precond *pre)
     }
 }
 
-int azure_cond_result(struct op *op, const struct precond *pre, int r)
-{
-    int code = 0;
-    if (pre && pre->if_absent && r == -ESTALE && (op->err.status == 409 || op->err.status == 412))
-        code = EEXIST;
-    if (pre && pre->if_match && r == -ENOENT)
-        code = ESTALE;
-    if (!code)
-        return r;
-    op->err.code = code;
-    return -code;
-}
-
 bool azure_can_hold(const char *name)
 {
     for (const char *p = name; *p; p++)
@@ -163,11 +150,7 @@ int azure_do(struct azure_store *s, struct op *op, struct azure_req *r, struct h
         return 0;
     }
     rc = azure_error_set(s, op, r, &res);
-    /* Our own first sending may be what the second one, by curl, ran into. */
-    if (rc == -ESTALE && res.resent && r->method[0] == 'P') {
-        rc = err_set(&op->err, EIO, "%s: the connection broke and the outcome is unknown", r->op);
-        op->err.retry = ERR_RETRY_UNKNOWN;
-    }
+    rc = flat_resent_result(op, r->op, r->method, &res, rc == -ESTALE, rc);
     http_res_done(&res);
     return rc;
 }

@@ -159,7 +159,7 @@ static int commit(struct azure_store *s, struct op *op, const char *object, cons
     if (s->tier)
         http_headers_add(&r.headers, "x-ms-access-tier", s->tier);
     azure_req_precond(&r, pre);
-    return azure_cond_result(op, pre, azure_do(s, op, &r, ret));
+    return flat_cond_result(op, pre, azure_do(s, op, &r, ret));
 }
 
 int azure_upload_finish(struct store *store, struct op *op, const char *key, const char *id,

@@ -42,18 +42,9 @@ static const struct conf_option options[] = {
     {"storage_class", CONF_STRING, .help = "storage class of new objects: NEARLINE, COLDLINE, ..."},
 };
 
-static const char *environment(const char *name)
-{
-    return getenv(name);
-}
-
 static bool is_bucket_name(const char *s)
 {
-    size_t n = strlen(s);
-    for (const char *p = s; *p; p++)
-        if (!isalnum((unsigned char)*p) && !strchr(".-_", *p))
-            return false;
-    return n >= 3 && n <= 222 && isalnum((unsigned char)s[0]);
+    return flat_is_bucket_name(s, 222);
 }
 
 static int take_place(const struct conf_section *c, struct err *err, struct gcs_store *s)
@@ -78,31 +69,21 @@ static char *given(const struct conf_section *c, const char *name)
 
 static int take_limits(const struct conf_section *c, struct err *err, struct gcs_store *s)
 {
-    uint64_t part = conf_size(c, "multipart_chunksize", 16ULL << 20);
-    uint64_t threshold = conf_size(c, "multipart_threshold", 64ULL << 20);
-    if (part < GCS_PART_MIN || part > 5ULL << 30)
-        return conf_error(c, "multipart_chunksize", err, EINVAL,
-                          "multipart_chunksize must be 256 KiB to 5 GiB");
-    if (threshold < GCS_PART_MIN)
-        return conf_error(c, "multipart_threshold", err, EINVAL,
-                          "multipart_threshold must be 256 KiB or more");
     s->base.limits = (struct store_limits){
         .put_max = GCS_OBJECT_MAX,
-        .upload_threshold = threshold,
-        .part_size = part,
         .part_min = GCS_PART_MIN,
         .part_max = 5ULL << 30,
         .parts_max = GCS_PARTS_MAX,
-        .concurrency = (unsigned)conf_int(c, "max_concurrency", 10),
         .key_max = GCS_KEY_MAX - strlen(s->prefix),
     };
+    int r = flat_part_limits(c, err, &s->base.limits);
     s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_COPY | CAP_UPLOAD | CAP_SIGN | CAP_UNNAMED | CAP_LIST_AFTER;
     s->posix = conf_bool(c, "posix", true);
     if (s->posix)
         s->base.caps |= CAP_SET_META | CAP_SYMLINK | CAP_LIST_META;
     s->storage_class = given(c, "storage_class");
     s->user_project = given(c, "user_project");
-    return 0;
+    return r;
 }
 
 /* Tokens are bearer tokens: whoever sees one may use it. */
@@ -120,13 +101,13 @@ static int check_wire(const struct conf_section *c, const struct gcs_store *s, e
 static int take_identity(const struct conf_section *c, struct err *err, struct gcs_store *s)
 {
     struct gcs_creds creds = {0};
-    int r = gcs_creds_load(c, environment, err, &creds);
+    int r = gcs_creds_load(c, flat_environment, err, &creds);
     if (r == 0)
         r = check_wire(c, s, creds.kind, err);
     if (r == 0)
-        r = flat_client(c, err, &s->http);
+        r = http_client_of(c, FLAT_CONNECTIONS, err, &s->http);
     if (r == 0)
-        r = flat_client(c, err, &s->token_http);
+        r = http_client_of(c, FLAT_CONNECTIONS, err, &s->token_http);
     if (r == 0)
         s->tokens = gcs_tokens_new(&creds, s->token_http);
     gcs_creds_done(&creds);

@@ -122,8 +122,6 @@ int gcs_req_precond(struct gcs_req *r, struct op *op, const struct precond *pre)
 int gcs_do(struct gcs_store *s, struct op *op, struct gcs_req *r, struct http_res *ret);
 /* The same with a JSON body (taken) and a JSON object as reply. */
 int gcs_do_json(struct gcs_store *s, struct op *op, struct gcs_req *r, json_t *body, json_t **ret);
-/* The errno of a conditional write that failed with `r`. */
-int gcs_cond_result(struct op *op, const struct precond *pre, int r);
 void gcs_path(const struct gcs_store *s, const struct gcs_req *r, struct buf *ret);
 bool gcs_is_generation(const char *version);
 
@@ -157,6 +155,9 @@ int gcs_remove_dir(struct store *s, struct op *op, const char *key);
 int gcs_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 int gcs_copy(struct store *s, struct op *op, const char *from, const char *from_version,
              const char *to, const struct precond *pre, struct attr *ret);
+/* The slot set_meta of the view. */
+int gcs_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
+                      const struct attr *change, struct attr *ret);
 int gcs_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                  const struct attr *change, struct attr *ret);
 int gcs_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);

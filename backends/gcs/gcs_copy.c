@@ -66,13 +66,13 @@ static int judge(struct gcs_store *s, struct op *op, const struct rewrite *w, in
     if (r == -ENOENT && w->from_version)
         return err_set(&op->err, ESTALE, "copy %s/%.300s: it is gone", s->view.uri, w->from);
     if (r != -ESTALE || kept.status != 412 || !w->from_version || !w->pre || !w->pre->if_absent)
-        return r == -ENOENT ? r : gcs_cond_result(op, w->pre, r);
+        return r == -ENOENT ? r : flat_cond_result(op, w->pre, r);
     int look = gcs_look(s, op, "copy", w->from, w->from_version, &source);
     gcs_object_done(&source);
     if (look < 0)
         return look; /* -ESTALE: the source's */
     op->err = kept;
-    return gcs_cond_result(op, w->pre, r);
+    return flat_cond_result(op, w->pre, r);
 }
 
 int gcs_copy(struct store *store, struct op *op, const char *from, const char *from_version, const char *to,
@@ -185,9 +185,10 @@ static int send_patch(struct gcs_store *s, struct op *op, const char *object, co
     return rc;
 }
 
-static int set_file_meta(struct gcs_store *s, struct op *op, const char *object, const char *if_match,
-                         const struct attr *change, struct attr *ret)
+int gcs_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
+                      const struct attr *change, struct attr *ret)
 {
+    struct gcs_store *s = gcs_of(store);
     struct gcs_object now = {0}, made = {0};
     json_t *old = NULL, *patch = NULL;
     int r = fetch(s, op, object, &now, &old);
@@ -212,16 +213,7 @@ static int set_file_meta(struct gcs_store *s, struct op *op, const char *object,
 }
 
 int gcs_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
-                 const struct attr *change, struct attr *ret)
+                   const struct attr *change, struct attr *ret)
 {
-    struct gcs_store *s = gcs_of(store);
-    if (!*key || change->kind == ATTR_DIR)
-        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
-    CLEANUP_FREE char *object = flat_object(s->prefix, key);
-    int r = set_file_meta(s, op, object, if_match, change, ret);
-    if (r == -ENOENT && !(if_match && *if_match)) {
-        err_clear(&op->err);
-        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
-    }
-    return r;
+    return flat_set_meta(&gcs_of(store)->view, store, op, key, if_match, change, ret);
 }

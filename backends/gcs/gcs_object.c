@@ -321,7 +321,7 @@ int gcs_insert(struct gcs_store *s, struct op *op, const char *opname, const cha
     if (rc == 0)
         rc = gcs_take_object(s, op, opname, o, ret);
     json_decref(o);
-    return gcs_cond_result(op, pre, rc);
+    return flat_cond_result(op, pre, rc);
 }
 
 int gcs_put(struct store *store, struct op *op, const struct put_req *req, struct attr *ret)
@@ -372,7 +372,7 @@ int gcs_delete(struct gcs_store *s, struct op *op, const char *opname, const cha
     if (rc == 0)
         rc = gcs_do(s, op, &r, &res);
     http_res_done(&res);
-    return gcs_cond_result(op, &pre, rc);
+    return flat_cond_result(op, &pre, rc);
 }
 
 static int view_remove(struct store *store, struct op *op, const char *object, const char *if_match)
@@ -423,17 +423,7 @@ int gcs_list_raw(struct gcs_store *s, struct op *op, const char *opname, const c
         return rc;
     rc = gcs_json_list(buf_str(&res.body), res.body.len, &l);
     http_res_done(&res);
-    if (rc < 0) {
-        rc = err_set(&op->err, EIO, "%s %s/%.300s: the reply is not a listing", opname, s->view.uri, prefix);
-        op->err.retry = ERR_RETRY_SAFE;
-    } else {
-        rc = flat_check_paging(op, q ? q->cursor : NULL, &l);
-    }
-    if (rc < 0)
-        flat_result_done(&l);
-    else
-        *ret = l;
-    return rc;
+    return flat_take_listing(&s->view, op, opname, prefix, q, rc, &l, ret);
 }
 
 static int view_list(struct store *store, struct op *op, const char *opname, const char *prefix,
@@ -458,5 +448,6 @@ void gcs_view_set(struct gcs_store *s)
                                  .list = view_list,
                                  .head = view_head,
                                  .put_marker = view_put_marker,
-                                 .remove = view_remove};
+                                 .remove = view_remove,
+                                 .set_meta = gcs_set_file_meta};
 }

@@ -33,19 +33,6 @@ int gcs_req_precond(struct gcs_req *r, struct op *op, const struct precond *pre)
     return 0;
 }
 
-int gcs_cond_result(struct op *op, const struct precond *pre, int r)
-{
-    int code = 0;
-    if (pre && pre->if_absent && r == -ESTALE && op->err.status == 412)
-        code = EEXIST;
-    if (pre && pre->if_match && r == -ENOENT)
-        code = ESTALE;
-    if (!code)
-        return r;
-    op->err.code = code;
-    return -code;
-}
-
 /* Names that the service cannot hold: said here, as a request might mean something else. */
 static int check_name(const struct gcs_store *s, struct op *op, const struct gcs_req *r)
 {
@@ -118,12 +105,7 @@ static int judge(struct gcs_store *s, struct op *op, const struct gcs_req *r, co
     if (res->status == 401 && first && gcs_token_refused(s->tokens, token))
         return 0;
     int rc = gcs_error_set(s, op, r, res);
-    /* Our own first sending may be what the second one, by curl, ran into. */
-    if (res->status == 412 && res->resent && r->method[0] == 'P') {
-        rc = err_set(&op->err, EIO, "%s: the connection broke and the outcome is unknown", r->op);
-        op->err.retry = ERR_RETRY_UNKNOWN;
-    }
-    return rc;
+    return flat_resent_result(op, r->op, r->method, res, res->status == 412, rc);
 }
 
 static int attempt(struct gcs_store *s, struct op *op, const struct gcs_req *r, const char *url, bool first,

@@ -255,7 +255,7 @@ int gcs_upload_finish(struct store *store, struct op *op, const char *key, const
     uint64_t size = 0;
     int r = check_id(op, id);
     if (r == 0)
-        r = gcs_cond_result(op, pre, finish(s, op, key, id, parts, n, pre, &made));
+        r = flat_cond_result(op, pre, finish(s, op, key, id, parts, n, pre, &made));
     if (r < 0)
         return r;
     for (size_t i = 0; i < n; i++)

@@ -67,20 +67,11 @@ static const struct conf_option options[] = {
     {"storage_class", CONF_STRING, .help = "x-amz-storage-class of new objects"},
 };
 
-static const char *environment(const char *name)
-{
-    return getenv(name);
-}
-
 /* ---- where ---- */
 
 static bool is_bucket_name(const char *s)
 {
-    size_t n = strlen(s);
-    for (const char *p = s; *p; p++)
-        if (!isalnum((unsigned char)*p) && !strchr(".-_", *p))
-            return false;
-    return n >= 3 && n <= 255 && isalnum((unsigned char)s[0]);
+    return flat_is_bucket_name(s, 255);
 }
 
 static int take_place(const struct conf_section *c, struct err *err, struct s3_store *s)
@@ -147,7 +138,7 @@ static void take_manners(const struct conf_section *c, struct s3_store *s)
 static int take_identity(const struct conf_section *c, struct err *err, struct s3_store *s)
 {
     struct err none = ERR_INIT;
-    int r = s->anonymous ? 0 : s3_creds_load(c, environment, &none, &s->sync.creds);
+    int r = s->anonymous ? 0 : s3_creds_load(c, flat_environment, &none, &s->sync.creds);
     if (r < 0 && r != -EACCES)
         *err = none;
     if (r < 0 && r != -EACCES)
@@ -155,7 +146,7 @@ static int take_identity(const struct conf_section *c, struct err *err, struct s
     const char *region = conf_str(c, "region", s->sync.creds.region);
     const char *const variables[] = {"AWS_REGION", "AWS_DEFAULT_REGION"};
     for (size_t i = 0; (!region || !*region) && i < ARRAY_LEN(variables); i++)
-        region = environment(variables[i]);
+        region = flat_environment(variables[i]);
     region = region && *region ? region : "us-east-1";
     for (const char *p = region; *p; p++)
         if (!isalnum((unsigned char)*p) && !strchr("-_", *p))
@@ -167,7 +158,7 @@ static int take_identity(const struct conf_section *c, struct err *err, struct s
         *err = r < 0 ? none : *err;
         return r;
     }
-    int found = s3_role_open(c, environment, s->sync.region, err, &s->sync.creds, &s->role);
+    int found = s3_role_open(c, flat_environment, s->sync.region, err, &s->sync.creds, &s->role);
     if (found == 0 && r < 0 && !s->role) {
         *err = none;
         return r;
@@ -179,28 +170,18 @@ static int take_identity(const struct conf_section *c, struct err *err, struct s
 
 static int take_limits(const struct conf_section *c, struct err *err, struct s3_store *s)
 {
-    uint64_t part = conf_size(c, "multipart_chunksize", 16ULL << 20);
-    uint64_t threshold = conf_size(c, "multipart_threshold", 64ULL << 20);
-    if (part < S3_PART_MIN || part > S3_PUT_MAX)
-        return conf_error(c, "multipart_chunksize", err, EINVAL,
-                          "multipart_chunksize must be 5 MiB to 5 GiB");
-    if (threshold < S3_PART_MIN || threshold > S3_PUT_MAX)
-        return conf_error(c, "multipart_threshold", err, EINVAL,
-                          "multipart_threshold must be 5 MiB to 5 GiB");
     s->base.limits = (struct store_limits){
         .put_max = S3_PUT_MAX,
-        .upload_threshold = threshold,
-        .part_size = part,
         .part_min = S3_PART_MIN,
         .part_max = S3_PUT_MAX,
         .parts_max = S3_PARTS_MAX,
-        .concurrency = (unsigned)conf_int(c, "max_concurrency", 10),
         .key_max = S3_KEY_MAX - strlen(s->prefix),
         .delete_max = S3_DELETE_MAX,
         .tags_max = S3_TAGS_MAX,
         .tag_name_max = S3_TAG_NAME_MAX,
         .tag_value_max = S3_TAG_VALUE_MAX,
     };
+    int r = flat_part_limits(c, err, &s->base.limits);
     s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_AGE | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN |
                    CAP_UNNAMED | CAP_READ_META;
     if (!is_directory_bucket(s->bucket))
@@ -211,7 +192,7 @@ static int take_limits(const struct conf_section *c, struct err *err, struct s3_
         s->base.caps |= CAP_SET_META | CAP_SYMLINK;
     if (s->posix && s->list_meta == S3_LIST_META_YES)
         s->base.caps |= CAP_LIST_META;
-    return 0;
+    return r;
 }
 
 static void s3_close(struct store *store)
@@ -253,7 +234,7 @@ static int s3_open(const struct conf_section *c, struct stats *stats, struct err
     if (r == 0)
         r = take_limits(c, err, s);
     if (r == 0)
-        r = flat_client(c, err, &s->http);
+        r = http_client_of(c, FLAT_CONNECTIONS, err, &s->http);
     if (r < 0) {
         free(s->base.base_uri);
         s3_close(&s->base);

@@ -69,17 +69,9 @@ int s3_list_raw(struct s3_store *s, struct op *op, const char *opname, const cha
                   s->base.base_uri);
         r = list_once(s, op, opname, prefix, q, max, false, &l);
     }
-    if (r == -EBADMSG) {
-        r = err_set(&op->err, EIO, "%s s3://%s/%s: the reply is not a ListBucketResult", opname,
-                    s->bucket, prefix);
-        op->err.retry = ERR_RETRY_SAFE;
-    }
-    if (r == 0)
-        r = flat_check_paging(op, q ? q->cursor : NULL, &l);
-    if (r < 0)
-        flat_result_done(&l);
-    else
-        *ret = l;
+    if (r == 0 || r == -EBADMSG)
+        return flat_take_listing(&s->view, op, opname, prefix, q, r, &l, ret);
+    flat_result_done(&l);
     return r;
 }
 

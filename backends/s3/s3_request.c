@@ -298,11 +298,6 @@ static bool learn_region(struct s3_store *s, const char *region)
     return true;
 }
 
-static const char *environment(const char *name)
-{
-    return getenv(name);
-}
-
 /* Expired keys that came from a profile: something may have renewed them there. */
 static bool learn_creds(struct s3_store *s)
 {
@@ -312,7 +307,7 @@ static bool learn_creds(struct s3_store *s)
     if (s->sync.creds.profile)
         profile = xstrdup(s->sync.creds.profile);
     lock_release(&s->sync.lock);
-    int r = profile ? s3_creds_load_profile(profile, environment, NULL, &fresh) : -ENOENT;
+    int r = profile ? s3_creds_load_profile(profile, flat_environment, NULL, &fresh) : -ENOENT;
     free(profile);
     if (r < 0)
         return false;
@@ -415,15 +410,9 @@ int s3_do(struct s3_store *s, struct op *op, struct s3_req *r, struct http_res *
         }
         s3_error_read(&res, &e);
         bool again = i < ADAPT_MAX && adapt(s, op, &sums, &res, &e);
-        /* Our own first sending may be what the second one, by curl, ran into. */
-        bool own = res.status == 412 && res.resent && r->method[0] == 'P'; /* PUT, POST */
-        rc = again ? 0 : s3_error_set(s, op, r, &res, &e);
+        if (!again)
+            rc = flat_resent_result(op, r->op, r->method, &res, res.status == 412, s3_error_set(s, op, r, &res, &e));
         http_res_done(&res);
-        if (own && !again) {
-            rc = err_set(&op->err, EIO, "%s: the connection broke and the outcome is unknown",
-                         r->op);
-            op->err.retry = ERR_RETRY_UNKNOWN;
-        }
         if (rc < 0)
             return rc;
     }

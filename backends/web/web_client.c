@@ -12,6 +12,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define CONNECTIONS 16 /* max_connections, when it is not given */
+
 /* ---- opening ---- */
 
 static int take_root(const struct conf_section *c, const char *option, const char *url,
@@ -95,25 +97,6 @@ static int take_credentials(const struct conf_section *c, struct err *err, struc
     return r;
 }
 
-static int make_client(const struct conf_section *c, struct err *err, struct web *w)
-{
-    uint64_t idle_s = conf_ms(c, "timeout", 30000) / 1000;
-    uint64_t connect_ms = conf_ms(c, "connect_timeout", 5000);
-    struct http_options o = {
-        .max_connections = (unsigned)conf_int(c, "max_connections", 16),
-        .connect_ms = connect_ms < INT32_MAX ? (unsigned)connect_ms : INT32_MAX,
-        .low_speed_s = idle_s < 1       ? 1
-                       : idle_s < 86400 ? (unsigned)idle_s
-                                        : 86400,
-        .verify_tls = conf_bool(c, "verify_tls", true),
-        .ca_file = conf_str(c, "ca_file", NULL),
-    };
-    int r = http_client_new(&o, err, &w->http);
-    return r < 0 ? conf_error(c, "ca_file", err, -r, "ca_file '%s' cannot be read: %s", o.ca_file,
-                              strerror(-r))
-                 : 0;
-}
-
 int web_open(const struct conf_section *c, const char *option, const char *url, struct err *err,
              struct web *ret)
 {
@@ -122,7 +105,7 @@ int web_open(const struct conf_section *c, const char *option, const char *url, 
     if (r == 0)
         r = take_credentials(c, err, &w);
     if (r == 0)
-        r = make_client(c, err, &w);
+        r = http_client_of(c, CONNECTIONS, err, &w.http);
     if (r < 0)
         web_close(&w);
     else

@@ -55,7 +55,7 @@ class DaemonFailed(Exception):
 class Daemon:
     """One program, started and stopped any number of times on the same arguments."""
 
-    start_seconds = 30.0
+    start_seconds = 90.0
 
     def __init__(self, program: Path, arguments: list[str], log: Path, env: dict[str, str]):
         self.program = Path(program)

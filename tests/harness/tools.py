@@ -51,8 +51,8 @@ def fails_with(*numbers: int) -> Iterator[None]:
     assert got in numbers, f"wanted {names}, got {errno.errorcode.get(got or 0, got)}: {caught.value}"
 
 
-def eventually(check: Callable[[], object], seconds: float = 30, what: str = "") -> object:
-    """Until check() is true; for what another process does in its own time."""
+def eventually(check: Callable[[], object], seconds: float = 120, what: str = "") -> object:
+    """Until check() is true; for what another process does in its own time. `seconds` is for what never comes true."""
     deadline = time.monotonic() + seconds
     while True:
         value = check()

@@ -1,10 +1,14 @@
 """Large directories: in order, complete, shown as they arrive, and in little memory."""
 
 import os
+import re
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from harness.tools import eventually
 from servers import FakeS3, ManyS3
 
 KIB = 1024
@@ -140,24 +144,48 @@ def walked(top):
     return sorted(os.path.relpath(os.path.join(at, name), top) for at, _, names in os.walk(top) for name in names)
 
 
+def listed_below(fake) -> Counter:
+    """How often each sub-directory of t/ was listed."""
+    return Counter(re.findall(r"prefix=t%2F(d\d+)%2F", " ".join(r for r in fake.requests if "list-type" in r)))
+
+
+def quiet(fake) -> None:
+    """Until nothing is being asked, and nothing new for a while."""
+    def still() -> bool:
+        before = len(fake.requests)
+        time.sleep(0.1)
+        return fake.busy == 0 and len(fake.requests) == before
+
+    eventually(still)
+
+
 def test_a_walk_is_asked_for_ahead(mount, fake):
     """find over a tree: sub-directories are listed several at once and once each; again: not at all."""
-    wanted = []
-    for folder in range(60):
-        for number in range(5):
-            fake.put(b"t/d%02d/f%d" % (folder, number), b"x")
-            wanted.append(f"d{folder:02}/f{number}")
-    m = mount({"store k": fake.store(list_metadata="no"), "cache": {"ttl": "60s"}})
-    fake.slow = 0.02
-    os.listdir(m / "k")
-    fake.at_once = 0
-    assert walked(m / "k/t") == wanted
+    folders = [f"d{folder:02}" for folder in range(40)]
+    wanted = sorted(f"{folder}/f{number}" for folder in folders for number in range(5))
+    for name in wanted:
+        fake.put(f"t/{name}".encode(), b"x")
+    m = mount({"store k": fake.store(list_metadata="no"), "cache": {"ttl": "1h"}})
+    os.listdir(m / "k/t")
+    fake.at_once, fake.slow = 0, 0.05
+    seen = []
+    for number, folder in enumerate(folders):
+        seen += [f"{folder}/{name}" for name in sorted(os.listdir(m / "k/t" / folder))]
+        quiet(fake)  # else who walks overtakes those who ask ahead, and both ask for the same
+        if number == 2:
+            assert len(listed_below(fake)) >= 3 + 8, "nobody asks ahead"
+    assert seen == wanted
     assert fake.at_once >= 3
-    # Each sub-directory once; at the front of the walk both sides may ask.
-    assert fake.count("list-type") < 60 * 3 // 2 + 10
+    asked = listed_below(fake)
+    assert set(asked) == set(folders)
+    # Once each; those that nobody has asked for ahead are looked up (by a listing, too) and listed.
+    assert sum(asked.values()) <= 40 + 10, asked
+    fake.slow = 0
+    assert walked(m / "k/t") == wanted  # os.walk asks what kind of thing each file is
+    assert listed_below(fake) == asked
     before = len(fake.requests)
     assert walked(m / "k/t") == wanted
-    assert len(fake.requests) == before
+    assert fake.requests[before:] == []
 
 
 def test_markers_are_not_asked_for(mount, bucket):

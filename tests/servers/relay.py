@@ -54,9 +54,13 @@ class Relay:
         while True:
             try:
                 client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target_port))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target_port))
+            except OSError:  # the server is away just now
+                _reset(client)
+                continue
             with self._lock:
                 self.connections += 1
                 self._open |= {client, server}

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from .base import Server, ServerFailed
@@ -23,6 +24,38 @@ def generate_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Pat
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "quay-test", "-f", str(path)],
                    check=True, stdin=subprocess.DEVNULL)
     return path
+
+
+def descendants(pid: int) -> list[int]:
+    """Parents before their children."""
+    try:
+        direct = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return direct + [below for child in direct for below in descendants(child)]
+
+
+def send_signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def stop_process(pid: int) -> None:
+    """SIGSTOP, until it has stopped or ended."""
+    send_signal(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while process_state(pid) not in "TZX":
+        assert time.monotonic() < deadline, f"process {pid} does not stop"
+        time.sleep(0.005)
+
+
+def process_state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 class SSHD(Server):
@@ -87,17 +120,42 @@ class SSHD(Server):
         return self.known_hosts
 
     def sessions(self) -> list[int]:
-        """The processes that serve connections: children of the listener."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [int(pid) for pid in children]
+        """The processes that serve connections: below the listener, each in a session of its own."""
+        return descendants(self.pid) if self.running() else []
+
+    def freeze(self) -> list[int]:
+        """Stops the listener, then what it has started, from the top down: nobody starts anything any more."""
+        super().pause()
+        frozen: list[int] = []
+        while new := [pid for pid in self.sessions() if pid not in frozen]:
+            frozen += new
+            for pid in new:
+                stop_process(pid)
+        return frozen
+
+    def pause(self) -> None:
+        """The port accepts and connections stay, but nobody answers on any of them."""
+        self.freeze()
+
+    def resume(self) -> None:
+        for pid in [*self.sessions(), self.pid]:
+            send_signal(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """The listener and every session: sessions would outlive it, and serve whoever is connected."""
+        if self.running():
+            for pid in self.freeze():
+                send_signal(pid, signal.SIGKILL)
+        super().kill()
+
+    stop = kill
 
     def end_sessions(self) -> None:
-        """Every connection is lost; the listener goes on. (Their processes would outlive it, too.)"""
-        for pid in self.sessions() if self.running() else []:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        """Every connection is lost; the listener goes on."""
+        if self.running():
+            for pid in self.freeze():
+                send_signal(pid, signal.SIGKILL)
+            self.resume()
 
     def logins(self) -> int:
         return self.log.read_text(errors="replace").count("Accepted ")

@@ -18,7 +18,7 @@ deps_build=(
 deps_quickstart=(sqlite3 procps)
 deps_s3=(python3 python3-venv curl ca-certificates)
 deps_test=(
-    clang nginx-light openssl python3 python3-venv postgresql postgresql-client mariadb-server-core mariadb-client-core
+    clang libclang-rt-dev nginx-light openssl python3 python3-venv postgresql postgresql-client mariadb-server-core mariadb-client-core
     sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio stress-ng
     nodejs npm
     openssh-server openssh-client

@@ -116,37 +116,9 @@ const struct store_class *registry_find(const char *name)
 
 /* ---- which class ---- */
 
-/* The value of an option that may have other spellings, before conf_check has resolved them: of the
- * highest level. NULL: not given. */
-static const char *raw_value(const struct conf_section *s, const char *const *names, size_t n)
-{
-    const struct conf_pair *best = NULL;
-    for (size_t i = 0; i < s->n_pairs; i++)
-        for (size_t k = 0; k < n; k++)
-            if (strcmp(s->pairs[i].name, names[k]) == 0 &&
-                (!best || s->pairs[i].level > best->level))
-                best = &s->pairs[i];
-    return best && best->value[0] ? best->value : NULL;
-}
-
-static const char *raw_backend(const struct conf_section *s)
-{
-    static const char *const names[] = {"backend", "backend_type", "type"};
-    return raw_value(s, names, ARRAY_LEN(names));
-}
-
 static const char *raw_one(const struct conf_section *s, const char *name)
 {
-    return raw_value(s, &name, 1);
-}
-
-/* Malloc'd "s3" of "s3://..."; "local" without "://"; NULL without a uri. */
-static char *uri_scheme(const struct conf_section *s)
-{
-    const char *uri = raw_one(s, "uri"), *end = uri ? strstr(uri, "://") : NULL;
-    if (!uri)
-        return NULL;
-    return end ? xstrndup(uri, (size_t)(end - uri)) : xstrdup("local");
+    return conf_raw(s, &name, 1);
 }
 
 /* How the section spells what chooses its class, for the line of an error; NULL: it does not. */
@@ -162,8 +134,8 @@ static const char *place_of(const struct conf_section *s)
 /* The name under which to look for the class and for [scheme NAME]: malloc'd in *ret. */
 static int class_name(const struct conf_section *s, struct err *err, char **ret)
 {
-    const char *backend = raw_backend(s), *other = NULL;
-    CLEANUP_FREE char *scheme = uri_scheme(s);
+    const char *backend = conf_raw_backend(s), *other = NULL;
+    CLEANUP_FREE char *scheme = conf_raw_scheme(s);
     if (backend && strcasecmp(backend, "fsspec") == 0) {
         other = raw_one(s, "protocol");
         if (!other)
@@ -207,7 +179,7 @@ static int unknown_class(const struct conf_section *s, const char *name, struct 
 static int scheme_class(const struct conf_section *scheme, struct err *err,
                         const struct store_class **ret)
 {
-    const char *backend = raw_backend(scheme);
+    const char *backend = conf_raw_backend(scheme);
     if (!backend)
         backend = scheme->name;
     *ret = registry_find(backend);
@@ -264,7 +236,7 @@ static void add_defaults(struct conf_section *s, const struct conf_section *sche
 static void rewrite_uri(struct conf_section *s, const struct store_class *cls)
 {
     const char *scheme = cls == &local_class ? "file" : cls->name;
-    CLEANUP_FREE char *given = uri_scheme(s);
+    CLEANUP_FREE char *given = conf_raw_scheme(s);
     if (given && strcasecmp(given, "https") == 0)
         return;
     for (size_t i = 0; i < s->n_pairs; i++) {
@@ -323,7 +295,7 @@ int registry_check(const struct conf *conf, struct conf_section *section, struct
                    const struct store_class **ret)
 {
     const struct store_class *cls = NULL;
-    CLEANUP_FREE char *name = NULL, *uri_name = uri_scheme(section);
+    CLEANUP_FREE char *name = NULL, *uri_name = conf_raw_scheme(section);
     int r = check_all_schemes(conf, err);
     if (r == 0)
         r = class_name(section, err, &name);

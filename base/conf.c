@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -512,18 +513,37 @@ static void merge(struct conf_section *base, struct conf_section *overlay)
     }
 }
 
+const char *conf_raw(const struct conf_section *s, const char *const *names, size_t n)
+{
+    const struct conf_pair *best = NULL;
+    for (size_t i = 0; i < s->n_pairs; i++)
+        for (size_t k = 0; k < n; k++)
+            if (strcmp(s->pairs[i].name, names[k]) == 0 &&
+                (!best || s->pairs[i].level > best->level))
+                best = &s->pairs[i];
+    return best && best->value[0] ? best->value : NULL;
+}
+
+const char *conf_raw_backend(const struct conf_section *s)
+{
+    static const char *const names[] = {"backend", "backend_type", "type"};
+    return conf_raw(s, names, ARRAY_LEN(names));
+}
+
+char *conf_raw_scheme(const struct conf_section *s)
+{
+    static const char *const name = "uri";
+    const char *uri = conf_raw(s, &name, 1), *end = uri ? strstr(uri, "://") : NULL;
+    if (!uri)
+        return NULL;
+    return end ? xstrndup(uri, (size_t)(end - uri)) : xstrdup("local");
+}
+
 /* What kind of place a section says it is, malloc'd: "s3" of backend = s3 and of uri = s3://...; NULL: nothing. */
 static char *place_kind(const struct conf_section *s)
 {
-    static const char *const names[] = {"backend", "backend_type", "type"};
-    const struct conf_pair *p = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(names) && !p; i++)
-        p = find_pair(s, names[i]);
-    if (p)
-        return xstrdup(p->value);
-    p = find_pair(s, "uri");
-    const char *end = p ? strstr(p->value, "://") : NULL;
-    return end ? xstrndup(p->value, (size_t)(end - p->value)) : p ? xstrdup("local") : NULL;
+    const char *backend = conf_raw_backend(s);
+    return backend ? xstrdup(backend) : conf_raw_scheme(s);
 }
 
 /* An overlay that says another kind of place stands alone: bucket and region mean nothing to a directory. */
@@ -531,7 +551,7 @@ static void drop_other_kind(struct conf_section *base, const struct conf_section
 {
     CLEANUP_FREE char *was = place_kind(base), *is = place_kind(overlay);
     size_t kept = 0;
-    if (strcmp(base->kind, "store") != 0 || !is || !was || strcmp(was, is) == 0)
+    if (strcmp(base->kind, "store") != 0 || !is || !was || strcasecmp(was, is) == 0)
         return;
     for (size_t i = 0; i < base->n_pairs; i++) {
         if (base->pairs[i].level > CONF_LEVEL_OVERLAY)

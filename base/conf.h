@@ -115,6 +115,14 @@ struct conf_section *conf_find(const struct conf *c, const char *kind, const cha
 int conf_check(struct conf_section *s, const struct conf_option *const *tables,
                const size_t *counts, size_t n_tables, struct err *err);
 
+/* Before conf_check, which resolves aliases: the value of one of these names (of the highest level, if several are
+ * given), NULL when there is none or it is empty. */
+const char *conf_raw(const struct conf_section *s, const char *const *names, size_t n);
+/* What a section says its backend is, under any of the option's names; NULL: nothing. */
+const char *conf_raw_backend(const struct conf_section *s);
+/* The scheme of its 'uri', malloc'd: "s3" of "s3://...", "local" without "://"; NULL without a uri. */
+char *conf_raw_scheme(const struct conf_section *s);
+
 /* Values, after conf_check (which proved them well-formed). `def` where the key is absent. */
 const char *conf_str(const struct conf_section *s, const char *name, const char *def);
 bool conf_bool(const struct conf_section *s, const char *name, bool def);

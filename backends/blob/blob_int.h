@@ -6,7 +6,7 @@
  *   blob_read.c    stat, read, list
  *   blob_write.c   put, remove, directories, metadata     blob_move.c  copy and rename
  *   blob_patch.c   ranges in place     blob_upload.c  multipart, staging, sweeping
- *   blob_server.c  options and secrets of databases on a server
+ *   blob_server.c  what databases on a server share: options, secrets, the end of a transaction
  *   blob_sqlite.c, blob_postgres.c, blob_mysql.c   a driver each: connect, run a statement, commit
  *
  * Tables, of `table = files`
@@ -245,6 +245,14 @@ extern const struct conf_option blob_mysql_options[BLOB_MYSQL_N_OPTIONS];
 int blob_server_open(const struct conf_section *section, struct err *err,
                      const struct store_class *cls, const struct blob_driver *d, struct store **ret);
 void blob_server_close(struct store *s);
+/* A statement without parameters and rows. */
+int blob_server_text(struct blob_conn *c, struct op *op, const char *text);
+/* The slots commit and rollback. A COMMIT that was sent is waited for, whatever the op says; without an answer the
+ * outcome is unknown. */
+#define COMMIT_WAIT_MS 30000
+#define ROLLBACK_WAIT_MS 5000
+int blob_server_commit(struct blob_conn *c, struct op *op);
+void blob_server_rollback(struct blob_conn *c);
 
 /* ---- slots ---- */
 int blob_stat(struct store *s, struct op *op, const char *key, struct attr *ret);

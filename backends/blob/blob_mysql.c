@@ -17,8 +17,6 @@
 #include <string.h>
 
 #define SLICE_MS 100
-#define COMMIT_WAIT_MS 30000
-#define ROLLBACK_WAIT_MS 5000
 #define VALUES_MAX 12
 #define PACKET_MIN (4LL * 1024 * 1024) /* a chunk in hex, and its statement */
 
@@ -198,36 +196,9 @@ static int my_run(struct blob_conn *base, struct op *op, enum blob_sql id, const
     return 0;
 }
 
-static int run_text(struct blob_conn *c, struct op *op, const char *text)
-{
-    int64_t changes;
-    return my_run(c, op, SQL_NONE, text, NULL, 0, NULL, NULL, &changes);
-}
-
 static int my_begin(struct blob_conn *c, struct op *op)
 {
-    return run_text(c, op, "START TRANSACTION");
-}
-
-static int my_commit(struct blob_conn *c, struct op *op)
-{
-    struct op own;
-    op_init(&own, op->name, COMMIT_WAIT_MS);
-    int r = run_text(c, &own, "COMMIT");
-    if (r < 0) {
-        op->err = own.err;
-        if (c->broken)
-            op->err.retry = ERR_RETRY_UNKNOWN;
-    }
-    return r;
-}
-
-static void my_rollback(struct blob_conn *c)
-{
-    struct op own;
-    op_init(&own, "rollback", ROLLBACK_WAIT_MS);
-    if (run_text(c, &own, "ROLLBACK") < 0)
-        c->broken = true;
+    return blob_server_text(c, op, "START TRANSACTION");
 }
 
 /* ---- connecting ---- */
@@ -276,7 +247,7 @@ static int setup(struct my_conn *c, struct op *op)
     int64_t packet = 0, changes;
     int r = 0;
     for (size_t i = 0; i < ARRAY_LEN(settings) && r == 0; i++)
-        r = run_text(&c->base, op, settings[i]);
+        r = blob_server_text(&c->base, op, settings[i]);
     if (r == 0)
         r = my_run(&c->base, op, SQL_NONE, "SELECT CAST(@@max_allowed_packet AS SIGNED)", NULL, 0,
                    blob_int_row, &packet, &changes);
@@ -353,8 +324,8 @@ static const struct blob_driver my_driver = {
     .disconnect = my_disconnect,
     .run = my_run,
     .begin = my_begin,
-    .commit = my_commit,
-    .rollback = my_rollback,
+    .commit = blob_server_commit,
+    .rollback = blob_server_rollback,
 };
 
 static int my_open(const struct conf_section *section, struct stats *stats, struct err *err,

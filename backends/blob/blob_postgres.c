@@ -19,8 +19,6 @@
 #include <string.h>
 
 #define SLICE_MS 100
-#define COMMIT_WAIT_MS 30000
-#define ROLLBACK_WAIT_MS 5000
 #define VALUES_MAX 12
 #define OID_BYTEA 17
 #define OID_INT8 20
@@ -250,36 +248,9 @@ static int pg_run(struct blob_conn *base, struct op *op, enum blob_sql id, const
     return r < 0 ? r : take_results(c, op, row, arg, ret_changes);
 }
 
-static int run_text(struct blob_conn *c, struct op *op, const char *text)
-{
-    int64_t changes;
-    return pg_run(c, op, SQL_NONE, text, NULL, 0, NULL, NULL, &changes);
-}
-
 static int pg_begin(struct blob_conn *c, struct op *op)
 {
-    return run_text(c, op, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-}
-
-static int pg_commit(struct blob_conn *c, struct op *op)
-{
-    struct op own;
-    op_init(&own, op->name, COMMIT_WAIT_MS);
-    int r = run_text(c, &own, "COMMIT");
-    if (r < 0) {
-        op->err = own.err;
-        if (c->broken)
-            op->err.retry = ERR_RETRY_UNKNOWN;
-    }
-    return r;
-}
-
-static void pg_rollback(struct blob_conn *c)
-{
-    struct op own;
-    op_init(&own, "rollback", ROLLBACK_WAIT_MS);
-    if (run_text(c, &own, "ROLLBACK") < 0)
-        c->broken = true;
+    return blob_server_text(c, op, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
 }
 
 /* ---- connecting ---- */
@@ -369,7 +340,7 @@ static int setup(struct pg_conn *c, struct op *op)
     int64_t changes;
     int r = 0;
     for (size_t i = 0; i < ARRAY_LEN(settings) && r == 0; i++)
-        r = run_text(&c->base, op, settings[i]);
+        r = blob_server_text(&c->base, op, settings[i]);
     if (r == 0 && o->schema) {
         const struct blob_value schema = blob_text(o->schema);
         r = pg_run(&c->base, op, SQL_NONE, "SELECT set_config('search_path', quote_ident($1), false)",
@@ -439,8 +410,8 @@ static const struct blob_driver pg_driver = {
     .disconnect = pg_disconnect,
     .run = pg_run,
     .begin = pg_begin,
-    .commit = pg_commit,
-    .rollback = pg_rollback,
+    .commit = blob_server_commit,
+    .rollback = blob_server_rollback,
 };
 
 /* libpq's own words about a dsn may repeat it, with the password in it: they are not passed on. */

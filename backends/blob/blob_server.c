@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * blob_server.c: what the stores on a database server have in common: options, secrets, opening. Nothing of a
+ * blob_server.c: what the stores on a database server have in common: options, secrets, opening, commit. Nothing of a
  * client library is here, so a class whose library was not there at build time has its options all the same. */
 #include "backends/blob/blob_int.h"
 
@@ -114,4 +114,31 @@ void blob_server_close(struct store *s)
     struct blob_server *o = b->own;
     blob_free(b);
     server_free(o);
+}
+
+int blob_server_text(struct blob_conn *c, struct op *op, const char *text)
+{
+    int64_t changes;
+    return c->b->d->run(c, op, SQL_NONE, text, NULL, 0, NULL, NULL, &changes);
+}
+
+int blob_server_commit(struct blob_conn *c, struct op *op)
+{
+    struct op own;
+    op_init(&own, op->name, COMMIT_WAIT_MS);
+    int r = blob_server_text(c, &own, "COMMIT");
+    if (r < 0) {
+        op->err = own.err;
+        if (c->broken)
+            op->err.retry = ERR_RETRY_UNKNOWN;
+    }
+    return r;
+}
+
+void blob_server_rollback(struct blob_conn *c)
+{
+    struct op own;
+    op_init(&own, "rollback", ROLLBACK_WAIT_MS);
+    if (blob_server_text(c, &own, "ROLLBACK") < 0)
+        c->broken = true;
 }

@@ -9,16 +9,12 @@ import os
 import re
 import secrets
 import socket
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
 from email.utils import formatdate
-from pathlib import Path
 
-from .base import Server, ServerFailed
-
-ROOT = Path(__file__).resolve().parents[2]
+from .base import Server
 
 
 class Azurite(Server):
@@ -27,11 +23,7 @@ class Azurite(Server):
     key = base64.b64encode(b"a key that is only for these tests").decode()
 
     def prepare(self) -> None:
-        installed = subprocess.run(["bash", str(ROOT / "packaging/azurite.sh")], stdout=subprocess.PIPE,
-                                   text=True)
-        if installed.returncode != 0:
-            raise ServerFailed("Azurite could not be installed (packaging/azurite.sh)")
-        self.program = installed.stdout.strip()
+        self.program = self.installed("azurite.sh")
 
     def command(self) -> list[str]:
         return ["node", self.program, "--silent", "--inMemoryPersistence", "--disableTelemetry",

@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 class ServerFailed(Exception):
     """A server that cannot start is a failure of the run, never a reason to skip."""
 
@@ -43,6 +46,13 @@ class Server:
     # What a server says of itself.
     def prepare(self) -> None:
         """Once, before the first start."""
+
+    def installed(self, script: str) -> str:
+        """The program that packaging/SCRIPT builds or installs, once for a machine."""
+        made = subprocess.run(["bash", str(ROOT / "packaging" / script)], stdout=subprocess.PIPE, text=True)
+        if made.returncode != 0:
+            raise ServerFailed(f"{self.name} could not be made (packaging/{script})")
+        return made.stdout.strip()
 
     def command(self) -> list[str]:
         raise NotImplementedError

@@ -4,25 +4,18 @@ preconditions and repeats prefixes on every page (fakegcs.py keeps to them). Bui
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
-from .base import Server, ServerFailed
-
-ROOT = Path(__file__).resolve().parents[2]
+from .base import Server
 
 
 class FakeGcsServer(Server):
     name = "fake-gcs-server"
 
     def prepare(self) -> None:
-        built = subprocess.run(["bash", str(ROOT / "packaging/fake-gcs-server.sh")], stdout=subprocess.PIPE, text=True)
-        if built.returncode != 0:
-            raise ServerFailed("fake-gcs-server could not be built (packaging/fake-gcs-server.sh)")
-        self.binary = built.stdout.strip()
+        self.binary = self.installed("fake-gcs-server.sh")
 
     def command(self) -> list[str]:
         return [self.binary, "-scheme", "http", "-host", "127.0.0.1", "-port", str(self.port), "-backend", "memory",

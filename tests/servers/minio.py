@@ -5,27 +5,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import subprocess
 import urllib.error
 import urllib.request
-from pathlib import Path
 
-from .base import ServerFailed
 from .s3server import S3Server
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class MinIO(S3Server):
     name = "minio"
 
     def prepare(self) -> None:
-        built = subprocess.run(
-            ["bash", str(ROOT / "packaging/minio.sh")], stdout=subprocess.PIPE, text=True
-        )
-        if built.returncode != 0:
-            raise ServerFailed("MinIO could not be built (packaging/minio.sh)")
-        self.binary = built.stdout.strip()
+        self.binary = self.installed("minio.sh")
         self.data = self.folder / "minio-data"
         self.data.mkdir(exist_ok=True)
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from pathlib import Path
 
-from .base import ServerFailed
 from .s3server import S3Server
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class VersityGW(S3Server):
     name = "versitygw"
 
     def prepare(self) -> None:
-        built = subprocess.run(["bash", str(ROOT / "packaging/versitygw.sh")], stdout=subprocess.PIPE, text=True)
-        if built.returncode != 0:
-            raise ServerFailed("versitygw could not be built (packaging/versitygw.sh)")
-        self.binary = built.stdout.strip()
+        self.binary = self.installed("versitygw.sh")
         self.data = self.folder / "versitygw-data"
         self.data.mkdir(exist_ok=True)
 

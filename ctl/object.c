@@ -167,13 +167,22 @@ static json_t *stat_json(const struct place *p, const struct stat *st)
     return j;
 }
 
-static int stat_one(const struct place *p, bool as_json)
+struct stating {
+    bool as_json, more; /* more: one was shown before */
+};
+
+static int stat_one(struct ctl *ctl, const struct place *p, void *arg)
 {
+    (void)ctl;
+    struct stating *o = arg;
     struct stat st;
+    if (o->more && !o->as_json)
+        puts("");
+    o->more = true;
     if (lstat(p->file, &st) != 0)
         return ctl_message(CTL_FAILED, "%s/%s: %s", p->key, p->path, strerror(errno));
     json_t *j = stat_json(p, &st);
-    if (as_json)
+    if (o->as_json)
         return daemon_print_json(j);
     const char *name;
     json_t *value;
@@ -190,27 +199,13 @@ static int stat_one(const struct place *p, bool as_json)
 static int run_stat(struct ctl *ctl, int argc, char **argv)
 {
     static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
-    bool as_json = false;
-    struct places p;
-    int c, worst = CTL_OK;
-    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+    struct stating o = {0};
+    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         if (c == '?')
             return ctl_usage("stat", NULL);
-        as_json = true;
+        o.as_json = true;
     }
-    if (optind == argc)
-        return ctl_usage("stat", "a PATH, please");
-    int status = places_resolve(ctl, "stat", argc - optind, argv + optind, &p);
-    if (status != CTL_OK)
-        return status;
-    for (size_t i = 0; i < p.n; i++) {
-        if (i && !as_json)
-            puts("");
-        status = stat_one(&p.v[i], as_json);
-        worst = status > worst ? status : worst;
-    }
-    places_done(&p);
-    return worst;
+    return places_each(ctl, "stat", argc - optind, argv + optind, stat_one, &o);
 }
 
 const struct ctl_command ctl_stat = {
@@ -229,8 +224,10 @@ const struct ctl_command ctl_stat = {
 
 enum { PATH_FILE = 0, PATH_URI, PATH_OWN, PATH_NAME, PATH_STEM, PATH_SUFFIX, PATH_PARENT };
 
-static int path_one(const struct place *p, int what)
+static int path_one(struct ctl *ctl, const struct place *p, void *arg)
 {
+    (void)ctl;
+    const int what = *(const int *)arg;
     const char *name = path_base(p->path, NULL), *dot = strrchr(name, '.');
     CLEANUP_FREE char *text = NULL;
     if (what == PATH_URI && !(text = attribute(p->file, "user.quay.uri")))
@@ -254,24 +251,13 @@ static int run_path(struct ctl *ctl, int argc, char **argv)
         {"object", no_argument, NULL, PATH_OWN + 'A'},    {"name", no_argument, NULL, PATH_NAME + 'A'},
         {"stem", no_argument, NULL, PATH_STEM + 'A'},     {"suffix", no_argument, NULL, PATH_SUFFIX + 'A'},
         {"parent", no_argument, NULL, PATH_PARENT + 'A'}, {NULL, 0, NULL, 0}};
-    int c, what = PATH_FILE, worst = CTL_OK;
-    struct places p;
+    int c, what = PATH_FILE;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (c == '?')
             return ctl_usage("path", NULL);
         what = c - 'A';
     }
-    if (optind == argc)
-        return ctl_usage("path", "a PATH, please");
-    int status = places_resolve(ctl, "path", argc - optind, argv + optind, &p);
-    if (status != CTL_OK)
-        return status;
-    for (size_t i = 0; i < p.n; i++) {
-        status = path_one(&p.v[i], what);
-        worst = status > worst ? status : worst;
-    }
-    places_done(&p);
-    return worst;
+    return places_each(ctl, "path", argc - optind, argv + optind, path_one, &what);
 }
 
 const struct ctl_command ctl_path = {

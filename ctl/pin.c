@@ -11,8 +11,9 @@
 
 typedef unsigned long long ull;
 
-static int pin_one(struct ctl *ctl, const struct place *p, struct fetching *f)
+static int pin_one(struct ctl *ctl, const struct place *p, void *arg)
 {
+    struct fetching *f = arg;
     json_t *r = NULL;
     CLEANUP_FREE char *what = *p->path ? xasprintf("%s/%s", p->key, p->path) : xstrdup(p->key);
     json_t *args = json_pack("{s:s, s:s}", "key", p->key, "path", p->path);
@@ -28,40 +29,27 @@ static int pin_one(struct ctl *ctl, const struct place *p, struct fetching *f)
 static int run_pin(struct ctl *ctl, int argc, char **argv)
 {
     struct fetching f = {0};
-    struct places p;
-    int worst = CTL_OK;
     if (fetching_options(&f, "pin", false, argc, argv) != CTL_OK)
         return CTL_USAGE;
-    int status = places_resolve(ctl, "pin", argc - optind, argv + optind, &p);
-    if (status != CTL_OK)
-        return status;
-    for (size_t i = 0; i < p.n && worst != CTL_UNREACHABLE; i++) {
-        status = pin_one(ctl, &p.v[i], &f);
-        worst = status > worst ? status : worst;
-    }
-    places_done(&p);
-    return worst;
+    return places_each(ctl, "pin", argc - optind, argv + optind, pin_one, &f);
+}
+
+static int unpin_one(struct ctl *ctl, const struct place *p, void *arg)
+{
+    (void)arg;
+    json_t *r = NULL;
+    json_t *args = json_pack("{s:s, s:s}", "key", p->key, "path", p->path);
+    int status = daemon_call(ctl, "unpin", args, NULL, NULL, &r);
+    json_decref(r);
+    return status;
 }
 
 static int run_unpin(struct ctl *ctl, int argc, char **argv)
 {
     static const struct option known[] = {{NULL, 0, NULL, 0}};
-    struct places p;
-    int worst = CTL_OK;
     if (getopt_long(argc, argv, "", known, NULL) != -1)
         return ctl_usage("unpin", NULL);
-    int status = places_resolve(ctl, "unpin", argc - optind, argv + optind, &p);
-    if (status != CTL_OK)
-        return status;
-    for (size_t i = 0; i < p.n && worst != CTL_UNREACHABLE; i++) {
-        json_t *r = NULL;
-        json_t *args = json_pack("{s:s, s:s}", "key", p.v[i].key, "path", p.v[i].path);
-        status = daemon_call(ctl, "unpin", args, NULL, NULL, &r);
-        worst = status > worst ? status : worst;
-        json_decref(r);
-    }
-    places_done(&p);
-    return worst;
+    return places_each(ctl, "unpin", argc - optind, argv + optind, unpin_one, NULL);
 }
 
 static void print_pin(const json_t *p)

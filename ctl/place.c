@@ -208,6 +208,20 @@ int places_resolve_any(struct ctl *ctl, const char *command, int argc, char **ar
     return resolve_all(ctl, command, argc, argv, true, ret);
 }
 
+int places_each(struct ctl *ctl, const char *command, int argc, char **argv, places_fn *each, void *arg)
+{
+    struct places p;
+    int worst = CTL_OK, status = places_resolve(ctl, command, argc, argv, &p);
+    if (status != CTL_OK)
+        return status;
+    for (size_t i = 0; i < p.n && worst != CTL_UNREACHABLE; i++) {
+        status = each(ctl, &p.v[i], arg);
+        worst = status > worst ? status : worst;
+    }
+    places_done(&p);
+    return worst;
+}
+
 void places_done(struct places *p)
 {
     for (size_t i = 0; i < p->n; i++) {

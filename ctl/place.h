@@ -31,4 +31,8 @@ int places_resolve_any(struct ctl *ctl, const char *command, int argc, char **ar
                        struct places *ret);
 void places_done(struct places *p);
 
+/* Resolves them, then does `each` of them; the worst status. Nothing more is tried when quayfs does not answer. */
+typedef int places_fn(struct ctl *ctl, const struct place *p, void *arg);
+int places_each(struct ctl *ctl, const char *command, int argc, char **argv, places_fn *each, void *arg);
+
 #endif

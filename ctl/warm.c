@@ -218,16 +218,21 @@ static void print_evicted(const struct place *p, const json_t *r)
     }
 }
 
-static int evict_one(struct ctl *ctl, const struct place *p, bool pinned, bool as_json)
+struct evicting {
+    bool pinned, as_json;
+};
+
+static int evict_one(struct ctl *ctl, const struct place *p, void *arg)
 {
+    const struct evicting *o = arg;
     json_t *r = NULL;
     json_t *args = json_pack("{s:s, s:s, s:b, s:b}", "key", p->key, "path", p->path, "dir",
-                             (int)p->dir, "pinned", (int)pinned);
+                             (int)p->dir, "pinned", (int)o->pinned);
     int status = daemon_call(ctl, "evict", args, NULL, NULL, &r);
     if (status != CTL_OK)
         return status;
     bool refused = json_number_of(r, "pinned_files") > 0;
-    if (as_json)
+    if (o->as_json)
         return daemon_print_json(r) == CTL_OK && !refused ? CTL_OK : CTL_FAILED;
     print_evicted(p, r);
     json_decref(r);
@@ -239,25 +244,14 @@ static int run_evict(struct ctl *ctl, int argc, char **argv)
     static const struct option known[] = {{"pinned", no_argument, NULL, 'p'},
                                           {"json", no_argument, NULL, 'j'},
                                           {NULL, 0, NULL, 0}};
-    bool pinned = false, as_json = false;
-    struct places p;
-    int c;
-    int worst = CTL_OK;
-    while ((c = getopt_long(argc, argv, "j", known, NULL)) != -1) {
+    struct evicting o = {0};
+    for (int c; (c = getopt_long(argc, argv, "j", known, NULL)) != -1;) {
         if (c == '?')
             return ctl_usage("evict", NULL);
-        pinned |= c == 'p';
-        as_json |= c == 'j';
+        o.pinned |= c == 'p';
+        o.as_json |= c == 'j';
     }
-    int status = places_resolve(ctl, "evict", argc - optind, argv + optind, &p);
-    if (status != CTL_OK)
-        return status;
-    for (size_t i = 0; i < p.n && worst != CTL_UNREACHABLE; i++) {
-        status = evict_one(ctl, &p.v[i], pinned, as_json);
-        worst = status > worst ? status : worst;
-    }
-    places_done(&p);
-    return worst;
+    return places_each(ctl, "evict", argc - optind, argv + optind, evict_one, &o);
 }
 
 const struct ctl_command ctl_warm = {

@@ -6,16 +6,6 @@
 
 #include "backends/http.h"
 
-static const char *need(const char *name)
-{
-    const char *v = getenv(name);
-    if (!v || !*v) {
-        fprintf(stderr, "%s is not set\n", name);
-        exit(1);
-    }
-    return v;
-}
-
 static struct store *open_http(const char *more)
 {
     CLEANUP_FREE char *text =

@@ -3,16 +3,6 @@
  * QUAY_MYSQL_PASSWORD and QUAY_MYSQL_DB, which is empty. Without them it fails: pytest runs it with a server. */
 #include "tests/contract/suite.h"
 
-static const char *need(const char *name)
-{
-    const char *v = getenv(name);
-    if (!v || !*v) {
-        fprintf(stderr, "%s is not set\n", name);
-        exit(1);
-    }
-    return v;
-}
-
 static char *section(const char *more)
 {
     return xasprintf("[store t]\nbackend = mysql\nhost = 127.0.0.1\nport = %s\nuser = %s\ndbname = %s\n%s%s%s%s",
@@ -24,10 +14,7 @@ static char *section(const char *more)
 static void run_suite(const char *label, const char *more)
 {
     CLEANUP_FREE char *text = section(more);
-    struct suite s;
-    suite_init(&s, label, open_store(text, NULL));
-    suite_run(&s);
-    suite_done(&s);
+    suite_over(label, text);
 }
 
 static void whole(void)
@@ -44,24 +31,13 @@ static void with_trouble(void)
 static void refusals(void)
 {
     CLEANUP_FREE char *text = section("table = ro\n"), *ro = section("table = ro\nread_only = yes\n");
-    struct suite suite = {.store = open_store(text, NULL), .label = "mysql, readonly"}, *s = &suite;
-    op_init(&s->op, "suite", 0);
-    put_text(s, "object", "content", NULL);
-    suite_done(s);
-    s->store = open_store(ro, NULL);
-    suite_refusals(s, "object", "content");
-    suite_done(s);
+    suite_read_only("mysql, readonly", text, ro);
 }
 
 static void wrong_password(void)
 {
     CLEANUP_FREE char *text = section("password = not-the-password\nretries = 0\n");
-    struct suite suite = {.store = open_store(text, NULL), .label = "mysql"}, *s = &suite;
-    struct attr a = ATTR_INIT;
-    op_init(&s->op, "suite", 0);
-    FAILS(store_stat(s->store, &s->op, "x", &a), EACCES);
-    CHECK(!strstr(s->op.err.text, "not-the-password"));
-    suite_done(s);
+    suite_wrong_password("mysql", text, "not-the-password");
 }
 
 int main(void)

@@ -5,21 +5,13 @@
 
 static char *section(const char *more)
 {
-    const char *dsn = getenv("QUAY_PG_DSN");
-    if (!dsn || !*dsn) {
-        fprintf(stderr, "QUAY_PG_DSN is not set\n");
-        exit(1);
-    }
-    return xasprintf("[store t]\nbackend = postgres\ndsn = %s\n%s", dsn, more);
+    return xasprintf("[store t]\nbackend = postgres\ndsn = %s\n%s", need("QUAY_PG_DSN"), more);
 }
 
 static void run_suite(const char *label, const char *more)
 {
     CLEANUP_FREE char *text = section(more);
-    struct suite s;
-    suite_init(&s, label, open_store(text, NULL));
-    suite_run(&s);
-    suite_done(&s);
+    suite_over(label, text);
 }
 
 static void whole(void)
@@ -36,24 +28,13 @@ static void with_trouble(void)
 static void refusals(void)
 {
     CLEANUP_FREE char *text = section("table = ro\n"), *ro = section("table = ro\nread_only = yes\n");
-    struct suite suite = {.store = open_store(text, NULL), .label = "postgres, readonly"}, *s = &suite;
-    op_init(&s->op, "suite", 0);
-    put_text(s, "object", "content", NULL);
-    suite_done(s);
-    s->store = open_store(ro, NULL);
-    suite_refusals(s, "object", "content");
-    suite_done(s);
+    suite_read_only("postgres, readonly", text, ro);
 }
 
 static void wrong_password(void)
 {
     CLEANUP_FREE char *text = section("password = not-the-password\nretries = 0\n");
-    struct suite suite = {.store = open_store(text, NULL), .label = "postgres"}, *s = &suite;
-    struct attr a = ATTR_INIT;
-    op_init(&s->op, "suite", 0);
-    FAILS(store_stat(s->store, &s->op, "x", &a), EACCES);
-    CHECK(!strstr(s->op.err.text, "not-the-password"));
-    suite_done(s);
+    suite_wrong_password("postgres", text, "not-the-password");
 }
 
 int main(void)

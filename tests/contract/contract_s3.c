@@ -7,16 +7,6 @@
 
 #include "backends/http.h"
 
-static const char *need(const char *name)
-{
-    const char *v = getenv(name);
-    if (!v || !*v) {
-        fprintf(stderr, "%s is not set\n", name);
-        exit(1);
-    }
-    return v;
-}
-
 static char *section(const char *prefix, const char *more)
 {
     const char *options = getenv("QUAY_S3_OPTIONS");
@@ -30,12 +20,7 @@ static char *section(const char *prefix, const char *more)
 static void run_suite(const char *label, const char *prefix, const char *more)
 {
     CLEANUP_FREE char *text = section(prefix, more);
-    struct stats *stats = stats_new();
-    struct suite s;
-    suite_init(&s, label, open_store(text, stats));
-    suite_run(&s);
-    suite_done(&s);
-    stats_free(stats);
+    suite_over(label, text);
 }
 
 static void whole_bucket(void)
@@ -60,16 +45,7 @@ static void refusals(void)
 {
     CLEANUP_FREE char *text = section("readonly", ""),
                       *ro = section("readonly", "read_only = yes\n");
-    struct suite suite = {.store = open_store(text, NULL), .label = "s3, readonly"}, *s = &suite;
-    op_init(&s->op, "suite", 0);
-    put_text(s, "object", "content", NULL);
-    struct store *writable = s->store;
-    s->store = open_store(ro, NULL);
-    suite_refusals(s, "object", "content");
-    suite_done(s);
-    s->store = writable;
-    OK(store_remove(s->store, &s->op, "object", NULL));
-    suite_done(s);
+    suite_read_only("s3, readonly", text, ro);
 }
 
 int main(void)

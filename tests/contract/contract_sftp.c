@@ -8,16 +8,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-static const char *need(const char *name)
-{
-    const char *v = getenv(name);
-    if (!v || !*v) {
-        fprintf(stderr, "%s is not set\n", name);
-        exit(1);
-    }
-    return v;
-}
-
 static char *section(const char *below, const char *more)
 {
     const char *options = getenv("QUAY_SFTP_OPTIONS");
@@ -75,16 +65,7 @@ static void refusals(void)
 {
     CLEANUP_FREE char *text = section("readonly", ""),
                       *ro = section("readonly", "read_only = yes\n");
-    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, readonly"}, *s = &suite;
-    op_init(&s->op, "suite", 0);
-    put_text(s, "object", "content", NULL);
-    struct store *writable = s->store;
-    s->store = open_store(ro, NULL);
-    suite_refusals(s, "object", "content");
-    suite_done(s);
-    s->store = writable;
-    OK(store_remove(s->store, &s->op, "object", NULL));
-    suite_done(s);
+    suite_read_only("sftp, readonly", text, ro);
 }
 
 /* The same second, the same size: what this process writes is kept apart all the same. */

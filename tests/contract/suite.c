@@ -332,3 +332,47 @@ void temp_dir_remove(const char *path)
 {
     (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
+
+const char *need(const char *name)
+{
+    const char *v = getenv(name);
+    if (!v || !*v) {
+        fprintf(stderr, "%s is not set\n", name);
+        exit(1);
+    }
+    return v;
+}
+
+void suite_over(const char *label, const char *text)
+{
+    struct stats *stats = stats_new();
+    struct suite s;
+    suite_init(&s, label, open_store(text, stats));
+    suite_run(&s);
+    suite_done(&s);
+    stats_free(stats);
+}
+
+void suite_read_only(const char *label, const char *text, const char *ro)
+{
+    struct suite suite = {.store = open_store(text, NULL), .label = label}, *s = &suite;
+    op_init(&s->op, "suite", 0);
+    put_text(s, "object", "content", NULL);
+    struct store *writable = s->store;
+    s->store = open_store(ro, NULL);
+    suite_refusals(s, "object", "content");
+    suite_done(s);
+    s->store = writable;
+    OK(store_remove(s->store, &s->op, "object", NULL));
+    suite_done(s);
+}
+
+void suite_wrong_password(const char *label, const char *text, const char *password)
+{
+    struct suite suite = {.store = open_store(text, NULL), .label = label}, *s = &suite;
+    struct attr a = ATTR_INIT;
+    op_init(&s->op, "suite", 0);
+    FAILS(store_stat(s->store, &s->op, "x", &a), EACCES);
+    CHECK(!strstr(s->op.err.text, password));
+    suite_done(s);
+}

@@ -83,6 +83,14 @@ void suite_refusals(struct suite *s, const char *key, const char *text);
 
 /* ---- for the programs ---- */
 struct store *open_store(const char *text /* INI with [store t] */, struct stats *stats);
+/* A variable of the environment; without it the program fails. */
+const char *need(const char *name);
+/* suite_run over the store of the section `text`. */
+void suite_over(const char *label, const char *text);
+/* suite_refusals over the store of `ro`, of an object that the store of `text`, the same place, makes and removes. */
+void suite_read_only(const char *label, const char *text, const char *ro);
+/* The store of `text`, which has a wrong password, says EACCES and not the password. */
+void suite_wrong_password(const char *label, const char *text, const char *password);
 /* A new directory below $TMPDIR or /tmp, malloc'd; removed with its content. */
 char *temp_dir(void);
 void temp_dir_remove(const char *path);

@@ -14,6 +14,7 @@
 #include "base/sys.h"
 #include "cache/stage.h"
 #include "cache/stream.h"
+#include "cache/undo.h"
 
 #define JOBS_MAX 8
 #define RETRY_MIN_MS 1000
@@ -101,10 +102,14 @@ int vnode_journal(struct vnode *n, struct op *op)
 {
     struct stage_row row = {0};
     int r = put_row(n, op, &row);
+    if (r == 0)
+        vnode_drop_undo(n, false);
     lock_acquire(&n->lock);
     if (r == 0) {
         n->journaled = true;
         n->unflushed = false;
+        n->promise = row.promise;
+        n->promised = !row.in_row;
         n->in_row = n->saved = row.in_row;
         if (!n->file_name)
             n->file_name = take_ptr(&row.file);
@@ -131,22 +136,37 @@ void vnode_drop_old(struct vnode *n, bool row)
         stage_file_remove(s, name);
 }
 
+void vnode_drop_undo(struct vnode *n, bool leave)
+{
+    lock_acquire(&n->lock);
+    struct undo *u = take_ptr(&n->undo);
+    n->promised = false;
+    lock_release(&n->lock);
+    if (!u)
+        return;
+    cache_release_dirty(n->v->cache, undo_bytes(u));
+    if (leave)
+        undo_leave(u);
+    else
+        undo_drop(u);
+}
+
 void vnode_forget_row(struct vnode *n)
 {
     struct volume *v = n->v;
     struct err err = ERR_INIT;
     vnode_drop_old(n, true);
-    if (!n->journaled)
-        return;
-    if (n->in_row)
+    if (n->journaled && n->in_row)
         stage_row_forget(v->stage, n->file_name, n->path);
-    else if (stage_row_remove(v->stage, n->file_name, &err) < 0)
+    else if (n->journaled && stage_row_remove(v->stage, n->file_name, &err) < 0)
         return;
+    vnode_drop_undo(n, false);
     lock_acquire(&v->s.lock);
     lock_acquire(&n->lock);
+    bool forgotten = n->journaled && n->in_row;
     n->journaled = false; /* first the row, then the file */
     lock_release(&n->lock);
-    if (n->in_row && !v->s.settle_ns) {
+    if (forgotten && !v->s.settle_ns) {
         v->s.settle_ns = clock_now_ns() + SETTLE_MS * NS_PER_MS;
         cond_broadcast(&v->s.cond);
     }
@@ -365,6 +385,8 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->journaled = true;
     n->unflushed = false;
     n->saved = n->in_row;
+    n->promised = !n->in_row;
+    n->promise = row->promise;
     n->pre = (enum vnode_pre)row->pre;
     memcpy(n->pre_version, row->pre_version, sizeof(n->pre_version));
     n->excl = row->excl;

@@ -3,7 +3,8 @@
  * Everything here runs with the vnode's token, so it never meets a commit.
  * Invariants: (1) the stage file is as long as attr.size, so every byte of the content that is not of the
  * base can be read from it at its own offset; (2) bytes are counted in `reserved` before they are written;
- * (3) what the journal has promised about a file is changed before the file is. */
+ * (3) what the journal has promised of a
+ * file can be had back until it has promised something else: undo.h, or the file is left alone (old_name). */
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"
@@ -11,7 +12,9 @@
 #include "base/sys.h"
 #include "cache/stage.h"
 #include "cache/stream.h"
+#include "cache/undo.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -220,6 +223,30 @@ static int reserve(struct vnode *n, struct op *op, uint64_t bytes, bool wait)
     return 0;
 }
 
+/* Before [off, end) of the stage file changes. -EAGAIN: that takes time, and may not. */
+static int keep_promised(struct vnode *n, struct op *op, uint64_t off, uint64_t end, bool wait)
+{
+    if (!n->promised)
+        return 0;
+    if (!n->undo) {
+        uint64_t base_len = n->base ? n->base_len : 0;
+        struct undo *u = undo_new(n->v->stage, n->file_name, n->promise, n->attr.size, base_len, &n->staged);
+        LOCK_SCOPE(&n->lock);
+        n->undo = u;
+    }
+    struct range window = undo_window(n->undo, off, end);
+    uint64_t before = undo_bytes(n->undo), bytes = undo_need(n->undo, window);
+    if (bytes == 0)
+        return 0;
+    if (!wait)
+        return -EAGAIN;
+    int r = reserve_once(n, op, bytes);
+    if (r == 0 && (r = undo_keep(n->undo, n->file->fd, window, &op->err)) < 0)
+        cache_release_dirty(n->v->cache, bytes);
+    assert(r < 0 || undo_bytes(n->undo) == before + bytes);
+    return r < 0 ? err_prefix(&op->err, "%s: %s", n->v->key, n->path) : 0;
+}
+
 /* [off, end) is in the stage file now. */
 static void staged_locked(struct vnode *n, uint64_t off, uint64_t end, uint64_t reserved)
 {
@@ -265,6 +292,8 @@ static ssize_t write_staged(struct vfile *f, struct op *op, uint64_t off, const 
         return r;
     uint64_t add = len - ranges_overlap(&n->staged, off, off + len);
     r = may_change(n, op, off, off + len);
+    if (r == 0)
+        r = keep_promised(n, op, off, off + len, wait);
     if (r == 0)
         r = reserve(n, op, add, wait);
     if (r < 0)
@@ -356,15 +385,14 @@ static void uncut(struct vnode *n, struct cut *c)
 static int shrink(struct vnode *n, struct op *op, uint64_t size)
 {
     struct cut c = {0};
-    bool promised = n->journaled && !n->in_row;
     int r = may_change(n, op, size, size + 1);
+    if (r == 0)
+        r = keep_promised(n, op, size, UINT64_MAX, true);
     if (r < 0)
         return r;
     cut(n, size, &c);
-    r = promised ? vnode_journal(n, op) : 0; /* before the bytes go */
-    if (r == 0 && (r = sys_ftruncate(n->file->fd, size)) < 0)
+    if ((r = sys_ftruncate(n->file->fd, size)) < 0) {
         r = stage_error(n, op, r);
-    if (r < 0) {
         uncut(n, &c);
     } else {
         bytes_changed(n, size, UINT64_MAX);
@@ -374,27 +402,62 @@ static int shrink(struct vnode *n, struct op *op, uint64_t size)
     return r;
 }
 
+/* A file for the content up to `size`. */
+static int shorter_file(struct vnode *n, struct op *op, uint64_t size, struct stage_file **ret, char **ret_name)
+{
+    struct stage *s = n->v->stage;
+    bool small = size <= n->v->policy.stage_memory;
+    int r = size ? vnode_stage_open(n, op, size) : 0;
+    if (r < 0)
+        return r;
+    r = small ? stage_file_nameless(s, &op->err, ret) : stage_file_new(s, &op->err, ret, ret_name);
+    if (r < 0)
+        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+    if (size == 0)
+        return 0;
+    r = sys_ftruncate((*ret)->fd, size);
+    if (r == 0)
+        r = sys_copy_range(n->file->fd, 0, (*ret)->fd, 0, size);
+    if (r == 0)
+        return 0;
+    if (*ret_name)
+        stage_file_remove(s, *ret_name);
+    free(take_ptr(ret_name));
+    stage_file_put(take_ptr(ret));
+    return stage_error(n, op, r);
+}
+
 /* What the journal has promised stays promised, with its file, until there is another promise: a program that
- * rewrites a file may be killed between the open that empties it and the close. */
-static int empty_promised(struct vnode *n, struct op *op)
+ * rewrites a file may be killed between the open that empties it and the close. What is left of it goes on in a
+ * file of its own. */
+static int leave_promised(struct vnode *n, struct op *op, uint64_t size)
 {
     struct cut c = {0};
     struct stage_file *f = NULL, *old;
-    int r = stage_file_nameless(n->v->stage, &op->err, &f);
+    char *name = NULL;
+    int r = shorter_file(n, op, size, &f, &name);
     if (r < 0)
-        return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
-    cut(n, 0, &c);
+        return r;
+    cut(n, size, &c);
     lock_acquire(&n->lock);
     old = n->file;
     n->file = f;
-    n->old_name = take_ptr(&n->file_name);
-    n->journaled = n->name_synced = false;
+    n->old_name = n->file_name;
+    n->file_name = name;
+    n->journaled = n->name_synced = n->promised = false;
     lock_release(&n->lock);
     stage_file_put(old);
     unreserve(n, c.reserved);
     ranges_done(&c.staged);
     touch(n);
     return 0;
+}
+
+/* Cheaper than to copy away what is cut off. */
+static bool may_leave_promised(const struct vnode *n, uint64_t size)
+{
+    bool less = size == 0 ? n->attr.size > 0 : n->promised && size < n->attr.size / 2;
+    return less && n->journaled && !n->in_row && !n->taken && !n->stream;
 }
 
 int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
@@ -404,8 +467,8 @@ int vnode_truncate(struct vnode *n, struct op *op, uint64_t size)
         r = check_size(n, op, size, 0);
     if (r < 0 || (size == n->attr.size && size > 0))
         return r;
-    if (size == 0 && n->attr.size && n->journaled && !n->in_row && !n->taken && !n->stream)
-        return empty_promised(n, op);
+    if (may_leave_promised(n, size))
+        return leave_promised(n, op, size);
     r = vnode_stage_open(n, op, size);
     if (r == 0 && size < n->attr.size) {
         r = shrink(n, op, size);
@@ -445,6 +508,8 @@ static int zero(struct vfile *f, struct op *op, uint64_t off, uint64_t end)
         return r;
     uint64_t add = end - off - ranges_overlap(&n->staged, off, end);
     r = may_change(n, op, off, end);
+    if (r == 0)
+        r = keep_promised(n, op, off, end, true);
     if (r == 0)
         r = reserve(n, op, add, true);
     if (r < 0)
@@ -501,7 +566,7 @@ static int staged_meta(struct vnode *n, struct op *op, const struct attr *change
     attr_apply(&n->attr, change);
     n->restamp = true;
     lock_release(&n->lock);
-    return n->journaled ? vnode_journal(n, op) : 0;
+    return n->journaled && !n->unflushed ? vnode_journal(n, op) : 0; /* else it is promised with the content */
 }
 
 /* The store has changed the metadata of our version: `a` is what it has now. */

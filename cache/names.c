@@ -128,6 +128,7 @@ void vnode_set_unlinked(struct vnode *n)
     vnode_drop_old(n, true);
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
+    vnode_drop_undo(n, false);
     if (n->file_name && !n->in_row)
         stage_file_remove(v->stage, n->file_name);
     bool whole = n->base && ranges_has(&n->staged, 0, n->base_len);

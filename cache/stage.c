@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/strmap.h"
 #include "base/sys.h"
+#include "cache/undo.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -63,7 +64,8 @@ static void set_lost(struct stage *s, const char *name, void *arg)
 static const struct {
     const char *name, *add;
 } columns[] = {{"upload", "ALTER TABLE staged ADD COLUMN upload TEXT"},
-               {"content", "ALTER TABLE staged ADD COLUMN content BLOB"}};
+               {"content", "ALTER TABLE staged ADD COLUMN content BLOB"},
+               {"promise", "ALTER TABLE staged ADD COLUMN promise INTEGER"}};
 
 static int add_columns(struct sqldb *db, struct err *err)
 {
@@ -306,6 +308,37 @@ void stage_file_remove(struct stage *s, const char *name)
     (void)sys_unlinkat(AT_FDCWD, path, 0); /* a file that stays is swept at the next start */
 }
 
+static char *undo_name(const char *name)
+{
+    return xasprintf("%s.undo", name);
+}
+
+int stage_undo_make(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
+{
+    CLEANUP_FREE char *undo = undo_name(name);
+    int r = file_open(s, undo, O_CREAT, err, ret);
+    if (r < 0)
+        return r;
+    r = sys_ftruncate((*ret)->fd, 0);
+    if (r < 0) {
+        err_set(err, -r, "%s: %s", (*ret)->path, strerror(-r));
+        stage_file_put(take_ptr(ret));
+    }
+    return r;
+}
+
+int stage_undo_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret)
+{
+    CLEANUP_FREE char *undo = undo_name(name);
+    return stage_file_open(s, undo, err, ret);
+}
+
+void stage_undo_remove(struct stage *s, const char *name)
+{
+    CLEANUP_FREE char *undo = undo_name(name);
+    stage_file_remove(s, undo);
+}
+
 /* ---- recovery ---- */
 
 static void copy_text(char *to, size_t size, const char *from)
@@ -332,6 +365,7 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     const char *upload = sqldb_text(st, 13);
     row->upload = upload && *upload ? xstrdup(upload) : NULL;
     row->in_row = sqldb_i64(st, 14);
+    row->promise = (uint64_t)sqldb_i64(st, 15);
     return attr_from_json(sqldb_text(st, 2), &row->attr) &&
            ranges_parse(sqldb_text(st, 9), &row->staged);
 }
@@ -345,7 +379,7 @@ static int read_rows(struct stage *s, struct rows *rows, struct err *err)
 {
     struct sqlstmt *st = NULL;
     int r = stage_db_prepare(s, "SELECT file, path, attr, base_version, base_size, base_len, pre, pre_version,"
-                       " flags, ranges, since, attempts, error, upload, content IS NOT NULL FROM staged"
+                       " flags, ranges, since, attempts, error, upload, content IS NOT NULL, promise FROM staged"
                        " WHERE key = ?"
                        " ORDER BY since, file", err, &st);
     if (r < 0)
@@ -378,11 +412,15 @@ static void recover_row(struct stage *s, struct stage_row *row, stage_row_fn *fn
         return;
     }
     int r = row->in_row ? 0 : stage_file_open(s, row->file, &err, &f);
+    bool gone = r == -ENOENT;
+    if (r == 0 && f)
+        r = undo_apply(s, f, row->file, row->promise, row->attr.size, &err);
     if (r == 0) {
         fn(arg, row, f);
         return;
     }
-    if (r == -ENOENT) {
+    stage_file_put(f);
+    if (gone) {
         log_error("stage", "%s: %s: the staged file %s is gone, its content is lost", s->key,
                   row->path, row->file);
         (void)stage_row_remove(s, row->file, &err);
@@ -409,9 +447,13 @@ int stage_recover(struct stage *s, stage_row_fn *fn, void *arg, struct err *err)
     struct rows rows = {0};
     struct strmap known = STRMAP_INIT;
     int r = read_rows(s, &rows, err);
-    for (size_t i = 0; i < rows.n; i++)
-        if (!rows.v[i].in_row)
-            (void)strmap_put(&known, rows.v[i].file, s);
+    for (size_t i = 0; i < rows.n; i++) {
+        CLEANUP_FREE char *undo = undo_name(rows.v[i].file);
+        if (rows.v[i].in_row)
+            continue;
+        (void)strmap_put(&known, rows.v[i].file, s);
+        (void)strmap_put(&known, undo, s);
+    }
     if (r == 0)
         r = each_file(s, sweep_file, &known, err);
     for (size_t i = 0; i < rows.n; i++) {

@@ -3,6 +3,7 @@
  * survive this process.
  *
  * CACHE_DIR/stage/KEYHASH-RANDOM  one sparse file per vnode with staged content, bytes at their offsets
+ * stage/KEYHASH-RANDOM.undo       what its row has promised of it and what was changed since (undo.h)
  * nameless                        the same for small content (up to STAGE_MEMORY_MAX): in memory,
  *                                 STAGE_MEMORY_FILES of them per key, else an unlinked file in stage/.
  *                                 It promises nothing: the row does, which then has a copy of the bytes
@@ -13,6 +14,7 @@
  *     its row. A row with content is all there is to it: one fsync makes it durable.
  *  2. A file without a row is of a process that ended before it promised anything: swept at start. So is
  *     one whose row has content: it has grown, and nothing was promised about that yet.
+ *     A file whose row is there changes only where undo.h has kept what was promised.
  *  3. Who uses a file has it flock'ed. What is locked is neither swept nor recovered by a second opener.
  *     (Rows with content have nothing to lock: one process has the cache directory, and opens a key once.)
  *  4. When the journal is not a sound database it is moved aside, and the files go to stage/lost/ : they
@@ -49,6 +51,7 @@ struct stage_file { /* open, counted: reads in flight outlive the vnode's use of
 struct stage_row {
     char *path;            /* object key */
     char *file;            /* name in the stage directory; of a row with content: its name only */
+    uint64_t promise;      /* a random number, other for each row; stage_row_put sets it */
     bool in_row;           /* it has content */
     const void *content;   /* attr.size bytes, borrowed; for stage_row_put */
     const char *replaces;  /* NULL, or the name of the row that goes in the same step; borrowed, likewise */
@@ -91,9 +94,13 @@ int stage_file_open(struct stage *s, const char *name, struct err *err, struct s
 struct stage_file *stage_file_ref(struct stage_file *f);
 void stage_file_put(struct stage_file *f); /* NULL ok */
 void stage_file_remove(struct stage *s, const char *name);
+/* The file of undo.h for the stage file of that name. Making it empties one that was left. */
+int stage_undo_make(struct stage *s, const char *name, struct err *err, struct stage_file **ret);
+int stage_undo_open(struct stage *s, const char *name, struct err *err, struct stage_file **ret); /* -ENOENT */
+void stage_undo_remove(struct stage *s, const char *name);
 
 /* Durable when they return 0. A row replaces the one of the same file. */
-int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err);
+int stage_row_put(struct stage *s, struct stage_row *row, struct err *err);
 int stage_row_remove(struct stage *s, const char *file, struct err *err);
 /* Rule 5, for a row with content of a file that is stored as `path`. The caller has stage_settle(s, NULL, ...)
  * called some time later. */
@@ -103,8 +110,8 @@ int stage_settle(struct stage *s, const char *path, struct err *err);
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err);
 int stage_upload_remove(struct stage *s, const char *id, struct err *err);
 
-/* At start: every row of this key whose file nobody uses is given with its opened file (both taken by
- * `row`; with content: NULL); rows without a file are reported and removed; files without a row are removed. */
+/* At start: every row of this key whose file nobody uses is given with its opened file, which is what was
+ * promised again (both taken by `row`; with content: NULL); rows without a file are reported and removed; files without a row are removed. */
 typedef void stage_row_fn(void *arg, struct stage_row *row, struct stage_file *f);
 int stage_recover(struct stage *s, stage_row_fn *row, void *arg, struct err *err);
 /* At start: multipart uploads left by an earlier process. */

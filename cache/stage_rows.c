@@ -4,18 +4,19 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #define FORGOTTEN_MAX 64
 
 static const char *const change_sql[CHANGE_KINDS] = {
     [CHANGE_PUT] = "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size, base_len,"
-                   " pre, pre_version, flags, ranges, since, attempts, error, upload, content)"
-                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                   " pre, pre_version, flags, ranges, since, attempts, error, upload, content, promise)"
+                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [CHANGE_REPLACE] = "UPDATE OR REPLACE staged SET file = ?1, key = ?2, path = ?3, attr = ?4,"
                        " base_version = ?5, base_size = ?6, base_len = ?7, pre = ?8, pre_version = ?9,"
                        " flags = ?10, ranges = ?11, since = ?12, attempts = ?13, error = ?14,"
-                       " upload = ?15, content = ?16 WHERE file = ?17",
+                       " upload = ?15, content = ?16, promise = ?17 WHERE file = ?18",
     [CHANGE_REMOVE] = "DELETE FROM staged WHERE file = ?",
     [CHANGE_UPLOAD_PUT] = "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)",
     [CHANGE_UPLOAD_REMOVE] = "DELETE FROM uploads WHERE key = ? AND id = ?",
@@ -259,12 +260,14 @@ static void bind_row(struct sqlstmt *st, const void *arg)
     sqldb_bind_text(st, 15, row->upload ? row->upload : "");
     if (row->in_row)
         sqldb_bind_blob(st, 16, row->content, (size_t)row->attr.size);
+    sqldb_bind_i64(st, 17, (int64_t)row->promise);
     if (row->replaces)
-        sqldb_bind_text(st, 17, row->replaces);
+        sqldb_bind_text(st, 18, row->replaces);
 }
 
-int stage_row_put(struct stage *s, const struct stage_row *row, struct err *err)
+int stage_row_put(struct stage *s, struct stage_row *row, struct err *err)
 {
+    random_bytes(&row->promise, sizeof(row->promise));
     CLEANUP_FREE char *json = attr_to_json(&row->attr);
     CLEANUP_BUF struct buf text = BUF_INIT;
     ranges_format(&row->staged, &text);

@@ -162,7 +162,7 @@ static void vnode_free(struct vnode *n)
     if (n->file_name && !n->in_row)
         stage_file_remove(n->v->stage, n->file_name);
     free(n->file_name);
-    assert(!n->old_name);
+    assert(!n->old_name && !n->undo);
     cache_release_dirty(n->v->cache, n->reserved);
     stat_add(n->v->pending_bytes, -(int64_t)n->reserved);
     attr_done(&n->attr);
@@ -405,6 +405,7 @@ void vnode_clean(struct vnode *n)
     vnode_drop_old(n, true);
     if (n->journaled)
         (void)stage_row_remove(v->stage, n->file_name, &err);
+    vnode_drop_undo(n, false);
     lock_acquire(&n->lock);
     bool shown = n->taken && n->passes > 0; /* passed handles read it */
     lock_release(&n->lock);

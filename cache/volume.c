@@ -124,6 +124,7 @@ static void abandon(struct vnode *n)
     struct volume *v = n->v;
     if (n->stream && stream_has_freed(n->stream))
         stream_leave(n->stream); /* the journal's row says what of the content is in it */
+    vnode_drop_undo(n, true);
     lock_acquire(&v->s.lock);
     vnode_detach_locked(n);
     lock_acquire(&n->lock);

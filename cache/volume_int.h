@@ -25,6 +25,7 @@
 struct keeper;
 struct stage;
 struct stage_file;
+struct undo;
 struct commit_job;
 struct stream;
 struct moving;
@@ -142,11 +143,14 @@ struct vnode {
     struct ranges staged;
     struct stage_file *file; /* NULL: none yet, or closed while it waits (file_name is set) */
     char *file_name;      /* of it, or of its journal row */
-    char *old_name;       /* row and file of what was promised before the file was emptied; NULL: none, and always
+    char *old_name;       /* row and file of what was promised before the file was cut; NULL: none, and always
                              when `journaled` */
     bool in_row;          /* the row of that name has the content: there is no such file */
     bool name_synced;     /* the name of `file` is on disk: else its first row waits for that */
     bool saved;           /* in_row: just the content that `file` has, or had when it was closed */
+    bool promised;        /* the row promises bytes of `file` (it is its file), by the number `promise` */
+    uint64_t promise;
+    struct undo *undo;    /* of the row that is in the journal (of old_name, if set): what was changed since; or NULL */
     struct stream *stream; /* the upload that runs while it is written (stream.h), or NULL */
     bool restamp;         /* its metadata was changed after that had begun */
     uint64_t reserved;    /* of cache_reserve_dirty */
@@ -315,8 +319,11 @@ int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end);
 /* ---- background.c ---- */
 /* With the token: bytes and journal row are on disk. */
 int vnode_journal(struct vnode *n, struct op *op);
-/* With the token: nothing of what was promised before it was emptied is wanted any more. `row`: it is there. */
+/* With the token: nothing of what was promised before it was cut is wanted any more. `row`: it is there. */
 void vnode_drop_old(struct vnode *n, bool row);
+/* With the token, when the row that had promised bytes of `file` is replaced or gone: those may change. `leave`:
+ * it is there, and the next process needs what was kept. */
+void vnode_drop_undo(struct vnode *n, bool leave);
 /* With the token: it is stored and its journal row is not needed any more. */
 void vnode_forget_row(struct vnode *n);
 /* What is at the store as `path` (NULL: anything) is about to change: no journal row of what was stored before

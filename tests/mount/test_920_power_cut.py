@@ -13,9 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.deadline(280)
 @pytest.mark.parametrize("seed", [3, 11])
 def test_nothing_closed_is_lost(build_dir, seed):
+    crash(build_dir, "--points", "18", "--steps", "30", "--seed", str(seed))
+
+
+@pytest.mark.deadline(280)
+def test_edits_of_waiting_files(build_dir):
+    """Large ones are edited in place while they wait for their upload: what was closed is whole, no mixture."""
+    crash(build_dir, "--points", "24", "--steps", "20", "--seed", "1", "--edits")
+
+
+def crash(build_dir, *args):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/crash/run"), "--build", str(build_dir), "--points", "18",
-         "--steps", "30", "--seed", str(seed)],
+        [sys.executable, str(ROOT / "tests/crash/run"), "--build", str(build_dir), *args],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     assert "nothing closed was lost" in done.stdout

@@ -1,51 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * t_stage.c: nothing that was promised is lost: failed commits, restarts, kills, full disks, write = back. */
-#include "cache/stage.h"
-#include "tests/unit/vol_fixture.h"
-
-#include <signal.h>
-#include <sys/wait.h>
+#include "tests/unit/stage_fixture.h"
 
 #define RW (VFILE_READ | VFILE_WRITE)
 #define NEW (VFILE_READ | VFILE_WRITE | VFILE_CREATE)
 #define BROKEN "retries = 0\nfault = op=put,errno=EIO;op=patch,errno=EIO;op=upload_part,errno=EIO\n"
 #define S3_LIKE (CAP_PATCH | CAP_RENAME_FILE | CAP_RENAME_DIR)
-
-static size_t stage_files(struct vx *x)
-{
-    CLEANUP_FREE char *dir = xasprintf("%s/cache/stage", x->dir);
-    DIR *d = opendir(dir);
-    size_t n = 0;
-    for (struct dirent *e; d && (e = readdir(d));)
-        n += e->d_name[0] != '.';
-    if (d)
-        closedir(d);
-    return n;
-}
-
-/* No file is left. A nameless one has a name for the moment between its creation and its unlink, while uploads run. */
-static void check_no_files(struct vx *x)
-{
-    for (int i = 0; i < 200 && stage_files(x); i++)
-        clock_sleep_ms(20);
-    CHECK_INT(stage_files(x), 0);
-}
-
-static size_t staged(struct vx *x)
-{
-    struct staged_info *list = NULL;
-    size_t n = 0;
-    CHECK_INT(volume_staged(x->v, &list, &n), 0);
-    staged_list_free(list, n);
-    return n;
-}
-
-static void wait_stored(struct vx *x)
-{
-    for (int i = 0; i < 200 && staged(x); i++)
-        clock_sleep_ms(20);
-    CHECK_INT(staged(x), 0);
-}
 
 /* close() reports it; it is listed; the next process stores it. */
 static void test_failed_commit_survives(void)
@@ -100,21 +60,6 @@ static void test_retried(void)
     CHECK_STR(vx_foreign_get(&x, "f"), "data");
     check_no_files(&x);
     vx_done(&x);
-}
-
-/* Runs in a child: what it does ends without any goodbye. */
-static void killed(struct vx *x, const char *more, void (*work)(struct vx *x))
-{
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        vx_open_local(x, more);
-        work(x);
-        kill(getpid(), SIGKILL);
-    }
-    int status = 0;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void work_failed(struct vx *x)
@@ -240,13 +185,13 @@ static void work_grown(struct vx *x)
     CHECK_INT(vfile_fsync(f, &x->op), 0);
     CHECK_INT(vfile_truncate(f, &x->op, 4), 0);
     CHECK_INT(vfile_fsync(f, &x->op), 0);
-    CHECK_INT(stage_files(x), 4);
+    CHECK_INT(stage_files(x), 3);
     f = vx_fopen(x, "big", RW | VFILE_TRUNC, 0);
     vx_pwrite(x, f, other, 90, 0); /* nobody was told */
     f = vx_fopen(x, "rewritten", RW | VFILE_TRUNC, 0);
     vx_pwrite(x, f, other, 100, 0);
     CHECK_INT(vfile_fsync(f, &x->op), 0);
-    CHECK_INT(stage_files(x), 5);
+    CHECK_INT(stage_files(x), 4);
     struct attr change = {.known = ATTR_HAS_MODE, .mode = 0601};
     f = vx_fopen(x, "kept", RW, 0);
     CHECK_INT(vfile_set_attr(f, &x->op, &change), 0);

@@ -205,6 +205,8 @@ static void do_unseen(struct store *next, struct op *op, const struct call *c)
         buf_done(c->u.probe.ret);
     else if (c->kind == STORE_OP_SIGN)
         buf_done(c->u.sign.ret);
+    else if (c->kind == STORE_OP_LIST_VERSIONS)
+        version_page_done(c->u.list_versions.ret);
 }
 
 static int fault_around(struct wrapper *w, struct op *op, struct call *c)

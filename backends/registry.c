@@ -18,6 +18,7 @@
 #include "backends/memory/memory.h"
 #include "backends/s3/s3.h"
 #include "backends/sftp/sftp.h"
+#include "backends/versions.h"
 #include "backends/web/web.h"
 
 #include "base/cleanup.h"
@@ -84,6 +85,10 @@ const struct conf_option registry_common_options[] = {
      .def = "1s",
      .help = "Wait before the first repetition; doubled each time, at random below that"},
     {.name = "max_retry_delay", .type = CONF_DURATION, .def = "20s", .help = "Longest such wait"},
+    {.name = "versions",
+     .type = CONF_BOOL,
+     .def = "yes",
+     .help = "NAME@versions/ shows the older versions of NAME, where the store keeps them"},
     {.name = "rate_limit",
      .type = CONF_STRING,
      .help = "Requests to the store at most: 50 (a second), 600/m, 1000/h"},
@@ -383,6 +388,8 @@ static int wrap(const struct conf_section *section, const struct limit_options *
         s = store_wrap_readonly(s);
     if (stats)
         s = store_wrap_metrics(s, stats);
+    if ((s->caps & CAP_VERSIONS) && conf_bool(section, "versions", true))
+        s = store_wrap_versions(s);
     *ret = s;
     return 0;
 }

@@ -2,8 +2,8 @@
  * registry.h: the table of classes, and how a [store NAME] section becomes an opened, wrapped store.
  *
  *     r = registry_open(conf, section, stats, &err, &store);   // class, then retry and metrics around it
- * Stack, outermost first: (metrics, with stats) -> (readonly) -> (breaker, where there is a network) ->
- * retry -> (limit, where one is set) -> (fault) -> class.
+ * Stack, outermost first: (versions, where the store can keep them) -> (metrics, with stats) -> (readonly) ->
+ * (breaker, where there is a network) -> retry -> (limit, where one is set) -> (fault) -> class.
  *
  * Which class: `backend` (alias backend_type, type); else the scheme of `uri` (s3:// file:// ..., also
  * [scheme NAME]); neither: -EINVAL "Configuration must specify 'backend_type'". Unknown:

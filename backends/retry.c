@@ -46,6 +46,8 @@ static bool is_idempotent(const struct call *c)
     case STORE_OP_SPACE:
     case STORE_OP_SIGN:
     case STORE_OP_GET_TAGS:
+    case STORE_OP_LIST_VERSIONS:
+    case STORE_OP_STAT_VERSION:
     case STORE_OP_SET_TAGS:
     case STORE_OP_UPLOAD_PART:
     case STORE_OP_UPLOAD_COPY_PART:
@@ -74,6 +76,8 @@ static bool is_short(enum store_op kind)
     case STORE_OP_PROBE:
     case STORE_OP_SPACE:
     case STORE_OP_GET_TAGS:
+    case STORE_OP_LIST_VERSIONS:
+    case STORE_OP_STAT_VERSION:
     case STORE_OP_SET_TAGS:
     case STORE_OP_UPLOAD_BEGIN:
     case STORE_OP_UPLOAD_ABORT:

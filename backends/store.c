@@ -224,6 +224,51 @@ int store_sign(struct store *s, struct op *op, const struct sign_req *req, struc
     return gate_leave(s, op, "sign", req->key, r);
 }
 
+/* ---- kept versions ---- */
+
+static int check_versions(struct store *s, struct op *op, bool slot)
+{
+    if (slot && (s->caps & CAP_VERSIONS))
+        return 0;
+    return err_set(&op->err, ENOTSUP, "backend '%s' keeps no versions", s->cls->name);
+}
+
+int store_list_versions(struct store *s, struct op *op, const char *key, const char *cursor,
+                        unsigned max, struct version_page *ret)
+{
+    int r = gate_enter(s, op);
+    if (r == 0)
+        r = check_key(s, op, key, KEY_OBJECT);
+    if (r == 0)
+        r = check_versions(s, op, s->cls->list_versions != NULL);
+    if (r == 0)
+        r = s->cls->list_versions(s, op, key, cursor, max, ret);
+    return gate_leave(s, op, "list_versions", key, r);
+}
+
+int store_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret)
+{
+    int r = gate_enter(s, op);
+    if (r == 0)
+        r = check_key(s, op, key, KEY_OBJECT);
+    if (r == 0)
+        r = check_versions(s, op, s->cls->stat_version != NULL);
+    if (r == 0)
+        r = s->cls->stat_version(s, op, key, id, ret);
+    return gate_leave(s, op, "stat_version", key, r);
+}
+
+int store_check_change(struct store *s, struct op *op, const char *key)
+{
+    int r = gate_enter(s, op);
+    if (r == 0 && !(s->caps & CAP_WRITE))
+        r = err_set(&op->err, EROFS, "store '%s' is read-only", store_name(s));
+    for (struct store *w = s; w && r == 0; w = w->next)
+        if (w->cls->check_change)
+            r = w->cls->check_change(w, op, key);
+    return gate_leave(s, op, "change", key, r);
+}
+
 /* ---- whole objects ---- */
 
 int store_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret)

@@ -44,7 +44,11 @@
  * 10. Tags (CAP_TAGS): names and values that can be changed without a new version. In a struct attr they are xattrs
  *     named user.tag.NAME. An object that is copied, changed in its metadata or replaced (put, upload: attr.version
  *     says which version is) keeps them; with ATTR_HAS_TAGS it has those of the attr instead. Elsewhere user.tag.*
- *     are xattrs as all others. */
+ *     are xattrs as all others.
+ * 11. Kept versions (CAP_VERSIONS): what was replaced or removed is still there, under an id of the store's. Its
+ *     attr.version is kept_version_make(id, ETag): read (of at least a byte), copy and upload_copy_part take that
+ *     as the version of their source, whether it is the current one or not. Callers see them as files
+ *     (backends/versions.h). */
 #ifndef QUAY_BACKENDS_STORE_H
 #define QUAY_BACKENDS_STORE_H
 
@@ -81,7 +85,9 @@ enum store_caps {
     CAP_TAGS = 1 << 19,         /* objects have tags beside their metadata (contract 10) */
     CAP_HIDES = 1 << 20,        /* names may be there that list does not tell: only stat knows who is absent */
     CAP_NO_XATTRS = 1 << 21,    /* CAP_SET_META, but extended attributes are refused (-ENOTSUP) */
-    CAP_WHOLE_SECONDS = 1 << 22 /* times are stored in whole seconds */
+    CAP_WHOLE_SECONDS = 1 << 22, /* times are stored in whole seconds */
+    CAP_VERSIONS = 1 << 23,     /* may keep older versions (contract 11) */
+    CAP_VERSION_DIRS = 1 << 24  /* shows them in directories that no listing tells of (backends/versions.h) */
 };
 
 struct store_limits {
@@ -149,6 +155,20 @@ struct list_page {
 
 #define LIST_PAGE_INIT ((struct list_page){0})
 #define READ_RES_INIT ((struct read_res){0})
+
+struct kept_version {
+    char *id;            /* the store's */
+    bool deleted;        /* no content: from then on nothing was there */
+    struct attr attr;    /* as a listing has it; `version` as contract 11 says; deleted: mtime only */
+};
+
+struct version_page {
+    struct kept_version *v;
+    size_t count;
+    char *cursor;        /* NULL on the last page */
+};
+
+#define VERSION_PAGE_INIT ((struct version_page){0})
 
 struct put_req {
     const char *key;
@@ -252,6 +272,15 @@ struct store_class {
     int (*remove_dir)(struct store *s, struct op *op, const char *key); /* -ENOTEMPTY */
     int (*space)(struct store *s, struct op *op, struct store_space *ret);
     int (*sign)(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url);
+    /* A page (of at most `max`, 0: the store's size) of the versions of just this object, the newest first; none:
+     * an empty page. -ENOTSUP also when the
+     * server turns out to keep none. */
+    int (*list_versions)(struct store *s, struct op *op, const char *key, const char *cursor,
+                         unsigned max, struct version_page *ret);
+    /* Attributes of one of them, complete. -ENOENT: there is none of that id (or it is a deletion). */
+    int (*stat_version)(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret);
+    /* Wrappers: may what has this name be made, changed, removed? -EROFS. See store_check_change. */
+    int (*check_change)(struct store *s, struct op *op, const char *key);
 };
 
 struct store {                    /* first member of every class's own struct */
@@ -299,8 +328,20 @@ int store_make_dir(struct store *s, struct op *op, const char *key, const struct
 int store_remove_dir(struct store *s, struct op *op, const char *key);
 int store_space(struct store *s, struct op *op, struct store_space *ret);
 int store_sign(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url);
+int store_list_versions(struct store *s, struct op *op, const char *key, const char *cursor,
+                        unsigned max, struct version_page *ret);
+int store_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret);
+/* -EROFS, before anything is staged: the store is read-only, or shows something by that name that cannot be
+ * changed. Asks the store for few names only (version_path_parse). */
+int store_check_change(struct store *s, struct op *op, const char *key);
 
 /* ---- helpers ---- */
+/* "@ID ETAG" (contract 11), the id with %XX; false: too long. */
+bool kept_version_make(const char *id, const char *etag, char ret[ATTR_VERSION_MAX]);
+/* false: a version as others. */
+bool kept_version_split(const char *version, char **ret_id, char ret_etag[ATTR_VERSION_MAX]);
+void version_page_done(struct version_page *p);
+struct kept_version *version_page_add(struct version_page *p, const char *id); /* attr is empty */
 void list_page_done(struct list_page *p);
 struct list_entry *list_page_add(struct list_page *p, const char *key); /* attr is empty */
 void read_res_done(struct read_res *r);

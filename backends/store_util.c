@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * store_util.c: the helpers at the end of store.h: listing pages, read results, sources. */
+ * store_util.c: the helpers at the end of store.h: listing pages, kept versions, read results, sources. */
 #include "backends/store.h"
 
 #include "base/cleanup.h"
 #include "base/sys.h"
+#include "base/url.h"
 
 #include <assert.h>
 
@@ -30,6 +31,47 @@ struct list_entry *list_page_add(struct list_page *p, const char *key)
     struct list_entry *e = &p->entries[p->count++];
     *e = (struct list_entry){.key = xstrdup(key)};
     return e;
+}
+
+void version_page_done(struct version_page *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        free(p->v[i].id);
+        attr_done(&p->v[i].attr);
+    }
+    free(p->v);
+    free(p->cursor);
+    *p = VERSION_PAGE_INIT;
+}
+
+struct kept_version *version_page_add(struct version_page *p, const char *id)
+{
+    if (p->count % 64 == 0)
+        p->v = xrealloc(p->v, (p->count + 64) * sizeof(*p->v));
+    struct kept_version *k = &p->v[p->count++];
+    *k = (struct kept_version){.id = xstrdup(id)};
+    return k;
+}
+
+bool kept_version_make(const char *id, const char *etag, char ret[ATTR_VERSION_MAX])
+{
+    CLEANUP_BUF struct buf b = BUF_INIT;
+    url_encode(&b, id, strlen(id), false);
+    int n = snprintf(ret, ATTR_VERSION_MAX, "@%s %s", buf_str(&b), etag);
+    return n > 0 && n < ATTR_VERSION_MAX;
+}
+
+bool kept_version_split(const char *version, char **ret_id, char ret_etag[ATTR_VERSION_MAX])
+{
+    const char *blank = version && version[0] == '@' ? strchr(version, ' ') : NULL;
+    struct buf id = BUF_INIT;
+    if (!blank || !url_decode(&id, version + 1, (size_t)(blank - version - 1))) {
+        buf_done(&id);
+        return false;
+    }
+    *ret_id = id.data ? buf_take(&id) : xstrdup("");
+    (void)snprintf(ret_etag, ATTR_VERSION_MAX, "%s", blank + 1);
+    return true;
 }
 
 void read_res_done(struct read_res *r)

@@ -31,6 +31,8 @@ static const char *const op_names[STORE_OP_COUNT] = {
     [STORE_OP_REMOVE_DIR] = "remove_dir",
     [STORE_OP_SPACE] = "space",
     [STORE_OP_SIGN] = "sign",
+    [STORE_OP_LIST_VERSIONS] = "list_versions",
+    [STORE_OP_STAT_VERSION] = "stat_version",
 };
 
 const char *store_op_name(enum store_op kind)
@@ -262,6 +264,21 @@ int wrap_sign(struct store *s, struct op *op, const struct sign_req *req, struct
                   (struct call){.kind = STORE_OP_SIGN, .key = req->key, .u.sign = {req, ret_url}});
 }
 
+int wrap_list_versions(struct store *s, struct op *op, const char *key, const char *cursor,
+                       unsigned max, struct version_page *ret)
+{
+    return around(s, op,
+                  (struct call){.kind = STORE_OP_LIST_VERSIONS,
+                                .key = key,
+                                .u.list_versions = {cursor, max, ret}});
+}
+
+int wrap_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret)
+{
+    return around(s, op,
+                  (struct call){.kind = STORE_OP_STAT_VERSION, .key = key, .u.stat_version = {id, ret}});
+}
+
 /* ---- struct call -> the next store ---- */
 
 static int forward_upload(struct store *next, struct op *op, const struct call *c)
@@ -336,6 +353,11 @@ int call_forward(struct store *next, struct op *op, const struct call *c)
         return store_space(next, op, c->u.space.ret);
     case STORE_OP_SIGN:
         return store_sign(next, op, c->u.sign.req, c->u.sign.ret);
+    case STORE_OP_LIST_VERSIONS:
+        return store_list_versions(next, op, c->key, c->u.list_versions.cursor,
+                                   c->u.list_versions.max, c->u.list_versions.ret);
+    case STORE_OP_STAT_VERSION:
+        return store_stat_version(next, op, c->key, c->u.stat_version.id, c->u.stat_version.ret);
     default:
         return forward_write(next, op, c);
     }
@@ -358,6 +380,8 @@ struct attr *call_attr(const struct call *c)
         return c->u.copy.ret;
     case STORE_OP_SET_META:
         return c->u.set_meta.ret;
+    case STORE_OP_STAT_VERSION:
+        return c->u.stat_version.ret;
     default:
         return NULL;
     }

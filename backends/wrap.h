@@ -40,6 +40,8 @@ enum store_op {
     STORE_OP_REMOVE_DIR,
     STORE_OP_SPACE,
     STORE_OP_SIGN,
+    STORE_OP_LIST_VERSIONS,
+    STORE_OP_STAT_VERSION,
     STORE_OP_COUNT
 };
 
@@ -141,6 +143,15 @@ struct call {
             const struct sign_req *req;
             struct buf *ret;
         } sign;
+        struct {
+            const char *cursor;
+            unsigned max;
+            struct version_page *ret;
+        } list_versions;
+        struct {
+            const char *id;
+            struct attr *ret;
+        } stat_version;
     } u;
 };
 
@@ -193,6 +204,9 @@ int wrap_make_dir(struct store *s, struct op *op, const char *key, const struct 
 int wrap_remove_dir(struct store *s, struct op *op, const char *key);
 int wrap_space(struct store *s, struct op *op, struct store_space *ret);
 int wrap_sign(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url);
+int wrap_list_versions(struct store *s, struct op *op, const char *key, const char *cursor,
+                       unsigned max, struct version_page *ret);
+int wrap_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret);
 
 /* For the initialiser of a wrapper's class. */
 #define WRAP_SLOTS                                                                                 \
@@ -203,6 +217,6 @@ int wrap_sign(struct store *s, struct op *op, const struct sign_req *req, struct
     .remove_many = wrap_remove_many, .copy = wrap_copy, .rename = wrap_rename,                     \
     .set_meta = wrap_set_meta, .get_tags = wrap_get_tags, .set_tags = wrap_set_tags,               \
     .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir, .space = wrap_space,                 \
-    .sign = wrap_sign
+    .sign = wrap_sign, .list_versions = wrap_list_versions, .stat_version = wrap_stat_version
 
 #endif

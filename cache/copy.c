@@ -94,7 +94,7 @@ int volume_copy(struct volume *v, struct op *op, const char *from, const char *t
     struct name_lock l;
     struct copying c = {.v = v, .op = op, .from = from, .to = to,
                         .no_replace = flags & VOLUME_RENAME_NO_REPLACE};
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, to);
     if (r == 0 && (!*from || !*to || strcmp(from, to) == 0))
         r = err_set(&op->err, EINVAL, "%s: %s: cannot be copied to '%s'", v->key, from, to);
     if (r == 0 && path_is_unnamed(to))

@@ -31,6 +31,7 @@
  * it is replaced as if the open had seen it. */
 #include "cache/volume_int.h"
 
+#include "backends/versions.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cache/keeper.h"
@@ -322,7 +323,7 @@ static int open_file(struct volume *v, struct op *op, const char *path,
 {
     struct opening o = {.v = v, .op = op, .path = path, .how = how, .internal = internal};
     bool changes = how->flags & VFILE_CHANGES;
-    int r = changes ? volume_check_write(v, op) : 0;
+    int r = changes ? volume_check_write(v, op, path) : 0;
     if (r == 0 && changes && path_is_unnamed(path)) /* while it is empty it is a directory's marker */
         r = err_set(&op->err, EPERM, "%s: %s: a file of this name can be read, moved, removed; not "
                                      "written", v->key, path);
@@ -351,7 +352,9 @@ int volume_try_create(struct volume *v, const char *path, const struct vfile_ope
     struct op op;
     op_init(&op, "create", 0);
     struct opening o = {.v = v, .op = &op, .path = path, .how = how};
-    if (volume_check_write(v, &op) < 0 || path_is_unnamed(path) || !name_try_lock(v, &l, NAME_EXCL, path))
+    bool asks = (v->store->caps & CAP_VERSION_DIRS) && version_path_is(path);
+    if (asks || volume_check_write(v, &op, path) < 0 || path_is_unnamed(path) ||
+        !name_try_lock(v, &l, NAME_EXCL, path))
         return -EAGAIN;
     struct vnode *n = vnode_find(v, path);
     bool made = !n && may_assume_absent(&o) && open_created(&o, true) == 0;
@@ -407,13 +410,13 @@ int vfile_get_attr(struct vfile *f, struct op *op, struct attr *ret)
 
 int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change)
 {
-    int r = volume_check_write(f->v, op);
     vnode_settle_copies(f->n, op);
-    if (r == 0)
-        r = vnode_begin_change(f->n, op);
+    int r = vnode_begin_change(f->n, op);
     if (r < 0)
         return r;
-    r = vnode_set_meta(f->n, op, change);
+    r = volume_check_write(f->v, op, f->n->path);
+    if (r == 0)
+        r = vnode_set_meta(f->n, op, change);
     vnode_end(f->n);
     return r;
 }

@@ -92,7 +92,7 @@ ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfil
     struct copy_source s = {0};
     struct name_lock l;
     if (from->v != v || from->n == to->n || off != off_to || len == 0 || !(v->store->caps & CAP_COPY_PART) ||
-        !(to->flags & VFILE_WRITE) || volume_check_write(v, op) < 0 || !take_source(from->n, &s))
+        !(to->flags & VFILE_WRITE) || !take_source(from->n, &s))
         return -EOPNOTSUPP;
     CLEANUP_FREE char *path = s.path;
     ssize_t r = off < s.size ? name_lock(v, op, &l, NAME_SHARED, path, NULL) : 0;

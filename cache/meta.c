@@ -6,6 +6,7 @@
  * asked for before it is not taken; (4) a listing in the table is complete. */
 #include "cache/meta.h"
 
+#include "backends/versions.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -38,7 +39,7 @@ struct meta {
     struct cache_index *index;
     char *key, *identity;     /* identity NULL: nothing is kept but rows of entries */
     bool offline, real_dirs;
-    bool hidden; /* a listing does not tell that a name is absent */
+    bool hidden, versions; /* see struct meta_how */
     struct lock lock;
     struct strmap maps[2];    /* of entries: [0] by path, [1] the directory of that name */
     struct entry lru;         /* .newer: the oldest, .older: the newest: a ring through this one */
@@ -158,7 +159,7 @@ static enum meta_answer ask_listing_locked(struct meta *m, const char *path, boo
     long row = dir ? -1 : listing_find(l, name, false);
     if (row < 0)
         row = listing_find(l, name, true);
-    if (row < 0 && m->hidden)
+    if (row < 0 && (m->hidden || (m->versions && version_is_hidden(path))))
         return META_MISS;
     *ret = (struct found){.list = l, .row = row < 0 ? 0 : (size_t)row, .at_ns = l->at_ns};
     return row < 0 ? META_ABSENT : META_THERE;
@@ -225,14 +226,6 @@ void meta_seqs(struct meta *m, uint64_t ret[META_SEQS])
 
 /* ---- telling ---- */
 
-static bool same_meta(const struct attr *a, const struct attr *b)
-{
-    return a->kind == b->kind && a->known == b->known && strcmp(a->version, b->version) == 0 &&
-           a->size == b->size && a->mode == b->mode && a->uid == b->uid && a->gid == b->gid &&
-           a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec &&
-           a->n_xattrs == 0 && b->n_xattrs == 0;
-}
-
 /* The time that says, in a listing, that the object still has the metadata of this answer; 0: none does, as
  * somebody may change it within the second in which it was changed last. */
 static time_t binding_time(const struct attr *a)
@@ -246,7 +239,7 @@ static bool set_locked(struct meta *m, const char *path, bool dir, const struct 
 {
     struct entry *e = entry_make_locked(m, path, dir);
     bool row = a && !dir && (a->known & ATTR_META);
-    bool keep = row && (e->absent || !same_meta(&e->attr, a));
+    bool keep = row && (e->absent || !meta_db_is_same(&e->attr, a));
     time_t listed = asked && row ? binding_time(a) : 0;
     if (!keep && !listed)
         listed = e->listed;
@@ -310,9 +303,21 @@ static void listing_void_locked(struct meta *m, const char *parent, const char *
         listing_drop_locked(m, parent);
 }
 
+/* What is shown of its older versions is more now. */
+static void versions_changed_locked(struct meta *m, const char *path)
+{
+    CLEANUP_FREE char *dir = xasprintf("%s" VERSIONS_SUFFIX, path);
+    ++*seq_of(m, dir);
+    entry_drop_locked(m, dir, false);
+    entry_drop_locked(m, dir, true);
+    listing_drop_locked(m, dir);
+}
+
 static void changed_locked(struct meta *m, const char *path)
 {
     CLEANUP_FREE char *parent = path_parent(path);
+    if (m->versions && path[0])
+        versions_changed_locked(m, path);
     ++*seq_of(m, path);
     if (path[0] != '\0') {
         ++*seq_of(m, parent);
@@ -613,6 +618,7 @@ int meta_open(struct cache_index *index, const char *key, const struct meta_how 
     m->offline = how->offline;
     m->real_dirs = how->real_dirs;
     m->hidden = how->hidden;
+    m->versions = how->versions;
     lock_init(&m->lock, LOCK_RANK_META, "meta");
     m->lru.newer = m->lru.older = &m->lru;
     int r = index ? meta_warm_take(index, key, identity, how->ageless, &sink, err) : 0;
@@ -670,16 +676,6 @@ static void save(struct meta *m)
     meta_warm_save(m->index, m->key, m->identity, &from);
 }
 
-static void clear_locked(struct meta *m)
-{
-    while (m->lru.newer != &m->lru)
-        entry_drop_locked(m, m->lru.newer->path, m->lru.newer->dir);
-    STRMAP_EACH(&m->listings, it)
-        listing_put(it->value);
-    strmap_done(&m->listings);
-    m->listed = 0;
-}
-
 void meta_close(struct meta *m)
 {
     if (!m)
@@ -687,7 +683,11 @@ void meta_close(struct meta *m)
     if (m->identity)
         save(m);
     lock_acquire(&m->lock);
-    clear_locked(m);
+    while (m->lru.newer != &m->lru)
+        entry_drop_locked(m, m->lru.newer->path, m->lru.newer->dir);
+    STRMAP_EACH(&m->listings, it)
+        listing_put(it->value);
+    strmap_done(&m->listings);
     lock_release(&m->lock);
     strmap_done(&m->maps[0]);
     strmap_done(&m->maps[1]);

@@ -34,6 +34,7 @@ struct meta_how {
     bool offline;
     bool real_dirs;       /* directories have times that change with what is in them */
     bool hidden;          /* CAP_HIDES: a name that a listing does not have is not known absent */
+    bool versions;        /* CAP_VERSION_DIRS: NAME@versions is not either, and changes with NAME */
     const char *identity; /* what the key was opened on; NULL or "": nothing is handed to the next process */
     bool ageless;         /* there is no ttl: what the process before knew is asked for again once */
 };

@@ -82,6 +82,14 @@ static int put_run(struct sqldb *db, void *arg, struct err *err)
     return r;
 }
 
+bool meta_db_is_same(const struct attr *a, const struct attr *b)
+{
+    return a->kind == b->kind && a->known == b->known && strcmp(a->version, b->version) == 0 &&
+           a->size == b->size && a->mode == b->mode && a->uid == b->uid && a->gid == b->gid &&
+           a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec &&
+           a->n_xattrs == 0 && b->n_xattrs == 0;
+}
+
 void meta_db_put(struct cache_index *idx, const char *key, const char *path, const struct attr *a,
                  time_t listed)
 {

@@ -18,6 +18,8 @@ int meta_db_open(struct cache_index *idx, const char *key, unsigned max, meta_db
                  void *arg, struct err *err);
 void meta_db_put(struct cache_index *idx, const char *key, const char *path, const struct attr *a,
                  time_t listed);
+/* Would both make the same row? (Of what has xattrs: not known.) */
+bool meta_db_is_same(const struct attr *a, const struct attr *b);
 void meta_db_remove(struct cache_index *idx, const char *key, const char *path, bool tree);
 void meta_db_put_listing(struct cache_index *idx, const char *key, const char *dir,
                          struct listing *l);

@@ -208,7 +208,7 @@ static int unlink_path(struct volume *v, struct op *op, const char *path)
 int volume_unlink(struct volume *v, struct op *op, const char *path)
 {
     struct name_lock l;
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, path);
     if (r == 0)
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
@@ -271,7 +271,7 @@ int volume_mkdir(struct volume *v, struct op *op, const char *path, mode_t mode,
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     struct name_lock l;
     new_attr(v, ATTR_DIR, mode, uid, gid, &a);
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, path);
     if (r == 0)
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
@@ -323,7 +323,7 @@ static int check_dir(struct volume *v, struct op *op, const char *path)
 int volume_rmdir(struct volume *v, struct op *op, const char *path)
 {
     struct name_lock l;
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, path);
     if (r == 0)
         r = check_dir(v, op, path);
     if (r == 0)
@@ -372,7 +372,7 @@ int volume_symlink(struct volume *v, struct op *op, const char *target, const ch
     struct name_lock l;
     new_attr(v, ATTR_SYMLINK, 0777, uid, gid, &a);
     a.size = strlen(target);
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, path);
     if (r == 0 && path_is_unnamed(path))
         r = err_set(&op->err, EPERM, "%s: %s: a file of this name cannot be made", v->key, path);
     if (r == 0 && !(v->store->caps & CAP_SYMLINK))

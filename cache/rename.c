@@ -272,7 +272,9 @@ int volume_rename(struct volume *v, struct op *op, const char *from, const char 
     struct name_lock l;
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     bool no_replace = flags & VOLUME_RENAME_NO_REPLACE;
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, from);
+    if (r == 0)
+        r = volume_check_write(v, op, to);
     if (r == 0)
         r = volume_stat(v, op, from, flags & VOLUME_RENAME_DIR ? VOLUME_STAT_DIR : 0, &a);
     if (r == 0 && strcmp(from, to) == 0)

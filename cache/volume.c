@@ -8,6 +8,7 @@
  * A directory that exists only because a staged file is below it is made up (1 again, when 3 says no). */
 #include "cache/volume_int.h"
 
+#include "backends/versions.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -89,6 +90,7 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
     struct meta_how how = {.offline = policy->offline_serve,
                            .real_dirs = store->caps & CAP_REAL_DIRS,
                            .hidden = store->caps & CAP_HIDES,
+                           .versions = store->caps & CAP_VERSION_DIRS,
                            .identity = warm ? policy->identity : NULL,
                            .ageless = policy->ttl_ms == UINT64_MAX};
     int r = meta_open(cache_get_index(cache), key, &how, err, &v->meta);
@@ -238,11 +240,11 @@ const struct volume_policy *volume_get_policy(const struct volume *v)
     return &v->policy;
 }
 
-int volume_check_write(struct volume *v, struct op *op)
+int volume_check_write(struct volume *v, struct op *op, const char *path)
 {
-    if (v->store->caps & CAP_WRITE)
-        return 0;
-    return err_set(&op->err, EROFS, "%s: the store is read-only", v->key);
+    if (!(v->store->caps & CAP_WRITE))
+        return err_set(&op->err, EROFS, "%s: the store is read-only", v->key);
+    return store_check_change(v->store, op, path);
 }
 
 void volume_changed(struct volume *v, const char *path, const struct attr *a)
@@ -514,7 +516,10 @@ uint64_t volume_valid_ms(struct volume *v, const char *path)
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     if (ttl == 0 || ttl == UINT64_MAX)
         return ttl;
-    if (meta_get(v->meta, path, false, ttl, false, &a, &age) != META_MISS)
+    enum meta_answer answer = meta_get(v->meta, path, false, ttl, false, &a, &age);
+    if (answer == META_ABSENT && (v->store->caps & CAP_VERSION_DIRS) && version_is_hidden(path))
+        return 0; /* it comes to be with the first version: the kernel does not see that */
+    if (answer != META_MISS)
         return age < ttl ? ttl - age : 0;
     struct vnode *n = vnode_find(v, path);
     bool local = n && vnode_is_dirty(n);

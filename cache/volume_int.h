@@ -267,7 +267,8 @@ int volume_stat_ahead(struct volume *v, struct op *op, const char *path, struct 
  * ok): the caller opens it to read it; filled when the store had to be asked and it is small. */
 int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool allow_ticket,
                       struct first_read *body, struct attr *ret);
-int volume_check_write(struct volume *v, struct op *op);
+/* -EROFS: nothing of that name can be made or changed. */
+int volume_check_write(struct volume *v, struct op *op, const char *path);
 /* After a change of ours: the version under `path` is this (NULL: gone). */
 void volume_changed(struct volume *v, const char *path, const struct attr *a);
 

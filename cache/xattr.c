@@ -72,7 +72,7 @@ int volume_set_attr(struct volume *v, struct op *op, const char *path, const str
                     struct attr *ret)
 {
     struct name_lock l;
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, path);
     if (r == 0)
         r = name_lock(v, op, &l, NAME_EXCL, path, NULL);
     if (r < 0)
@@ -261,7 +261,7 @@ static int edit_tags(struct volume *v, struct op *op, const char *path, const st
 static int edit_locked(struct volume *v, struct op *op, const char *path, const struct xattr_edit *e)
 {
     struct name_lock l;
-    int r = volume_check_write(v, op);
+    int r = volume_check_write(v, op, path);
     if (r == 0)
         r = check_name(v, op, e->name);
     if (r == 0 && strcmp(e->name, XATTR_ETAG) == 0)

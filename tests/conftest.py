@@ -20,7 +20,7 @@ from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
 from servers import FakeGCS, FaultProxy, MariaDB, MinIO, PostgreSQL, SSHD  # noqa: E402
 from servers.azurite import Azurite, Container  # noqa: E402
-from servers.minio import Bucket  # noqa: E402
+from servers.minio import Bucket, VersionedBucket  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_SECONDS = 300  # for what hangs: a machine that is only slow must not meet it
@@ -93,6 +93,11 @@ def sftp_server_factory(tmp_path_factory):
 @pytest.fixture
 def bucket(minio) -> Bucket:
     return Bucket(minio)
+
+
+@pytest.fixture
+def versioned_bucket(minio) -> VersionedBucket:
+    return VersionedBucket(minio)
 
 
 @pytest.fixture

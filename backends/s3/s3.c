@@ -185,7 +185,7 @@ static int take_limits(const struct conf_section *c, struct err *err, struct s3_
     s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_AGE | CAP_COPY | CAP_UPLOAD | CAP_COPY_PART | CAP_SIGN |
                    CAP_UNNAMED | CAP_READ_META;
     if (!is_directory_bucket(s->bucket))
-        s->base.caps |= CAP_LIST_AFTER;
+        s->base.caps |= CAP_LIST_AFTER | CAP_VERSIONS;
     if (!atomic_load(&s->no_tags))
         s->base.caps |= CAP_TAGS;
     if (s->posix)
@@ -341,4 +341,6 @@ const struct store_class s3_class = {
     .make_dir = s3_make_dir,
     .remove_dir = s3_remove_dir,
     .sign = s3_sign,
+    .list_versions = s3_list_versions,
+    .stat_version = s3_stat_version,
 };

@@ -11,6 +11,7 @@
  *   s3_xml.c      replies in XML
  *   s3_meta.c     attributes <-> headers
  *   s3_tags.c     object tags
+ *   s3_versions.c kept versions
  *   s3_sse.c      encryption at the server, requester pays
  *   s3_creds.c    where keys come from
  *   s3_role.c     temporary keys: STS, ECS, EC2
@@ -103,6 +104,8 @@ struct s3_store {
     atomic_bool hidden_tags;  /* this key may not read them */
     atomic_bool no_list_meta; /* metadata=true did not work */
     atomic_long skew_s;       /* its clock minus ours */
+    atomic_bool versioned;    /* s3_versions.c: the bucket keeps versions */
+    atomic_ullong unversioned_ns; /* when it was seen not to; 0: not yet */
     struct {
         struct lock lock;
         struct s3_creds creds;
@@ -191,6 +194,21 @@ struct s3_delete_errors {
     } * v;
     size_t n;
 };
+struct s3_versions {
+    struct s3_listed {
+        char *object, *id;
+        bool deleted;
+        uint64_t size;
+        struct timespec mtime;
+        char etag[ATTR_VERSION_MAX];
+    } * v;
+    size_t n;
+    bool truncated;
+    char *next_object, *next_id; /* markers of the next page, or NULL */
+};
+int s3_xml_versions(const char *data, size_t len, struct s3_versions *ret);
+void s3_versions_done(struct s3_versions *l);
+
 int s3_xml_delete(const char *data, size_t len, struct s3_delete_errors *ret);
 void s3_delete_errors_done(struct s3_delete_errors *e);
 
@@ -213,6 +231,18 @@ enum attr_tags s3_tags_told(const struct s3_store *s, const struct http_headers 
  * attr->version says that it is replaced. */
 int s3_add_tags(struct s3_store *s, struct op *op, const char *object, const struct attr *attr,
                 struct http_headers *h);
+
+/* ---- kept versions ---- */
+/* A version as the contract has it, in two: id NULL: of whatever is there now. */
+struct s3_version {
+    char *id;
+    char etag[ATTR_VERSION_MAX]; /* "": any */
+};
+struct s3_version s3_version(const char *version /* NULL ok */);
+void s3_version_done(struct s3_version *v);
+#define CLEANUP_S3_VERSION __attribute__((cleanup(s3_version_done)))
+/* What a reply told of it: attr->version names the kept one. */
+void s3_version_told(const struct s3_version *v, struct attr *attr);
 
 /* ---- conditional writes ---- */
 /* Before a write with `pre`: learns whether the server honours conditions, and adds the headers; or
@@ -254,6 +284,10 @@ int s3_upload_finish(struct store *s, struct op *op, const char *key, const char
                      const struct store_part *parts, size_t n, const struct precond *pre,
                      struct attr *ret);
 int s3_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
+
+int s3_list_versions(struct store *s, struct op *op, const char *key, const char *cursor, unsigned max,
+                     struct version_page *ret);
+int s3_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret);
 
 /* ---- shared by the slots ---- */
 /* HEAD of a full object name. if_match: version or NULL (-ESTALE when it is another). `ret_all`:

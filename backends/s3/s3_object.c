@@ -10,13 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add_if_match(struct s3_req *r, const char *header, const char *version)
+/* The version that is to be there, or the kept one that is meant. */
+static void add_version(struct s3_req *r, const struct s3_version *v)
 {
     char etag[ATTR_VERSION_MAX + 2];
-    if (!version || !*version)
+    if (v->id)
+        s3_req_param(r, "versionId", v->id);
+    if (!v->etag[0])
         return;
-    flat_etag_of_version(version, etag);
-    http_headers_add(&r->headers, header, etag);
+    flat_etag_of_version(v->etag, etag);
+    http_headers_add(&r->headers, "if-match", etag);
 }
 
 /* ---- stat ---- */
@@ -26,8 +29,9 @@ int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *o
 {
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = opname, .method = "HEAD", .object = object};
+    CLEANUP_S3_VERSION struct s3_version v = s3_version(if_match);
     uint64_t size;
-    add_if_match(&r, "if-match", if_match);
+    add_version(&r, &v);
     int rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
     if (rc < 0)
@@ -41,6 +45,7 @@ int s3_head(struct s3_store *s, struct op *op, const char *opname, const char *o
     }
     s3_attr_from_reply(&res, size, s->posix, ret);
     ret->tags = s3_tags_told(s, &res.headers);
+    s3_version_told(&v, ret);
     if (ret_all) {
         *ret_all = res.headers;
         res.headers = (struct http_headers){0};
@@ -132,7 +137,10 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
     if (req->iov.iov_len == 0)
         return read_nothing(s, op, object, req, ret);
     char range[64];
-    struct flat_reading g = {.op = op, .req = req, .version_header = "etag"};
+    CLEANUP_S3_VERSION struct s3_version v = s3_version(req->version);
+    struct read_req pinned = *req;
+    pinned.version = v.etag;
+    struct flat_reading g = {.op = op, .req = &pinned, .version_header = "etag"};
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = "read",
                        .method = "GET",
@@ -144,7 +152,7 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
                        .on_reply_arg = &g};
     http_range(req->offset, req->iov.iov_len, range);
     http_headers_add(&r.headers, "range", range);
-    add_if_match(&r, "if-match", req->version);
+    add_version(&r, &v);
     int rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
     if (rc < 0)
@@ -157,6 +165,7 @@ int s3_read(struct store *store, struct op *op, const struct read_req *req, stru
         ret->length = res.to_len;
         s3_attr_from_reply(&res, g.total, s->posix, &ret->attr);
         ret->attr.tags = s3_tags_told(s, &res.headers);
+        s3_version_told(&v, &ret->attr);
     }
     http_res_done(&res);
     return rc;
@@ -224,9 +233,11 @@ static int delete_object(struct s3_store *s, struct op *op, const char *object,
 {
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = "remove", .method = "DELETE", .object = object};
-    add_if_match(&r, "if-match", if_match);
+    struct s3_version v = s3_version(if_match);
+    add_version(&r, &v);
     int rc = s3_do(s, op, &r, &res);
     s3_req_done(&r);
+    s3_version_done(&v);
     http_res_done(&res);
     return rc;
 }

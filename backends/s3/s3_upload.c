@@ -148,14 +148,19 @@ void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *
                         const char *version)
 {
     CLEANUP_BUF struct buf from = BUF_INIT;
+    CLEANUP_S3_VERSION struct s3_version v = s3_version(version);
     char etag[ATTR_VERSION_MAX + 2];
     buf_adds(&from, "/");
     url_encode(&from, s->bucket, strlen(s->bucket), false);
     buf_addc(&from, '/');
     url_encode(&from, object, strlen(object), true);
+    if (v.id) {
+        buf_adds(&from, "?versionId=");
+        url_encode(&from, v.id, strlen(v.id), false);
+    }
     http_headers_add(&r->headers, "x-amz-copy-source", from.data);
-    if (version && *version) {
-        flat_etag_of_version(version, etag);
+    if (v.etag[0]) {
+        flat_etag_of_version(v.etag, etag);
         http_headers_add(&r->headers, "x-amz-copy-source-if-match", etag);
     }
 }

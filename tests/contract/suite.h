@@ -76,6 +76,7 @@ void suite_move(struct suite *s);
 void suite_patch(struct suite *s);
 void suite_upload(struct suite *s);
 void suite_threads(struct suite *s);
+void suite_versions(struct suite *s); /* of a store that keeps them; not part of suite_run */
 /* What can be asked of a store that only reads; `writer` makes the files (s->store itself, if it can). */
 void suite_reading(struct suite *s, struct store *writer);
 /* For a store that refuses changes; `name` is an object with content `text`. */

@@ -102,3 +102,19 @@ class Bucket:
 
     def store(self, **more: str) -> dict[str, str]:
         return self.minio.store(self.name, **more)
+
+
+class VersionedBucket(Bucket):
+    """It keeps what is replaced or deleted."""
+
+    def __init__(self, minio: MinIO):
+        super().__init__(minio)
+        self.set_versioning("Enabled")
+
+    def set_versioning(self, status: str) -> None:
+        self.s3.put_bucket_versioning(Bucket=self.name, VersioningConfiguration={"Status": status})
+
+    def versions(self, key: str) -> list[dict]:
+        """Those with content, the oldest first."""
+        found = self.s3.list_object_versions(Bucket=self.name, Prefix=key).get("Versions", [])
+        return [v for v in reversed(found) if v["Key"] == key]

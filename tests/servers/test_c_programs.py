@@ -16,10 +16,10 @@ def run_program(path, **environment):
     assert "passed, 0 failed" in done.stdout
 
 
-def test_conformance_over_s3(build_dir, bucket):
+def test_conformance_over_s3(build_dir, bucket, versioned_bucket):
     run_program(build_dir / "tests/contract/contract_s3", QUAY_S3_ENDPOINT=bucket.minio.endpoint,
                 QUAY_S3_ACCESS_KEY=bucket.minio.user, QUAY_S3_SECRET_KEY=bucket.minio.password,
-                QUAY_S3_BUCKET=bucket.name)
+                QUAY_S3_BUCKET=bucket.name, QUAY_S3_VERSIONED_BUCKET=versioned_bucket.name)
 
 
 def test_conformance_over_gcs(build_dir, gcs):

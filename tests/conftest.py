@@ -320,14 +320,14 @@ def loader(build_dir, folder, running):
 ON_SQLITE_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes", "test_040_writes", "test_120_semantics"}
 
 
-# By sftp these; the conformance suite asks the store itself, and all of them would take minutes more.
+# By sftp these, by its packets and by commands (exec); the conformance suite asks the store itself, and all of them would take minutes more.
 ON_SFTP_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes"}
 
 
 def pytest_generate_tests(metafunc):
     """key: one storage key named `k` on each backend in turn; lasting_key: where content outlives the daemon."""
     module = metafunc.module.__name__.rsplit(".")[-1]
-    sftp = ["sftp"] if module in ON_SFTP_TOO else []
+    sftp = ["sftp", "exec"] if module in ON_SFTP_TOO else []
     if "key" in metafunc.fixturenames:
         more = ["sqlite"] if module in ON_SQLITE_TOO else []
         metafunc.parametrize("key", ["local", "memory", "s3", *more, *sftp], indirect=True)
@@ -337,7 +337,7 @@ def pytest_generate_tests(metafunc):
 
 def key_of(request, folder) -> Key:
     bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
-    sshd = request.getfixturevalue("sshd") if request.param == "sftp" else None
+    sshd = request.getfixturevalue("sshd") if request.param in ("sftp", "exec") else None
     return make_key(request.param, folder, bucket, sshd)
 
 

@@ -50,12 +50,6 @@ char *sftp_parent(const char *path)
     return slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
 }
 
-int sftp_lstat(struct conn *c, struct op *op, const char *path, const char *key,
-               struct wire_attr *ret)
-{
-    return conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_LSTAT, path), "stat", key, ret);
-}
-
 /* ---- slots ---- */
 
 static int sftp_stat(struct store *store, struct op *op, const char *key, struct attr *ret)
@@ -69,8 +63,7 @@ static int sftp_stat(struct store *store, struct op *op, const char *key, struct
         r = sftp_take(s, op, false, &c);
     if (r < 0)
         return r;
-    r = key[0] ? sftp_lstat(c, op, path, key, &w)
-               : conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_STAT, path), "stat", key, &w);
+    r = c->far->look(c, op, path, key, !key[0], &w);
     sftp_give(s, c, false);
     if (r == 0)
         r = sftp_check_kind(op, &w, key);
@@ -79,30 +72,11 @@ static int sftp_stat(struct store *store, struct op *op, const char *key, struct
     return r;
 }
 
-static int read_space(struct reply *rep, struct store_space *ret)
-{
-    uint64_t v[11]; /* bsize frsize blocks bfree bavail files ffree favail fsid flag namemax */
-    for (size_t i = 0; i < ARRAY_LEN(v); i++)
-        if (!reply_u64(rep, &v[i]))
-            return -EIO;
-    *ret = (struct store_space){
-        .total = v[2] * v[1],
-        .free = v[3] * v[1],
-        .avail = v[4] * v[1],
-        .files = v[5],
-        .files_free = v[7],
-    };
-    return 0;
-}
-
 static int space_of(struct sftp *s, struct conn *c, struct op *op, struct store_space *ret)
 {
-    struct reply rep;
     if (!(c->extensions & EXT_STATVFS))
         return err_set(&op->err, ENOTSUP, "sftp %s: the server does not tell its space", c->name);
-    int r = conn_expect(c, op, conn_statvfs_req(c, s->root), SSH_FXP_EXTENDED_REPLY, "statvfs",
-                        s->root, &rep);
-    return r == 0 && read_space(&rep, ret) < 0 ? conn_bad_reply(c, op, "statvfs", s->root) : r;
+    return c->far->space(c, op, s->root, ret);
 }
 
 static int sftp_space(struct store *store, struct op *op, struct store_space *ret)
@@ -126,11 +100,11 @@ static int sftp_probe(struct store *store, struct op *op, struct buf *ret_text)
     int r = sftp_take(s, op, false, &c);
     if (r < 0)
         return r;
-    r = conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat", s->root, &w);
+    r = c->far->look(c, op, s->root, s->root, true, &w);
     if (r == -ENOENT)
         r = err_set(&op->err, EIO, "sftp %s: %s is not there any more", c->name, s->root);
     if (r == 0)
-        buf_addf(ret_text, "%s by %s", s->store.base_uri, c->name);
+        buf_addf(ret_text, "%s by %s, %s", s->store.base_uri, c->name, c->far->how);
     if (r == 0 && space_of(s, c, op, &space) == 0)
         buf_addf(ret_text, ", %llu MiB free", (unsigned long long)(space.avail >> 20));
     sftp_give(s, c, false);
@@ -358,6 +332,10 @@ static void set_numbers(struct sftp *s, const struct conf_section *c)
     s->read_only = conf_bool(c, "read_only", false);
     s->create = conf_bool(c, "create_if_missing", true) && !s->read_only;
     s->auto_connect = conf_bool(c, "auto_connect", true);
+    const char *transfer = conf_str(c, "transfer", "auto");
+    s->transfer = strcmp(transfer, "auto") == 0   ? SFTP_BY_ANY
+                  : strcmp(transfer, "sftp") == 0 ? SFTP_BY_SFTP
+                                                  : SFTP_BY_COMMANDS; /* exec, scp */
 }
 
 static char *uri_of(const struct sftp *s)
@@ -376,9 +354,6 @@ static int sftp_open(const struct conf_section *section, struct stats *stats, st
                      struct store **ret)
 {
     (void)stats;
-    if (strcmp(conf_str(section, "transfer", "auto"), "scp") == 0)
-        return conf_error(section, "transfer", err, EINVAL,
-                          "transfer = scp is not supported: the server needs an SFTP subsystem");
     struct sftp *s = xcalloc(1, sizeof(*s));
     set_numbers(s, section);
     int r = set_places(s, section, err);

@@ -7,7 +7,7 @@
  *  2. A libssh2 call that gave EAGAIN while it was sending is repeated before any other (stuck).
  *  3. Ids rise. A reply with an id below dropped_below is nobody's; others that are not waited for
  * just now are stashed. */
-#include "backends/sftp/sftp_conn.h"
+#include "backends/sftp/sftp_shell.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -70,6 +70,7 @@ void conn_free(struct conn *c)
     if (c->session)
         (void)libssh2_session_free(c->session);
     drop_stash(c);
+    shell_free(c->shell);
     free(c->name);
     free(c->out);
     free(c->in);
@@ -149,7 +150,7 @@ static int receive_some(struct conn *c)
 }
 
 /* Waits until something moved. 0, or -errno. */
-static int move(struct conn *c, struct op *op)
+int conn_move(struct conn *c, struct op *op)
 {
     uint64_t start = clock_now_ns();
     lock_assert_none_held();
@@ -177,7 +178,7 @@ static int move(struct conn *c, struct op *op)
 int conn_room(struct conn *c, struct op *op, size_t n)
 {
     while (CONN_OUT_SIZE - c->out_len < n + CONN_SMALL) {
-        int r = move(c, op);
+        int r = conn_move(c, op);
         if (r < 0)
             return r;
     }
@@ -244,7 +245,7 @@ int conn_wait(struct conn *c, struct op *op, uint32_t id, struct reply *ret)
         if (r < 0)
             return conn_broken(c, op, EIO, "the server does not speak SFTP");
         if (r == 0) {
-            r = move(c, op);
+            r = conn_move(c, op);
             if (r < 0)
                 return r;
         } else if (got.id == id) {
@@ -268,11 +269,26 @@ bool conn_rest(struct conn *c)
     return true;
 }
 
+int conn_pump(struct conn *c)
+{
+    return send_some(c) < 0 ? -1 : receive_some(c);
+}
+
+void conn_reset(struct conn *c)
+{
+    drop_stash(c);
+    c->out_at = c->out_len = c->in_at = c->in_len = 0;
+    c->stuck = STUCK_NOT;
+    c->next_id = 1;
+    c->dropped_below = c->opening = 0;
+    c->broken = false;
+}
+
 bool conn_is_alive(struct conn *c)
 {
     struct reply ignored;
     for (int n = 1; n > 0;) {
-        n = send_some(c) < 0 ? -1 : receive_some(c);
+        n = conn_pump(c);
         if (n < 0)
             return false;
         while (next_packet(c, &ignored) > 0) {
@@ -332,7 +348,7 @@ int conn_init(struct conn *c, struct op *op)
     /* The answer has a version where all others have an id. */
     int r;
     while ((r = next_packet(c, &rep)) == 0) {
-        r = move(c, op);
+        r = conn_move(c, op);
         if (r < 0)
             return r;
     }

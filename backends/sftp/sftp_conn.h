@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sftp_conn.h: one SSH connection that speaks SFTP version 3, and the requests and replies on it.
+ * sftp_conn.h: one SSH connection, and the requests and replies of SFTP version 3 on it. (What
+ * commands send and receive on one: sftp_shell.h. What both can be asked for: sftp_far.h.)
  *
  * libssh2 does the SSH part (keys, encryption, authentication, one channel); the SFTP packets are
  * made and read here, which keeps any number of requests on their way and reaches the server's
@@ -81,12 +82,21 @@ enum {
     SSH_FXF_EXCL = 32
 };
 
-enum wire_attr_flags { WIRE_SIZE = 1, WIRE_OWNER = 2, WIRE_MODE = 4, WIRE_TIMES = 8 };
+enum wire_attr_flags {
+    WIRE_SIZE = 1,
+    WIRE_OWNER = 2,
+    WIRE_MODE = 4,
+    WIRE_TIMES = 8,
+    WIRE_ALL = 15,
+    WIRE_EXACT = 256 /* mtime_ns and inode; never by SFTP */
+};
 
 struct wire_attr {  /* the ATTRS of the protocol */
     uint32_t flags; /* which of the others are there */
     uint64_t size;
     uint32_t uid, gid, mode, atime, mtime;
+    uint32_t mtime_ns;
+    uint64_t inode;
 };
 
 enum conn_ext { /* extensions that the server offers */
@@ -111,18 +121,22 @@ struct reply {
     const uint8_t *at, *end; /* what is left of the body */
 };
 
+struct far;
+struct shell;
 struct stashed; /* a reply that came before the one waited for */
 
 struct conn {
     LIBSSH2_SESSION *session;
     LIBSSH2_CHANNEL *channel;
     int fd;
-    char *name;       /* "host:port": for texts */
-    const char *root; /* the store's; borrowed */
-    size_t endpoint;  /* index in the store's list */
-    uint64_t used_ns; /* last given back */
-    uint64_t busy_ns; /* last taken for a request */
-    uint64_t moved;   /* bytes in both directions */
+    const struct far *far; /* how it speaks; set before its first word */
+    struct shell *shell;   /* far_exec's, freed with it */
+    char *name;            /* "host:port": for texts */
+    const char *root;      /* the store's; borrowed */
+    size_t endpoint;       /* index in the store's list */
+    uint64_t used_ns;      /* last given back */
+    uint64_t busy_ns;      /* last taken for a request */
+    uint64_t moved;        /* bytes in both directions */
     unsigned stall_ms;
     uint32_t extensions;          /* enum conn_ext */
     uint32_t read_max, write_max; /* bytes of data in one request */
@@ -159,10 +173,16 @@ struct conn *conn_new(const char *name, size_t endpoint, unsigned stall_ms);
 void conn_free(struct conn *c); /* NULL ok; says goodbye without waiting */
 /* Version and extensions; after the channel is there. */
 int conn_init(struct conn *c, struct op *op);
-/* Is it still there, as far as can be told without waiting? */
+/* Is it still there, as far as can be told without waiting? Replies are dropped. */
 bool conn_is_alive(struct conn *c);
 /* The user is done: replies that are still to come are dropped. false: it must be closed. */
 bool conn_rest(struct conn *c);
+/* Sends and receives what can be now: -1: the connection is gone. */
+int conn_pump(struct conn *c);
+/* Waits until something was sent or received. */
+int conn_move(struct conn *c, struct op *op);
+/* Nothing is queued, nothing was received: another channel takes the place of this one. */
+void conn_reset(struct conn *c);
 int conn_wait(struct conn *c, struct op *op, uint32_t id, struct reply *ret);
 /* Waits until a packet of n bytes of data, or a few requests with paths, can be queued. Needed only
  * where requests are queued without waiting for those before. */

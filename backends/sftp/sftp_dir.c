@@ -1,23 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * sftp_dir.c: names: removing, renaming, directories.
  *
- * OpenSSH's server says FAILURE for most refusals of the kernel (EEXIST, ENOTEMPTY, EISDIR, ENOSPC
- * ...): what it means is found out by looking, after the fact. RENAME (version 3) does not replace:
- * OpenSSH links and unlinks a file, so it is safe against others. posix-rename@openssh.com replaces
- * in one step. */
+ * SFTP servers say FAILURE for most refusals of the kernel (EEXIST, ENOTEMPTY, EISDIR, ENOSPC
+ * ...): what it means is found out by looking, after the fact. */
 #include "backends/sftp/sftp_int.h"
 
 #include "base/name.h"
 
-#define REMOVES_MAX 64 /* on their way at once */
-
-/* One request that changes something, and its answer. */
-static int change(struct conn *c, struct op *op, uint32_t id, const char *what, const char *key)
+int far_remove(struct conn *c, struct op *op, const char *path, const char *key)
 {
-    conn_changing(c, true);
-    int r = conn_expect_ok(c, op, id, what, key);
-    conn_changing(c, false);
-    return r;
+    struct remove_result result = {.code = 0};
+    int r = c->far->remove(c, op, &path, &key, 1, &result);
+    return r < 0 ? r : -result.code;
 }
 
 /* What is at `path` now; flags 0: nothing, or it cannot be told. Keeps op->err. */
@@ -25,7 +19,7 @@ static struct wire_attr look(struct conn *c, struct op *op, const char *path)
 {
     struct err was = op->err;
     struct wire_attr w = {.flags = 0};
-    if (c->broken || sftp_lstat(c, op, path, path, &w) < 0)
+    if (c->broken || far_lstat(c, op, path, path, &w) < 0)
         w = (struct wire_attr){.flags = 0};
     op->err = was;
     return w;
@@ -44,14 +38,9 @@ int sftp_explain_parent(struct conn *c, struct op *op, const char *path, const c
 
 int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key)
 {
-    struct handle h = {0};
     if (!(c->extensions & EXT_FSYNC) || c->no_dir_sync)
         return 0;
-    int r = conn_expect_handle(c, op, conn_open_req(c, dir, SSH_FXF_READ, NULL), "open", dir, &h);
-    if (r == 0) {
-        r = conn_expect_ok(c, op, conn_fsync_req(c, &h), "make durable", key);
-        conn_close_handle(c, &h);
-    }
+    int r = c->far->sync_dir(c, op, dir, key);
     if (r == 0)
         return 0;
     if (c->broken || r == -EINTR || r == -ETIMEDOUT) {
@@ -65,13 +54,6 @@ int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *ke
 
 /* ---- rename ---- */
 
-static uint32_t rename_req(struct conn *c, const char *from, const char *to, bool no_replace)
-{
-    if (no_replace || !(c->extensions & EXT_POSIX_RENAME))
-        return conn_two_paths_req(c, SSH_FXP_RENAME, from, to);
-    return conn_posix_rename_req(c, from, to);
-}
-
 /* The connection was lost with the rename on its way. 0: it has happened; else the loss. */
 static int look_what_happened(struct sftp *s, struct op *op, struct conn **c, const char *from,
                               const char *to, const struct wire_attr *moved)
@@ -82,8 +64,8 @@ static int look_what_happened(struct sftp *s, struct op *op, struct conn **c, co
     int r = sftp_take(s, op, false, c);
     if (r == 0) {
         struct wire_attr a = look(*c, op, from), b = look(*c, op, to);
-        if (!a.flags && b.flags && b.size == moved->size && b.mtime == moved->mtime &&
-            !(*c)->broken)
+        struct version_id was = sftp_id_of(moved), is = sftp_id_of(&b);
+        if (!a.flags && b.flags && versions_alike(&was, &is) && !(*c)->broken)
             return 0;
         if (a.flags)
             lost.retry = ERR_RETRY_SAFE; /* it has not */
@@ -127,22 +109,19 @@ int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, 
               bool no_replace, const char *key)
 {
     struct wire_attr moved = look(*c, op, from);
-    int r = change(*c, op, rename_req(*c, from, to, no_replace), "rename", key);
+    conn_changing(*c, true);
+    int r = (*c)->far->rename(*c, op, from, to, no_replace, key);
+    conn_changing(*c, false);
     if (r < 0 && (*c)->broken && moved.flags)
         return look_what_happened(s, op, c, from, to, &moved);
     return r == 0 || (*c)->broken ? r : explain_rename(*c, op, from, to, no_replace, key);
-}
-
-static struct version_id id_of(const struct wire_attr *w)
-{
-    return (struct version_id){.mtime = w->mtime, .size = w->flags ? w->size : UINT64_MAX};
 }
 
 static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const char *from_key,
                           const char *to_key, const char *from, const char *to, bool no_replace)
 {
     struct wire_attr a, b;
-    int r = sftp_lstat(*c, op, from, from_key, &a);
+    int r = far_lstat(*c, op, from, from_key, &a);
     if (r < 0)
         return r;
     if (strcmp(from, to) == 0)
@@ -155,7 +134,7 @@ static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const 
     versions_unchanged(&s->versions, to_key);
     if (r < 0)
         return r;
-    struct version_id replaced = id_of(&b), moved = id_of(&a);
+    struct version_id replaced = sftp_id_of(&b), moved = sftp_id_of(&a);
     if (!sftp_is_dir(&a))
         versions_moved(&s->versions, from_key, to_key, &replaced, &moved);
     CLEANUP_FREE char *dir = sftp_parent(to), *old = sftp_parent(from);
@@ -188,31 +167,35 @@ int sftp_rename(struct store *store, struct op *op, const char *from_key, const 
 
 /* ---- remove ---- */
 
-/* FAILURE of a REMOVE: a directory, most likely. */
-static int explain_remove(struct conn *c, struct op *op, const char *path, const char *key)
+/* A file that could not be removed for `code`: a directory, most likely. Gives an errno. */
+static int explain_remove(struct conn *c, struct op *op, const char *path, int code)
 {
+    if (code != EIO && code != EACCES)
+        return code;
     struct wire_attr w = look(c, op, path);
-    if (sftp_is_dir(&w) && (status_is_failure(op) || op->err.code == EACCES))
-        return err_set(&op->err, EISDIR, "%s is a directory", key);
-    return -op->err.code;
+    return sftp_is_dir(&w) ? EISDIR : code;
 }
 
 static int remove_on(struct sftp *s, struct conn *c, struct op *op, const char *path,
                      const char *key, const char *if_match)
 {
-    struct wire_attr w;
+    struct wire_attr w = {.flags = 0};
     int r = 0;
     if (if_match) {
-        r = sftp_lstat(c, op, path, key, &w);
+        r = far_lstat(c, op, path, key, &w);
+        struct version_id id = sftp_id_of(&w);
         if (r == 0 && sftp_is_dir(&w))
             r = err_set(&op->err, EISDIR, "%s is a directory", key);
-        if (r == 0 && !versions_match(&s->versions, key, if_match, w.mtime, w.size))
+        if (r == 0 && !versions_match(&s->versions, key, if_match, &id))
             r = err_set(&op->err, ESTALE, "%s has changed", key);
     }
     if (r < 0)
         return r;
-    r = change(c, op, conn_path_req(c, SSH_FXP_REMOVE, path), "remove", key);
-    return r < 0 && !c->broken ? explain_remove(c, op, path, key) : r;
+    conn_changing(c, true);
+    r = far_remove(c, op, path, key);
+    conn_changing(c, false);
+    bool dir = r < 0 && !c->broken && explain_remove(c, op, path, -r) == EISDIR;
+    return dir ? err_set(&op->err, EISDIR, "%s is a directory", key) : r;
 }
 
 int sftp_remove(struct store *store, struct op *op, const char *key, const char *if_match)
@@ -237,28 +220,17 @@ int sftp_remove(struct store *store, struct op *op, const char *key, const char 
 static int remove_batch(struct sftp *s, struct conn *c, struct op *op, const char *const *keys,
                         size_t n, struct remove_result *results)
 {
-    uint32_t ids[REMOVES_MAX];
-    char *paths[REMOVES_MAX] = {0};
-    int r = 0;
-    for (size_t i = 0; i < n && r == 0; i++) {
-        results[i].code = -sftp_path(s, op, keys[i], &paths[i]);
-        r = paths[i] ? conn_room(c, op, 0) : 0;
-        if (r == 0 && paths[i])
-            ids[i] = conn_path_req(c, SSH_FXP_REMOVE, paths[i]);
-    }
-    conn_changing(c, true);
-    for (size_t i = 0; i < n && r == 0; i++) {
-        if (!paths[i])
-            continue;
-        int e = conn_expect_ok(c, op, ids[i], "remove", keys[i]);
-        if (e < 0 && (c->broken || e == -EINTR))
-            r = e;
-        else
-            results[i].code = e < 0 ? -explain_remove(c, op, paths[i], keys[i]) : 0;
-    }
-    conn_changing(c, false);
+    char *paths[FAR_REMOVES_MAX] = {0};
     for (size_t i = 0; i < n; i++)
+        results[i].code = -sftp_path(s, op, keys[i], &paths[i]);
+    conn_changing(c, true);
+    int r = c->far->remove(c, op, (const char *const *)paths, keys, n, results);
+    conn_changing(c, false);
+    for (size_t i = 0; i < n; i++) {
+        if (r == 0 && paths[i])
+            results[i].code = explain_remove(c, op, paths[i], results[i].code);
         free(paths[i]);
+    }
     return r;
 }
 
@@ -270,8 +242,8 @@ int sftp_remove_many(struct store *store, struct op *op, const char *const *keys
     int r = sftp_take(s, op, false, &c);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < n && r == 0; i += REMOVES_MAX) {
-        size_t count = n - i < REMOVES_MAX ? n - i : REMOVES_MAX;
+    for (size_t i = 0; i < n && r == 0; i += FAR_REMOVES_MAX) {
+        size_t count = n - i < FAR_REMOVES_MAX ? n - i : FAR_REMOVES_MAX;
         r = remove_batch(s, c, op, keys + i, count, results + i);
     }
     sftp_give(s, c, false);
@@ -286,8 +258,10 @@ static int make_dir_on(struct conn *c, struct op *op, const char *path, const ch
                        const struct attr *attr)
 {
     bool private = attr->known & ATTR_HAS_MODE;
-    struct wire_attr now = {.flags = 0}, mode = {.flags = WIRE_MODE, .mode = private ? 0700 : 0777};
-    int r = change(c, op, conn_attr_req(c, SSH_FXP_MKDIR, path, &mode), "make", key);
+    struct wire_attr now = {.flags = 0};
+    conn_changing(c, true);
+    int r = c->far->make_dir(c, op, path, private ? 0700 : 0777, key);
+    conn_changing(c, false);
     if (r < 0) {
         struct wire_attr there = look(c, op, path);
         return there.flags && status_is_failure(op)
@@ -298,14 +272,14 @@ static int make_dir_on(struct conn *c, struct op *op, const char *path, const ch
         now = look(c, op, path);
     struct wire_attr owner = sftp_owner_of(attr, &now), rest = sftp_rest_of(attr, &now);
     if (owner.flags) { /* refused: it stays ours, as with a put */
-        r = conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_SETSTAT, path, &owner), "make", key);
+        r = c->far->set(c, op, path, key, false, &owner, "make");
         r = r < 0 && (c->broken || r == -EINTR) ? r : 0;
     }
     if (r == 0 && rest.flags)
-        r = conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_SETSTAT, path, &rest), "make", key);
+        r = c->far->set(c, op, path, key, false, &rest, "make");
     if (r < 0 && !c->broken) {
         struct err was = op->err;
-        (void)conn_expect_ok(c, op, conn_path_req(c, SSH_FXP_RMDIR, path), "remove", key);
+        (void)c->far->remove_dir(c, op, path, key);
         op->err = was;
     }
     return r;
@@ -336,7 +310,9 @@ int sftp_remove_dir(struct store *store, struct op *op, const char *key)
         r = sftp_take(s, op, false, &c);
     if (r < 0)
         return r;
-    r = change(c, op, conn_path_req(c, SSH_FXP_RMDIR, path), "remove", key);
+    conn_changing(c, true);
+    r = c->far->remove_dir(c, op, path, key);
+    conn_changing(c, false);
     struct wire_attr w = {.flags = 0};
     bool why = r < 0 && !c->broken && op->err.status != SSH_FX_PERMISSION_DENIED;
     if (why)

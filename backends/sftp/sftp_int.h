@@ -14,7 +14,7 @@
 #include "backends/claims.h"
 #include "backends/dirs.h"
 #include "backends/sftp/sftp.h"
-#include "backends/sftp/sftp_conn.h"
+#include "backends/sftp/sftp_far.h"
 #include "backends/sftp/sftp_version.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -32,6 +32,8 @@ struct endpoint {
     bool down;         /* did not answer: others are asked first (pool lock) */
     uint64_t tried_ns; /* when that was */
 };
+
+enum sftp_transfer { SFTP_BY_ANY = 0, SFTP_BY_SFTP, SFTP_BY_COMMANDS };
 
 struct sftp_login { /* all strings may be NULL */
     char *user;
@@ -62,6 +64,7 @@ struct sftp {
     unsigned connect_ms, stall_ms, max_connections;
     uint64_t fail_back_ns, keepalive_ns, idle_ns;
     bool read_only, create, auto_connect;
+    enum sftp_transfer transfer;
     struct claims claims;
     struct versions versions;
     atomic_uint changes; /* made by this store */
@@ -97,8 +100,8 @@ static inline struct sftp *sftp_of(struct store *s)
 /* Once for the process, by whoever is first: libssh2's own count is not safe against other threads.
  */
 int ssh_start(void);
-/* A logged-in connection with an SFTP channel to this endpoint. EHOSTUNREACH: nobody there. EACCES:
- * the host key or the login was refused. */
+/* A logged-in connection to this endpoint whose far side (sftp_far.h) has started. EHOSTUNREACH:
+ * nobody there. EACCES: the host key or the login was refused. */
 int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **ret);
 
 /* ---- sftp_pool.c ---- */
@@ -115,11 +118,10 @@ void sftp_orphan(struct sftp *s, const char *path);
 int sftp_path(struct sftp *s, struct op *op, const char *key, char **ret);
 char *sftp_parent(const char *path);
 bool sftp_is_temp(const char *name);
-int sftp_lstat(struct conn *c, struct op *op, const char *path, const char *key,
-               struct wire_attr *ret);
 
 /* ---- sftp_meta.c ---- */
 void sftp_attr_of(struct sftp *s, const char *key, const struct wire_attr *w, struct attr *ret);
+struct version_id sftp_id_of(const struct wire_attr *w);
 bool sftp_is_dir(const struct wire_attr *w);
 bool sftp_is_link(const struct wire_attr *w);
 /* -EACCES for what is neither file, directory nor symbolic link. */
@@ -134,17 +136,10 @@ int sftp_set_meta(struct store *s, struct op *op, const char *key, const char *i
 
 /* ---- sftp_read.c ---- */
 int sftp_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret);
-int sftp_readlink(struct conn *c, struct op *op, const char *path, const char *key,
-                  struct buf *ret);
 
 /* ---- sftp_write.c ---- */
 int sftp_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
 int sftp_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
-int sftp_send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
-                    const struct source *src, uint64_t from, uint64_t to);
-/* May key be replaced under this precondition? `seen`: LSTAT gave *w. */
-int sftp_check_target(struct sftp *s, struct op *op, const char *key, const struct precond *pre,
-                      bool seen, const struct wire_attr *w);
 
 /* ---- sftp_dir.c ---- */
 /* rename, atomically over what is there unless no_replace. When the connection is lost meanwhile,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * sftp_list.c: listings in byte order of the keys, a directory sorting as its name plus '/'.
  *
- * SFTP gives the names of a directory in no order, with their attributes, some 100 in a reply;
- * several READDIRs are on their way at once. A page reads each directory it touches completely; of
- * a listing of one level the names that are left are kept for the next page (a rest, for a few
- * listings and REST_NS each, and until this store changes something): what others create and remove
- * meanwhile is not seen. The cursor is the last entry, as it sorts. Names are the server's: what is
- * no name (empty, with '/' or NUL, "." and "..") is left out. */
+ * The far side gives the names of a directory in no order, with their attributes. A page reads each
+ * directory it touches completely; of a listing of one level the names that are left are kept for
+ * the next page (a rest, for a few listings and REST_NS each, and until this store changes
+ * something): what others create and remove meanwhile is not seen. The cursor is the last entry, as
+ * it sorts. Names are the server's: what is no name (empty, with '/' or NUL, "." and "..") is left
+ * out. */
 #include "backends/sftp/sftp_int.h"
 
 #include "base/log.h"
@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 
 #define PAGE_MAX 10000
-#define READDIRS 4
 #define SWEEP_AGE_S (24L * 3600)
 
 struct walk {
@@ -82,8 +81,9 @@ struct scan { /* one directory being read */
     struct dir_items bare; /* names that came without a type: asked for by themselves */
 };
 
-static void take_name(struct scan *sc, const char *bytes, size_t len, const struct wire_attr *a)
+static void take_name(void *arg, const char *bytes, size_t len, const struct wire_attr *a)
 {
+    struct scan *sc = arg;
     mode_t type = a->mode & S_IFMT;
     if (!is_name(bytes, len))
         return;
@@ -102,23 +102,6 @@ static void take_name(struct scan *sc, const char *bytes, size_t len, const stru
         items_add(sc->ret, name, a);
 }
 
-static int take_names(struct scan *sc, struct reply *rep)
-{
-    uint32_t count;
-    if (!reply_u32(rep, &count))
-        return -EIO;
-    for (uint32_t i = 0; i < count; i++) {
-        const char *name, *text;
-        size_t len, text_len;
-        struct wire_attr a;
-        if (!reply_bytes(rep, &name, &len) || !reply_bytes(rep, &text, &text_len) ||
-            !reply_attrs(rep, &a))
-            return -EIO;
-        take_name(sc, name, len, &a);
-    }
-    return 0;
-}
-
 /* Servers that give names without attributes. */
 static int look_at_bare(struct scan *sc)
 {
@@ -127,7 +110,7 @@ static int look_at_bare(struct scan *sc)
         const char *name = sc->bare.v[i].name;
         CLEANUP_FREE char *path = xasprintf("%s/%s", sc->path, name);
         struct wire_attr a;
-        r = sftp_lstat(sc->w->c, sc->w->op, path, name, &a);
+        r = far_lstat(sc->w->c, sc->w->op, path, name, &a);
         if (r == 0 && sftp_check_kind(sc->w->op, &a, name) == 0 &&
             dirs_is_wanted(&sc->w->from, sc->dir, name, sftp_is_dir(&a)))
             items_add(sc->ret, name, &a);
@@ -138,35 +121,15 @@ static int look_at_bare(struct scan *sc)
     return r;
 }
 
-static int read_dir(struct scan *sc, const struct handle *h)
-{
-    struct conn *c = sc->w->c;
-    uint32_t ids[READDIRS];
-    for (unsigned i = 0; i < READDIRS; i++)
-        ids[i] = conn_handle_req(c, SSH_FXP_READDIR, h);
-    for (unsigned i = 0;; i = (i + 1) % READDIRS) {
-        struct reply rep;
-        int r = conn_expect(c, sc->w->op, ids[i], SSH_FXP_NAME, "list", sc->dir, &rep);
-        if (r == 0 && take_names(sc, &rep) < 0)
-            r = conn_bad_reply(c, sc->w->op, "list", sc->dir);
-        if (r != 0)
-            return r == 1 ? look_at_bare(sc) : r;
-        ids[i] = conn_handle_req(c, SSH_FXP_READDIR, h);
-    }
-}
-
 /* The wanted names of a directory that begin with `filter`, sorted. */
 static int scan(struct walk *w, const char *path, const char *dir, const char *filter,
                 struct dir_items *ret)
 {
-    struct handle h = {0};
     struct scan sc = {.w = w, .path = path, .dir = dir, .filter = filter, .ret = ret};
-    int r = conn_expect_handle(w->c, w->op, conn_opendir_req(w->c, path), "list", dir, &h);
-    if (r < 0)
-        return r;
-    r = read_dir(&sc, &h);
+    int r = w->c->far->names(w->c, w->op, path, dir, take_name, &sc);
+    if (r == 0)
+        r = look_at_bare(&sc);
     items_done(&sc.bare);
-    conn_close_handle(w->c, &h);
     if (ret->n > 1)
         qsort(ret->v, ret->n, sizeof(*ret->v), compare_items);
     return r;
@@ -248,7 +211,7 @@ static int not_a_directory(struct walk *w, const char *path)
 {
     struct err was = w->op->err;
     struct wire_attr a;
-    if (sftp_lstat(w->c, w->op, path, path, &a) == 0 && !sftp_is_dir(&a)) {
+    if (far_lstat(w->c, w->op, path, path, &a) == 0 && !sftp_is_dir(&a)) {
         err_clear(&w->op->err);
         return 0;
     }

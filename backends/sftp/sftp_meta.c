@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: MIT
  * sftp_meta.c: metadata: what SFTP 3 tells (mode, uid, gid, atime and mtime in seconds) and sets.
+ * By commands it is the same, but that the nanoseconds of mtime are in the version.
  */
 #include "backends/sftp/sftp_int.h"
 
 #include <limits.h>
 #include <sys/stat.h>
+
+struct version_id sftp_id_of(const struct wire_attr *w)
+{
+    struct version_id id = {.mtime = w->mtime, .size = w->flags ? w->size : UINT64_MAX};
+    if (w->flags & WIRE_EXACT) {
+        id.mtime = w->mtime * NS_PER_S + w->mtime_ns;
+        id.inode = w->inode;
+    }
+    return id;
+}
 
 bool sftp_is_dir(const struct wire_attr *w)
 {
@@ -44,8 +55,9 @@ void sftp_attr_of(struct sftp *s, const char *key, const struct wire_attr *w, st
         ret->atime.tv_sec = w->atime;
     }
     ret->size = ret->kind == ATTR_DIR ? 0 : w->size;
+    struct version_id id = sftp_id_of(w);
     if (ret->kind != ATTR_DIR)
-        versions_text(&s->versions, key, w->mtime, w->size, ret->version);
+        versions_text(&s->versions, key, &id, ret->version);
 }
 
 int sftp_no_xattrs(struct op *op, const struct attr *a, const char *key)
@@ -94,7 +106,7 @@ struct wire_attr sftp_rest_of(const struct attr *change, const struct wire_attr 
     return w;
 }
 
-/* One SETSTAT; of a symbolic link itself where the server can. */
+/* Of a symbolic link itself where the server can. */
 static int set_some(struct conn *c, struct op *op, const char *path, const char *key, bool is_link,
                     const struct wire_attr *a)
 {
@@ -109,9 +121,7 @@ static int set_some(struct conn *c, struct op *op, const char *path, const char 
             "set the metadata of %s: sftp %s: the server cannot do that to a symbolic link", key,
             c->name);
     conn_changing(c, true);
-    uint32_t id =
-        is_link ? conn_lsetstat_req(c, path, &w) : conn_attr_req(c, SSH_FXP_SETSTAT, path, &w);
-    int r = conn_expect_ok(c, op, id, "set the metadata of", key);
+    int r = c->far->set(c, op, path, key, is_link, &w, "set the metadata of");
     conn_changing(c, false);
     return r;
 }
@@ -120,12 +130,12 @@ static int set_meta_on(struct sftp *s, struct conn *c, struct op *op, const char
                        const char *key, const char *if_match, const struct attr *change,
                        struct attr *ret)
 {
-    struct wire_attr before, after;
-    int r = sftp_lstat(c, op, path, key, &before);
+    struct wire_attr before = {.flags = 0}, after;
+    int r = far_lstat(c, op, path, key, &before);
     if (r == 0)
         r = sftp_check_kind(op, &before, key);
-    if (r == 0 && !sftp_is_dir(&before) &&
-        !versions_match(&s->versions, key, if_match, before.mtime, before.size))
+    struct version_id was = sftp_id_of(&before);
+    if (r == 0 && !sftp_is_dir(&before) && !versions_match(&s->versions, key, if_match, &was))
         r = err_set(&op->err, ESTALE, "%s has changed", key);
     if (r < 0)
         return r;
@@ -135,11 +145,13 @@ static int set_meta_on(struct sftp *s, struct conn *c, struct op *op, const char
     if (r == 0)
         r = set_some(c, op, path, key, is_link, &rest);
     if (r == 0)
-        r = sftp_lstat(c, op, path, key, &after);
+        r = far_lstat(c, op, path, key, &after);
     if (r < 0)
         return r;
-    if (after.size == before.size && (rest.flags & WIRE_TIMES) && after.mtime == rest.mtime)
-        versions_same(&s->versions, key, before.mtime, after.mtime, after.size);
+    struct version_id is = sftp_id_of(&after);
+    if (is.size == was.size && is.inode == was.inode && (rest.flags & WIRE_TIMES) &&
+        after.mtime == rest.mtime && after.mtime_ns == 0)
+        versions_same(&s->versions, key, &was, &is);
     sftp_attr_of(s, key, &after, ret);
     return 0;
 }

@@ -74,6 +74,6 @@ const struct conf_option sftp_options[SFTP_OPTIONS] = {
     {.name = "transfer",
      .type = CONF_ENUM,
      .def = "auto",
-     .values = "auto|sftp|scp",
-     .help = "auto, sftp: by SFTP; scp is not supported"},
+     .values = "auto|sftp|exec|scp",
+     .help = "sftp; exec (or scp): by commands of a shell there; auto: SFTP where there is any"},
 };

@@ -43,7 +43,7 @@ static void put_attrs(struct conn *c, const struct wire_attr *a)
 {
     static const struct wire_attr none;
     a = a ? a : &none;
-    put_u32(c, a->flags);
+    put_u32(c, a->flags & WIRE_ALL);
     if (a->flags & WIRE_SIZE)
         put_u64(c, a->size);
     if (a->flags & WIRE_OWNER) {
@@ -267,6 +267,7 @@ bool reply_attrs(struct reply *r, struct wire_attr *ret)
             if (!reply_bytes(r, &text, &len))
                 return false;
     }
+    a.flags &= WIRE_ALL;
     *ret = a;
     return true;
 }

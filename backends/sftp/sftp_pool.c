@@ -32,31 +32,27 @@ static void keeper_start(struct sftp *s);
 /* base_path must be there: an empty mount point of the server's is not an empty store. */
 static int make_root(struct sftp *s, struct op *op, struct conn *c)
 {
-    struct wire_attr mode = {.flags = 0}, w;
+    struct wire_attr w;
     CLEANUP_FREE char *path = xstrdup(s->root);
     for (char *p = path + 1; (p = strchr(p, '/')) != NULL; p++) {
         *p = '\0';
-        uint32_t stat = conn_path_req(c, SSH_FXP_STAT, path);
-        if (conn_expect_attrs(c, op, stat, "stat", path, &w) < 0 && !c->broken)
-            (void)conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_MKDIR, path, &mode), "make", path);
+        if (c->far->look(c, op, path, path, true, &w) < 0 && !c->broken)
+            (void)c->far->make_dir(c, op, path, 0777, path);
         *p = '/';
     }
-    return c->broken ? -EIO
-                     : conn_expect_ok(c, op, conn_attr_req(c, SSH_FXP_MKDIR, path, &mode),
-                                      "make base_path", path);
+    return c->broken ? -EIO : c->far->make_dir(c, op, path, 0777, path);
 }
 
 static int check_root(struct sftp *s, struct op *op, struct conn *c)
 {
     struct wire_attr w;
-    int r = conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat base_path",
-                              s->root, &w);
+    int r = c->far->look(c, op, s->root, s->root, true, &w);
     if (r == -ENOENT && s->create) {
         r = make_root(s, op, c);
         if (r == 0 || c->broken)
             return r;
         struct err made = op->err; /* another connection may have been first */
-        if (conn_expect_attrs(c, op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat base_path", s->root, &w) < 0) {
+        if (c->far->look(c, op, s->root, s->root, true, &w) < 0) {
             op->err = made;
             return c->broken ? -EIO : err_prefix(&op->err, "create_if_missing");
         }
@@ -82,7 +78,7 @@ static int connect_one(struct sftp *s, struct op *op, size_t i, struct conn **re
         conn_free(c);
         return r;
     }
-    log_debug("sftp", "connected to %s", c->name);
+    log_debug("sftp", "connected to %s (%s)", c->name, c->far->how);
     *ret = c;
     return 0;
 }
@@ -214,7 +210,7 @@ int sftp_take(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
         int r = next_step(s, op, transfer, &c);
         if (r < 0)
             return r;
-        if (r == 1 && conn_is_alive(c)) {
+        if (r == 1 && c->far->is_alive(c)) {
             c->busy_ns = clock_now_ns();
             *ret = c;
             return 0;
@@ -247,7 +243,7 @@ void sftp_give(struct sftp *s, struct conn *c, bool transfer)
     if (c->touched)
         atomic_fetch_add(&s->changes, 1);
     c->touched = false;
-    bool keep = conn_rest(c) && c->moved < BYTES_MAX;
+    bool keep = c->far->rest(c) && c->moved < BYTES_MAX;
     lock_acquire(&s->pool.lock);
     keep = keep && c->endpoint <= s->pool.best && !s->pool.stopping;
     if (keep)
@@ -318,7 +314,7 @@ static void fail_back(struct sftp *s)
     size_t i = due_endpoint(s);
     if (i == s->n_endpoints)
         return;
-    if (connect_one(s, &s->pool.op, i, &c) < 0 || !conn_rest(c)) {
+    if (connect_one(s, &s->pool.op, i, &c) < 0 || !c->far->rest(c)) {
         conn_free(c);
         note_endpoint(s, i, true);
         return;
@@ -349,8 +345,7 @@ static void keep_alive(struct sftp *s)
     struct wire_attr w;
     for (struct conn *c; (c = take_rested(s, s->keepalive_ns)) != NULL;) {
         op_init(&op, "keepalive", ALIVE_MS);
-        int r =
-            conn_expect_attrs(c, &op, conn_path_req(c, SSH_FXP_STAT, s->root), "stat", s->root, &w);
+        int r = c->far->look(c, &op, s->root, s->root, true, &w);
         if (r == -ETIMEDOUT)
             note_endpoint(s, c->endpoint, true);
         if (s->idle_ns && clock_now_ns() - c->busy_ns > s->idle_ns)
@@ -373,8 +368,7 @@ static void remove_orphans(struct sftp *s)
     int r = sftp_take(s, &s->pool.op, false, &c);
     for (size_t i = 0; i < n; i++) {
         if (r == 0)
-            r = conn_expect_ok(c, &s->pool.op, conn_path_req(c, SSH_FXP_REMOVE, paths[i]), "remove",
-                               paths[i]);
+            r = far_remove(c, &s->pool.op, paths[i], paths[i]);
         if (r == -EIO || r == -EHOSTUNREACH || r == -ETIMEDOUT)
             sftp_orphan(s, paths[i]);
         else

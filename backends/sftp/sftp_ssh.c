@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sftp_ssh.c: from an endpoint to a logged-in connection with an SFTP channel: TCP, key exchange,
- * host key, login, channel. Nothing secret is sent before the host key is accepted. Time:
+ * sftp_ssh.c: from an endpoint to a logged-in connection whose far side has started: TCP, key
+ * exchange, host key, login, channel. Nothing secret is sent before the host key is accepted. Time:
  * connect_ms for TCP, HANDSHAKE_FACTOR times that for each of the other steps. */
 #include "backends/sftp/sftp_hosts.h"
 #include "backends/sftp/sftp_int.h"
@@ -203,8 +203,8 @@ static void prefer(struct login *l, const char *hosts)
         buf_adds(&list, ",rsa-sha2-512,rsa-sha2-256");
     buf_addf(&list, "%s%s", list.len ? "," : "", all);
     prefer_of(session, LIBSSH2_METHOD_HOSTKEY, buf_str(&list));
-    /* Of what both sides have, the fastest that is sound. AES-GCM of libssh2 1.11 is not: it lacks bounds checks
-     * (GHSA-c4f7-cvfc-33j7) and leaks a key at each exchange. */
+    /* Of what both sides have, the fastest that is sound. AES-GCM of libssh2 1.11 is not: it lacks
+     * bounds checks (GHSA-c4f7-cvfc-33j7) and leaks a key at each exchange. */
     static const char ciphers[] = "aes128-ctr,aes192-ctr,aes256-ctr";
     static const char macs[] = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,"
                                "hmac-sha2-256,hmac-sha2-512";
@@ -457,7 +457,8 @@ static int authenticate(struct login *l)
 
 /* ---- channel ---- */
 
-static int open_channel(struct login *l)
+/* A session of the server's that runs `command`: 1, or 0: it is refused. */
+static int open_channel(struct login *l, const char *kind, const char *command)
 {
     struct conn *c = l->c;
     int code, r;
@@ -470,16 +471,78 @@ static int open_channel(struct login *l)
         r = conn_broken(c, l->op, EIO, "no session");
     if (r < 0)
         return r;
-    r = STEP(l, code, libssh2_channel_subsystem(c->channel, "sftp"));
-    if (r == 0 && code != 0) {
-        c->broken = true;
-        return err_set(&l->op->err, EIO, "sftp %s: the server has no SFTP subsystem", l->e->name);
+    r = STEP(l, code,
+             libssh2_channel_process_startup(c->channel, kind, (unsigned)strlen(kind), command,
+                                             (unsigned)strlen(command)));
+    if (r < 0 || code == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED)
+        return r;
+    if (code != 0)
+        return conn_broken(c, l->op, EIO, "no session");
+    r = STEP(
+        l, code,
+        libssh2_channel_handle_extended_data2(c->channel, LIBSSH2_CHANNEL_EXTENDED_DATA_IGNORE));
+    return r < 0 ? r : 1;
+}
+
+/* The channel is of no use, the connection is. */
+static int close_channel(struct login *l)
+{
+    int code;
+    begin_step(l);
+    int r = STEP(l, code, libssh2_channel_free(l->c->channel));
+    if (r < 0)
+        return r;
+    l->c->channel = NULL;
+    conn_reset(l->c);
+    err_clear(&l->op->err);
+    return 0;
+}
+
+/* 1: it speaks SFTP; 0: there is none. (sshd starts a subsystem whose program is not there, too.)
+ */
+static int start_sftp(struct login *l)
+{
+    l->c->far = &far_sftp;
+    int r = open_channel(l, "subsystem", "sftp");
+    if (r <= 0)
+        return r;
+    r = l->c->far->start(l->c, l->op);
+    bool ended = r == -EIO && libssh2_channel_eof(l->c->channel) == 1;
+    return r == 0 ? 1 : ended ? 0 : r;
+}
+
+static int start_commands(struct login *l)
+{
+    l->c->far = &far_exec;
+    int r = open_channel(l, "exec", "exec sh");
+    if (r == 0) {
+        l->c->broken = true;
+        return err_set(&l->op->err, EIO, "sftp %s: the server runs no commands", l->e->name);
     }
+    return r < 0 ? r : l->c->far->start(l->c, l->op);
+}
+
+/* As `transfer` says. */
+static int start_far(struct login *l)
+{
+    enum sftp_transfer transfer = l->s->transfer;
+    int r = transfer == SFTP_BY_COMMANDS ? 0 : start_sftp(l);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    if (transfer == SFTP_BY_SFTP) {
+        l->c->broken = true;
+        return err_set(&l->op->err, EIO,
+                       "sftp %s: the server has no SFTP subsystem (transfer = auto would try "
+                       "commands)",
+                       l->e->name);
+    }
+    if (l->c->channel)
+        r = close_channel(l);
     if (r == 0)
-        r = STEP(l, code,
-                 libssh2_channel_handle_extended_data2(c->channel,
-                                                       LIBSSH2_CHANNEL_EXTENDED_DATA_IGNORE));
-    return r < 0 ? r : conn_init(c, l->op);
+        r = start_commands(l);
+    return r < 0 && transfer == SFTP_BY_ANY
+               ? err_prefix(&l->op->err, "there is no SFTP subsystem, and by commands")
+               : r;
 }
 
 int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **ret)
@@ -495,7 +558,7 @@ int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **re
     if (r == 0)
         r = authenticate(&l);
     if (r == 0)
-        r = open_channel(&l);
+        r = start_far(&l);
     buf_done(&l.tried);
     if (r < 0) {
         l.c->broken = true;

@@ -30,20 +30,24 @@ static uint64_t hash_of(const char *key)
     return h ? h : 1;
 }
 
-static bool equal(const struct version_id *a, const struct version_id *b)
+bool versions_alike(const struct version_id *a, const struct version_id *b)
 {
-    return a->mtime == b->mtime && a->size == b->size && a->mark == b->mark;
+    return a->mtime == b->mtime && a->size == b->size && a->inode == b->inode;
 }
 
-/* The newest mark of a content with these; false when none is known. */
-static bool find_mark_locked(struct versions *v, uint64_t key, uint32_t mtime, uint64_t size,
-                             uint32_t *ret)
+static bool equal(const struct version_id *a, const struct version_id *b)
+{
+    return versions_alike(a, b) && a->mark == b->mark;
+}
+
+/* Gives `id` the newest mark of a content like it; false when none is known. */
+static bool find_mark_locked(struct versions *v, uint64_t key, struct version_id *id)
 {
     __auto_type set = &v->sets[key % VERSION_SETS];
     for (unsigned i = 1; i <= VERSION_WAYS; i++) {
         __auto_type k = &set->known[(set->next_known - i) % VERSION_WAYS];
-        if (k->key == key && k->id.mtime == mtime && k->id.size == size) {
-            *ret = k->id.mark;
+        if (k->key == key && versions_alike(&k->id, id)) {
+            id->mark = k->id.mark;
             return true;
         }
     }
@@ -58,31 +62,45 @@ static void remember_locked(struct versions *v, uint64_t key, const struct versi
     k->id = *id;
 }
 
-void versions_text(struct versions *v, const char *key, uint32_t mtime, uint64_t size,
+void versions_text(struct versions *v, const char *key, const struct version_id *id,
                    char out[ATTR_VERSION_MAX])
 {
-    uint32_t mark = 0;
+    struct version_id at = *id;
+    char inode[20] = "", mark[12] = "";
+    at.mark = 0;
     lock_acquire(&v->lock);
-    (void)find_mark_locked(v, hash_of(key), mtime, size, &mark);
+    (void)find_mark_locked(v, hash_of(key), &at);
     lock_release(&v->lock);
-    if (mark)
-        snprintf(out, ATTR_VERSION_MAX, "%x-%llx-%x", mtime, (unsigned long long)size, mark);
-    else
-        snprintf(out, ATTR_VERSION_MAX, "%x-%llx", mtime, (unsigned long long)size);
+    if (at.inode)
+        snprintf(inode, sizeof(inode), ".%llx", (unsigned long long)at.inode);
+    if (at.mark)
+        snprintf(mark, sizeof(mark), "-%x", at.mark);
+    snprintf(out, ATTR_VERSION_MAX, "%llx%s-%llx%s", (unsigned long long)at.mtime, inode,
+             (unsigned long long)at.size, mark);
+}
+
+/* Hexadecimal digits, 1 to 16 of them; *at goes behind them. */
+static bool parse_hex(const char **at, uint64_t *ret)
+{
+    size_t n = strspn(*at, "0123456789abcdef");
+    if (n == 0 || n > 16)
+        return false;
+    *ret = strtoull(*at, NULL, 16);
+    *at += n;
+    return true;
 }
 
 static bool parse(const char *s, struct version_id *ret)
 {
-    unsigned mtime, mark = 0;
-    unsigned long long size;
-    int end = 0;
-    if (sscanf(s, "%8x-%16llx%n", &mtime, &size, &end) != 2 || end == 0)
+    struct version_id id = {.mark = 0};
+    uint64_t mark = 0;
+    if (!parse_hex(&s, &id.mtime) || (*s == '.' && (s++, !parse_hex(&s, &id.inode))) ||
+        *s++ != '-' || !parse_hex(&s, &id.size) || (*s == '-' && (s++, !parse_hex(&s, &mark))))
         return false;
-    s += end;
-    end = 0;
-    if (*s && (sscanf(s, "-%8x%n", &mark, &end) != 1 || s[end]))
+    if (*s || mark > UINT32_MAX)
         return false;
-    *ret = (struct version_id){.mtime = mtime, .mark = mark, .size = size};
+    id.mark = (uint32_t)mark;
+    *ret = id;
     return true;
 }
 
@@ -100,17 +118,18 @@ static bool follow_locked(struct versions *v, uint64_t key, struct version_id *i
     return false;
 }
 
-bool versions_match(struct versions *v, const char *key, const char *version, uint32_t mtime,
-                    uint64_t size)
+bool versions_match(struct versions *v, const char *key, const char *version,
+                    const struct version_id *id)
 {
-    struct version_id now = {.mtime = mtime, .size = size}, given;
+    struct version_id now = *id, given;
     uint64_t h = hash_of(key);
     if (!version || !version[0])
         return true;
-    if (!parse(version, &given) || given.size != size)
+    if (!parse(version, &given) || given.size != id->size)
         return false;
+    now.mark = 0;
     LOCK_SCOPE(&v->lock);
-    (void)find_mark_locked(v, h, mtime, size, &now.mark);
+    (void)find_mark_locked(v, h, &now);
     for (unsigned steps = 0; steps <= VERSION_WAYS; steps++) {
         if (equal(&given, &now))
             return true;
@@ -137,10 +156,8 @@ static void note_content_locked(struct versions *v, uint64_t key, const struct v
                                 const struct version_id *after)
 {
     struct version_id id = *after;
-    uint32_t mark = 0;
-    bool known = find_mark_locked(v, key, id.mtime, id.size, &mark);
-    if (known || (before->size == id.size && before->mtime == id.mtime))
-        id.mark = new_mark();
+    bool known = find_mark_locked(v, key, &id);
+    id.mark = known || versions_alike(before, &id) ? new_mark() : 0;
     remember_locked(v, key, &id);
 }
 
@@ -161,16 +178,17 @@ void versions_unchanged(struct versions *v, const char *key)
     v->sets[hash_of(key) % VERSION_SETS].completed++;
 }
 
-void versions_same(struct versions *v, const char *key, uint32_t from, uint32_t to, uint64_t size)
+void versions_same(struct versions *v, const char *key, const struct version_id *from,
+                   const struct version_id *to)
 {
     uint64_t h = hash_of(key);
-    struct version_id a = {.mtime = from, .size = size}, b = {.mtime = to, .size = size};
-    if (from == to)
+    struct version_id a = *from, b = *to;
+    a.mark = b.mark = 0;
+    if (versions_alike(from, to))
         return;
     LOCK_SCOPE(&v->lock);
-    (void)find_mark_locked(v, h, from, size, &a.mark);
-    uint32_t mark = 0;
-    if (find_mark_locked(v, h, to, size, &mark))
+    (void)find_mark_locked(v, h, &a);
+    if (find_mark_locked(v, h, &b))
         b.mark = new_mark(); /* another content had that time */
     remember_locked(v, h, &b);
     __auto_type set = &v->sets[h % VERSION_SETS];
@@ -185,8 +203,9 @@ void versions_moved(struct versions *v, const char *from, const char *to,
 {
     uint64_t h = hash_of(from), g = hash_of(to);
     struct version_id id = *moved;
+    id.mark = 0;
     LOCK_SCOPE(&v->lock);
-    if (find_mark_locked(v, h, id.mtime, id.size, &id.mark) && id.mark)
+    if (find_mark_locked(v, h, &id) && id.mark)
         remember_locked(v, g, &id); /* the same version under the new name */
     else
         note_content_locked(v, g, replaced, &id);

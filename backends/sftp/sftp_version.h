@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * sftp_version.h: versions of remote files, made of what SFTP tells: mtime in seconds and size.
+ * sftp_version.h: versions of remote files, made of what the server tells: by SFTP mtime in
+ * seconds and size; by commands mtime in nanoseconds, size and inode.
  *
- * That is little: two contents of one second and one size look alike. What this process writes
- * itself is kept apart: a content whose (mtime, size) has been that of another content of the key
- * gets a mark, a random number, and its version is "MTIME-SIZE-MARK" for as long as the process
- * remembers; after that (a restart) it is "MTIME-SIZE", which matches nothing cached under the
- * mark: the safe side.
+ * The former is little: two contents of one second and one size look alike. What this process
+ * writes itself is kept apart: a content whose (mtime, size) has been that of another content of
+ * the key gets a mark, a random number, and its version is "MTIME-SIZE-MARK" for as long as the
+ * process remembers; after that (a restart) it is "MTIME-SIZE" (with an inode: "MTIME.INODE-SIZE"),
+ * which matches nothing cached under the mark: the safe side.
  *
  * Changes of ours that leave the content (utimes, chmod) are remembered as "A became B", so that an
  * open file is not stale after them.
@@ -21,9 +22,10 @@
 #include "base/lock.h"
 
 struct version_id {
-    uint32_t mtime;
-    uint32_t mark; /* 0: none */
-    uint64_t size;
+    uint64_t mtime; /* seconds; or nanoseconds, where there is an inode */
+    uint64_t inode; /* 0: nobody tells it */
+    uint64_t size;  /* UINT64_MAX: nothing is there, or nobody knows */
+    uint32_t mark;  /* 0: none */
 };
 
 #define VERSION_SETS 1024
@@ -48,18 +50,22 @@ struct versions {
 
 void versions_init(struct versions *v);
 void versions_done(struct versions *v);
-void versions_text(struct versions *v, const char *key, uint32_t mtime, uint64_t size,
+/* The marks of what is given are not looked at: they are known here. */
+void versions_text(struct versions *v, const char *key, const struct version_id *id,
                    char out[ATTR_VERSION_MAX]);
 /* Is `version` ("" or NULL: any) that of the content with these? */
-bool versions_match(struct versions *v, const char *key, const char *version, uint32_t mtime,
-                    uint64_t size);
+bool versions_match(struct versions *v, const char *key, const char *version,
+                    const struct version_id *id);
+/* But for the mark. */
+bool versions_alike(const struct version_id *a, const struct version_id *b);
 void versions_change(struct versions *v, const char *key);
-/* `before`: what the key held, size UINT64_MAX when nothing (or nobody knows). */
+/* `before`: what the key held. */
 void versions_changed(struct versions *v, const char *key, const struct version_id *before,
                       const struct version_id *after);
 void versions_unchanged(struct versions *v, const char *key);
 /* The content stayed, its mtime went from..to. */
-void versions_same(struct versions *v, const char *key, uint32_t from, uint32_t to, uint64_t size);
+void versions_same(struct versions *v, const char *key, const struct version_id *from,
+                   const struct version_id *to);
 /* The content of `from` is now that of `to`. */
 void versions_moved(struct versions *v, const char *from, const char *to,
                     const struct version_id *replaced, const struct version_id *moved);

@@ -2,15 +2,13 @@
  * sftp_write.c: put and patch.
  *
  * put: a temporary file beside the target gets bytes, owner, mode and times, is fsynced where the
- * server can, and is renamed over the target; then the directory is fsynced. A failure leaves the
+ * far side can, and is renamed over the target; then the directory is fsynced. A failure leaves the
  * target as it was and removes the temporary, by another connection if it must (sftp_orphan). The
  * symbolic link of a put with if_absent is made in its place: only that fails when the name is
  * taken. */
 #include "backends/sftp/sftp_int.h"
 
 #include <limits.h>
-
-#define WRITES_MAX 32 /* on their way at once */
 
 struct put { /* one put under way */
     struct sftp *s;
@@ -24,55 +22,18 @@ struct put { /* one put under way */
     struct wire_attr old;       /* what it replaces; flags 0: nothing */
 };
 
-/* ---- bytes ---- */
-
 /* FAILURE may be a full disk: looks. */
-static int explain_write(struct conn *c, struct op *op, const char *key)
+static int explain_write(struct conn *c, struct op *op, const char *key, int r)
 {
     struct err was = op->err;
-    struct reply rep;
-    uint64_t v[5] = {0};
-    if (!status_is_failure(op) || !(c->extensions & EXT_STATVFS))
-        return -op->err.code;
-    int r = conn_expect(c, op, conn_statvfs_req(c, c->root), SSH_FXP_EXTENDED_REPLY, "statvfs", key,
-                        &rep);
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(v); i++)
-        (void)reply_u64(&rep, &v[i]);
+    struct store_space space;
+    if (r >= 0 || c->broken || !status_is_failure(op) || !(c->extensions & EXT_STATVFS))
+        return r;
+    int told = c->far->space(c, op, c->root, &space);
     op->err = was;
-    if (r == 0 && v[4] * v[1] < (1U << 20))
+    if (told == 0 && space.avail < (1U << 20))
         return err_set(&op->err, ENOSPC, "write %s: sftp %s: the disk there is full", key, c->name);
     return -op->err.code;
-}
-
-int sftp_send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
-                    const struct source *src, uint64_t from, uint64_t to)
-{
-    uint32_t ids[WRITES_MAX];
-    uint64_t done = 0, sent = 0;
-    int r = 0;
-    while (r == 0 && (from < to || done < sent)) {
-        if (from == to || sent - done == WRITES_MAX) {
-            r = conn_expect_ok(c, op, ids[done++ % WRITES_MAX], "write", key);
-            continue;
-        }
-        uint32_t n = to - from < c->write_max ? (uint32_t)(to - from) : c->write_max;
-        void *data;
-        r = op_check(op);
-        if (r == 0)
-            r = conn_room(c, op, n);
-        if (r < 0)
-            break;
-        size_t queued = c->out_len;
-        ids[sent % WRITES_MAX] = conn_write_req(c, h, from, n, &data);
-        sent++;
-        r = src->read_at(src, from, data, n);
-        if (r < 0) {
-            c->out_len = queued; /* as if it had not been */
-            return err_set(&op->err, -r, "put %s: reading the data: %s", key, strerror(-r));
-        }
-        from += n;
-    }
-    return r < 0 && !c->broken ? explain_write(c, op, key) : r;
 }
 
 /* ---- the temporary ---- */
@@ -94,98 +55,73 @@ static void drop_temp(struct put *p)
     if (!p->made)
         return;
     if (!p->c || p->c->broken ||
-        (conn_expect_ok(p->c, &op, conn_path_req(p->c, SSH_FXP_REMOVE, p->temp), "remove",
-                        p->temp) < 0 &&
-         op.err.code != ENOENT))
+        (far_remove(p->c, &op, p->temp, p->temp) < 0 && op.err.code != ENOENT))
         sftp_orphan(p->s, p->temp);
     p->made = false;
 }
 
-int sftp_check_target(struct sftp *s, struct op *op, const char *key, const struct precond *pre,
-                      bool seen, const struct wire_attr *w)
+/* What is at the target (flags 0: nothing), judged by the precondition. */
+static int judge_target(void *arg, struct op *op, const struct wire_attr *w)
 {
-    if (!seen)
+    struct put *p = arg;
+    const char *key = p->req->key;
+    const struct precond *pre = &p->req->precond;
+    struct version_id id = sftp_id_of(w);
+    p->old = *w;
+    if (!w->flags)
         return pre->if_match ? err_set(&op->err, ESTALE, "%s is not there any more", key) : 0;
     if (pre->if_absent)
         return err_set(&op->err, EEXIST, "%s exists already", key);
     if (sftp_is_dir(w))
         return err_set(&op->err, EISDIR, "%s is a directory", key);
     int r = sftp_check_kind(op, w, key);
-    if (r == 0 && !versions_match(&s->versions, key, pre->if_match, w->mtime, w->size))
+    if (r == 0 && !versions_match(&p->s->versions, key, pre->if_match, &id))
         r = err_set(&op->err, ESTALE, "%s has changed", key);
     return r;
 }
 
-/* The answer to an LSTAT of the target, judged by the precondition. */
-static int look_at_target(struct put *p, uint32_t id)
+static int look_at_target(struct put *p)
 {
-    int r = conn_expect_attrs(p->c, p->op, id, "put", p->req->key, &p->old);
+    struct wire_attr w = {.flags = 0};
+    int r = far_lstat(p->c, p->op, p->path, p->req->key, &w);
+    if (r < 0 && r != -ENOENT)
+        return r;
     if (r == -ENOENT) {
         err_clear(&p->op->err);
-        p->old = (struct wire_attr){.flags = 0};
-    } else if (r < 0) {
-        return r;
+        w = (struct wire_attr){.flags = 0};
     }
-    return sftp_check_target(p->s, p->op, p->req->key, &p->req->precond, r == 0, &p->old);
+    return judge_target(p, p->op, &w);
 }
 
-/* Owner by itself, refused without harm; then mode and times. Gives what the file is then. */
-static int finish_file(struct put *p, struct handle *h)
+static struct attr with_mtime(const struct attr *attr) /* borrows */
 {
-    const char *key = p->req->key;
-    struct conn *c = p->c;
-    struct attr a = *p->req->attr; /* borrows */
-    struct wire_attr made;
+    static const struct attr none = {.known = 0};
+    struct attr a = attr ? *attr : none;
     if (!(a.known & ATTR_HAS_MTIME))
         a.mtime = clock_wall();
     a.known |= ATTR_HAS_MTIME;
-    int r = conn_expect_attrs(c, p->op, conn_handle_req(c, SSH_FXP_FSTAT, h), "put", key, &made);
-    if (r < 0)
-        return r;
-    struct wire_attr owner = sftp_owner_of(&a, &made), rest = sftp_rest_of(&a, &made);
-    if (owner.flags) {
-        r = conn_expect_ok(c, p->op, conn_fsetstat_req(c, h, &owner), "put", key);
-        if (r < 0 && (c->broken || r == -EINTR))
-            return r;
-        if (r == -EIO && status_is_failure(p->op))
-            return r;
-    }
-    uint32_t set = conn_fsetstat_req(c, h, &rest), sync = 0;
-    if (c->extensions & EXT_FSYNC)
-        sync = conn_fsync_req(c, h);
-    uint32_t stat = conn_handle_req(c, SSH_FXP_FSTAT, h);
-    r = conn_expect_ok(c, p->op, set, "put", key);
-    if (r == 0 && sync)
-        r = conn_expect_ok(c, p->op, sync, "make durable", key);
-    return r == 0 ? conn_expect_attrs(c, p->op, stat, "put", key, &p->made_attr) : r;
+    return a;
 }
 
 /* The file under its temporary name, complete. */
 static int make_file(struct put *p)
 {
-    struct handle h = {0};
-    bool private = p->req->attr->known & ATTR_HAS_MODE;
-    struct wire_attr mode = {.flags = WIRE_MODE, .mode = private ? 0600 : 0666};
-    uint32_t stat = conn_path_req(p->c, SSH_FXP_LSTAT, p->path);
-    uint32_t open =
-        conn_open_req(p->c, p->temp, SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL, &mode);
-    p->made = true;
-    int r = look_at_target(p, stat);
-    struct err first = p->op->err;
-    if (p->c->broken || r == -EINTR)
-        return r;
-    int o = conn_expect_handle(p->c, p->op, open, "put", p->req->key, &h);
-    p->made = o == 0 || p->c->broken || o == -EINTR;
-    if (r < 0)
-        p->op->err = first;
-    else
-        r = sftp_explain_parent(p->c, p->op, p->path, p->req->key, o);
-    if (r == 0)
-        r = sftp_send_range(p->c, p->op, &h, p->req->key, p->req->src, 0, p->req->src->size);
-    if (r == 0)
-        r = finish_file(p, &h);
-    conn_close_handle(p->c, &h);
-    return r;
+    struct attr attr = with_mtime(p->req->attr);
+    struct far_make m = {
+        .path = p->path,
+        .temp = p->temp,
+        .key = p->req->key,
+        .src = p->req->src,
+        .attr = &attr,
+        .judge = judge_target,
+        .arg = p,
+    };
+    int r = p->c->far->make(p->c, p->op, &m);
+    p->made = m.made;
+    p->made_attr = m.attrs;
+    if (r < 0 && !m.made)
+        r = sftp_explain_parent(p->c, p->op, p->path, p->req->key, r);
+    return explain_write(p->c, p->op, p->req->key, r);
 }
 
 /* ---- symbolic links ---- */
@@ -219,14 +155,11 @@ static int finish_link(struct put *p, const char *path)
     rest.flags &= ~(uint32_t)WIRE_MODE;
     for (unsigned i = 0; i < 2 && (c->extensions & EXT_LSETSTAT); i++) {
         const struct wire_attr *a = i ? &rest : &owner;
-        int r = a->flags
-                    ? conn_expect_ok(c, p->op, conn_lsetstat_req(c, path, a), "put", p->req->key)
-                    : 0;
+        int r = a->flags ? c->far->set(c, p->op, path, p->req->key, true, a, "put") : 0;
         if (r < 0 && (c->broken || r == -EINTR))
             return r;
     }
-    return conn_expect_attrs(c, p->op, conn_path_req(c, SSH_FXP_LSTAT, path), "put", p->req->key,
-                             &p->made_attr);
+    return far_lstat(c, p->op, path, p->req->key, &p->made_attr);
 }
 
 static int make_link(struct put *p)
@@ -236,14 +169,12 @@ static int make_link(struct put *p)
     const char *path = in_place ? p->path : p->temp;
     int r = read_target(p, &target);
     if (r == 0)
-        r = look_at_target(p, conn_path_req(p->c, SSH_FXP_LSTAT, p->path));
+        r = look_at_target(p);
     if (r < 0)
         return r;
     conn_changing(p->c, in_place);
     p->made = !in_place;
-    r = conn_expect_ok(p->c, p->op,
-                       conn_two_paths_req(p->c, SSH_FXP_SYMLINK, buf_str(&target), path), "put",
-                       p->req->key);
+    r = p->c->far->symlink(p->c, p->op, buf_str(&target), path, p->req->key);
     if (r < 0 && in_place && status_is_failure(p->op))
         r = err_set(&p->op->err, EEXIST, "%s exists already", p->req->key);
     conn_changing(p->c, false);
@@ -252,11 +183,6 @@ static int make_link(struct put *p)
 
 /* ---- put ---- */
 
-static struct version_id id_of(const struct wire_attr *w)
-{
-    return (struct version_id){.mtime = w->mtime, .size = w->flags ? w->size : UINT64_MAX};
-}
-
 /* Under the claim: a last look where a version must match, and the rename. */
 static int commit(struct put *p)
 {
@@ -264,7 +190,7 @@ static int commit(struct put *p)
     bool is_link = p->req->attr->kind == ATTR_SYMLINK;
     int r = 0;
     if (p->req->precond.if_match)
-        r = look_at_target(p, conn_path_req(p->c, SSH_FXP_LSTAT, p->path));
+        r = look_at_target(p);
     if (r == 0 && !(is_link && p->req->precond.if_absent))
         r = sftp_move(p->s, p->op, &p->c, p->temp, p->path, p->req->precond.if_absent, key);
     if (r == 0) {
@@ -281,7 +207,7 @@ static int put_claimed(struct put *p)
     versions_change(&p->s->versions, key);
     int r = commit(p);
     bool unknown = r < 0 && p->op->err.retry == ERR_RETRY_UNKNOWN;
-    struct version_id before = id_of(&p->old), after = id_of(&p->made_attr);
+    struct version_id before = sftp_id_of(&p->old), after = sftp_id_of(&p->made_attr);
     if (r == 0 || unknown)
         versions_changed(&p->s->versions, key, &before, &after);
     else
@@ -321,69 +247,49 @@ int sftp_put(struct store *store, struct op *op, const struct put_req *req, stru
 
 /* ---- patch ---- */
 
-static int patch_open_file(struct sftp *s, struct conn *c, struct op *op, const struct handle *h,
-                           const struct patch_req *req, struct wire_attr *before,
-                           struct wire_attr *after)
+struct patching {
+    struct sftp *s;
+    const struct patch_req *req;
+};
+
+static int judge_patched(void *arg, struct op *op, const struct wire_attr *w)
 {
-    static const struct attr none = {.known = 0};
-    struct attr a = req->attr ? *req->attr : none; /* borrows */
-    int r =
-        conn_expect_attrs(c, op, conn_handle_req(c, SSH_FXP_FSTAT, h), "patch", req->key, before);
-    if (r == 0 &&
-        !versions_match(&s->versions, req->key, req->if_match, before->mtime, before->size))
-        r = err_set(&op->err, ESTALE, "%s has changed", req->key);
-    if (r < 0)
-        return r;
-    if (!(a.known & ATTR_HAS_MTIME))
-        a.mtime = clock_wall();
-    a.known |= ATTR_HAS_MTIME;
-    conn_changing(c, true);
-    for (size_t i = 0; i < req->n_ranges && r == 0; i++)
-        r = sftp_send_range(c, op, h, req->key, req->src, req->ranges[i].offset,
-                            req->ranges[i].offset + req->ranges[i].length);
-    struct wire_attr owner = sftp_owner_of(&a, before), rest = sftp_rest_of(&a, before);
-    rest.flags |= WIRE_SIZE;
-    rest.size = req->new_size;
-    if (r == 0 && owner.flags)
-        (void)conn_expect_ok(c, op, conn_fsetstat_req(c, h, &owner), "patch", req->key);
-    if (r == 0)
-        r = conn_expect_ok(c, op, conn_fsetstat_req(c, h, &rest), "patch", req->key);
-    if (r == 0 && (c->extensions & EXT_FSYNC))
-        r = conn_expect_ok(c, op, conn_fsync_req(c, h), "make durable", req->key);
-    if (r == 0)
-        r = conn_expect_attrs(c, op, conn_handle_req(c, SSH_FXP_FSTAT, h), "patch", req->key,
-                              after);
-    conn_changing(c, false);
-    return r < 0 ? err_prefix(&op->err, "%s may be changed in part", req->key) : 0;
+    const struct patching *pa = arg;
+    struct version_id id = sftp_id_of(w);
+    int r = sftp_check_kind(op, w, pa->req->key);
+    if (r == 0 && (sftp_is_dir(w) || sftp_is_link(w)))
+        r = err_set(&op->err, sftp_is_dir(w) ? EISDIR : EINVAL, "patch %s: it is not a file",
+                    pa->req->key);
+    if (r == 0 && !versions_match(&pa->s->versions, pa->req->key, pa->req->if_match, &id))
+        r = err_set(&op->err, ESTALE, "%s has changed", pa->req->key);
+    return r;
 }
 
 static int patch_claimed(struct sftp *s, struct conn *c, struct op *op, const char *path,
                          const struct patch_req *req, struct attr *ret)
 {
-    struct wire_attr before = {.flags = 0}, after;
-    struct handle h = {0};
-    int r = sftp_lstat(c, op, path, req->key, &before);
-    if (r == 0 && (sftp_is_dir(&before) || sftp_is_link(&before)))
-        r = err_set(&op->err, sftp_is_dir(&before) ? EISDIR : EINVAL, "patch %s: it is not a file",
-                    req->key);
+    struct patching pa = {.s = s, .req = req};
+    struct attr attr = with_mtime(req->attr);
+    struct far_patch p = {
+        .path = path, .req = req, .attr = &attr, .judge = judge_patched, .arg = &pa};
+    struct wire_attr there;
+    int r = far_lstat(c, op, path, req->key, &there); /* what is no file is not opened */
     if (r == 0)
-        r = sftp_check_kind(op, &before, req->key);
-    if (r == 0)
-        r = conn_expect_handle(c, op, conn_open_req(c, path, SSH_FXF_WRITE, NULL), "patch",
-                               req->key, &h);
+        r = judge_patched(&pa, op, &there);
     if (r < 0)
         return r;
     versions_change(&s->versions, req->key);
-    r = patch_open_file(s, c, op, &h, req, &before, &after);
-    conn_close_handle(c, &h);
-    struct version_id was = id_of(&before), is = r == 0 ? id_of(&after) : was;
-    if (r == -ESTALE)
-        versions_unchanged(&s->versions, req->key);
-    else
+    r = c->far->patch(c, op, &p);
+    conn_changing(c, false);
+    struct version_id was = sftp_id_of(&p.before), is = r == 0 ? sftp_id_of(&p.after) : was;
+    if (p.begun)
         versions_changed(&s->versions, req->key, &was, &is);
+    else
+        versions_unchanged(&s->versions, req->key);
     if (r == 0)
-        sftp_attr_of(s, req->key, &after, ret);
-    return r;
+        sftp_attr_of(s, req->key, &p.after, ret);
+    r = explain_write(c, op, req->key, r);
+    return r < 0 && p.begun ? err_prefix(&op->err, "%s may be changed in part", req->key) : r;
 }
 
 int sftp_patch(struct store *store, struct op *op, const struct patch_req *req, struct attr *ret)

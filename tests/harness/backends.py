@@ -179,10 +179,10 @@ class MariaTables(BlobTables):
 def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:
     if backend == "s3":
         return Key("s3", bucket.store(), bucket=bucket)
-    if backend == "sftp":
+    if backend in ("sftp", "exec"):
         name = "t-" + secrets.token_hex(5)
         (sshd.data / name).mkdir()
-        return Key("sftp", sshd.store(name), folder=sshd.data / name)
+        return Key("sftp", sshd.store(name, transfer=backend), folder=sshd.data / name)
     if backend == "local":
         store = folder / "store"
         store.mkdir()

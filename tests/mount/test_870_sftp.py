@@ -260,8 +260,9 @@ def test_a_refused_login_says_what_was_tried(mount, sftp_server_factory, folder)
     assert "4711" not in text and "4711" not in m.whole_log()
 
 
-def test_a_server_without_sftp(mount, sftp_server_factory):
-    m = mount({"store k": sftp_server_factory(subsystem=False).store(**QUICK)})
+def test_a_server_without_sftp_that_must_have_it(mount, sftp_server_factory):
+    """transfer = auto: test_871_commands."""
+    m = mount({"store k": sftp_server_factory(subsystem=False).store(transfer="sftp", **QUICK)})
     with fails_with(errno.EIO):
         os.listdir(m / "k")
     assert "no SFTP subsystem" in reason(m)
@@ -301,7 +302,7 @@ def test_a_uri(mount, sshd, place):
 
 
 @pytest.mark.parametrize("bad, words", [
-    ({"transfer": "scp"}, ["scp", "not supported"]),
+    ({"transfer": "rsync"}, ["transfer", "exec"]),
     ({"endpoints": "host:port"}, ["endpoints", "host:port"]),
     ({"host_key_sha256": "SHA256:abc"}, ["host_key_sha256"]),
     ({"base_path": "~other/x"}, ["~other"]),

@@ -19,6 +19,20 @@ from .base import Server, ServerFailed
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 
 
+BUSYBOX = "/usr/bin/busybox"
+
+
+def busybox_only(folder: Path) -> str:
+    """A ForceCommand whose shell and commands are BusyBox's, as on a router."""
+    applets = folder / "applets"
+    applets.mkdir(parents=True)
+    subprocess.run([BUSYBOX, "--install", "-s", str(applets)], check=True)
+    script = folder / "login"
+    script.write_text(f'#!/bin/sh\nPATH={applets}\nexport PATH\nexec {applets}/sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    script.chmod(0o755)
+    return f"ForceCommand {script}"
+
+
 def generate_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
     path.unlink(missing_ok=True)
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "quay-test", "-f", str(path)],

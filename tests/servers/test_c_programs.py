@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from servers import Nginx, PythonHttp
+from servers.sshd import busybox_only
 
 
 def run_program(path, **environment):
@@ -42,6 +43,14 @@ def test_conformance_over_sftp_without_extensions(build_dir, sftp_server_factory
     """A server without posix-rename, fsync, statvfs, lsetstat and limits: what needs them is refused."""
     server = sftp_server_factory(sftp_options="-P posix-rename,fsync,statvfs,lsetstat,limits")
     run_program(build_dir / "tests/contract/contract_sftp", QUAY_SFTP_BARE="1", **contract_environment(server))
+
+
+@pytest.mark.parametrize("busybox", [False, True])
+def test_conformance_over_commands(build_dir, sftp_server_factory, folder, busybox):
+    """A server without SFTP: GNU's commands and BusyBox's."""
+    server = sftp_server_factory(subsystem=False, extra=busybox_only(folder / "busybox") if busybox else "")
+    run_program(build_dir / "tests/contract/contract_sftp", QUAY_SFTP_OPTIONS="transfer = exec",
+                **contract_environment(server))
 
 
 def contract_environment(server):

@@ -17,7 +17,7 @@ static const char *text(const char *key, uint32_t mtime, uint64_t size)
     static char out[8][ATTR_VERSION_MAX];
     static unsigned next;
     char *to = out[next++ % 8];
-    versions_text(&v, key, mtime, size, to);
+    versions_text(&v, key, &(struct version_id){.mtime = mtime, .size = size}, to);
     return to;
 }
 
@@ -27,15 +27,15 @@ static const char *text(const char *key, uint32_t mtime, uint64_t size)
 static void plain(void)
 {
     CHECK_STR(text("k", 0x5f000000, 0x1000), "5f000000-1000");
-    CHECK(versions_match(&v, "k", "5f000000-1000", 0x5f000000, 0x1000));
-    CHECK(versions_match(&v, "k", "", 1, 1) && versions_match(&v, "k", NULL, 1, 1));
-    CHECK(!versions_match(&v, "k", "5f000000-1000", 0x5f000001, 0x1000));
-    CHECK(!versions_match(&v, "k", "5f000000-1000", 0x5f000000, 0x1001));
+    CHECK(versions_match(&v, "k", "5f000000-1000", &ID(0x5f000000, 0x1000)));
+    CHECK(versions_match(&v, "k", "", &ID(1, 1)) && versions_match(&v, "k", NULL, &ID(1, 1)));
+    CHECK(!versions_match(&v, "k", "5f000000-1000", &ID(0x5f000001, 0x1000)));
+    CHECK(!versions_match(&v, "k", "5f000000-1000", &ID(0x5f000000, 0x1001)));
     static const char *const bad[] = {
         "x",      "5f000000", "5f000000-", "5f000000-1000-", "5f000000-1000-1-2", "5f000000-1000 ",
         "0-0-0-0"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        CHECK(!versions_match(&v, "k", bad[i], 0x5f000000, 0x1000));
+        CHECK(!versions_match(&v, "k", bad[i], &ID(0x5f000000, 0x1000)));
 }
 
 static void same_second(void)
@@ -46,13 +46,13 @@ static void same_second(void)
     CHECK_STR(a, "7-3");
     put("s", ID(7, 3), ID(7, 3));
     snprintf(b, sizeof(b), "%s", text("s", 7, 3));
-    CHECK(strcmp(a, b) != 0 && !versions_match(&v, "s", a, 7, 3) &&
-          versions_match(&v, "s", b, 7, 3));
+    CHECK(strcmp(a, b) != 0 && !versions_match(&v, "s", a, &ID(7, 3)) &&
+          versions_match(&v, "s", b, &ID(7, 3)));
     put("s", ID(7, 3), ID(7, 4)); /* another size between */
     put("s", ID(7, 4), ID(7, 3));
     snprintf(c, sizeof(c), "%s", text("s", 7, 3));
     CHECK(strcmp(a, c) != 0 && strcmp(b, c) != 0);
-    CHECK(!versions_match(&v, "s", a, 7, 3) && !versions_match(&v, "s", b, 7, 3));
+    CHECK(!versions_match(&v, "s", a, &ID(7, 3)) && !versions_match(&v, "s", b, &ID(7, 3)));
     CHECK_STR(text("another", 7, 3), "7-3");
     put("f", ID(9, 9), ID(9, 9)); /* over what somebody else left there */
     CHECK(strcmp(text("f", 9, 9), "9-9") != 0);
@@ -61,16 +61,41 @@ static void same_second(void)
 static void metadata(void)
 {
     put("m", NOTHING, ID(10, 5));
-    versions_same(&v, "m", 10, 20, 5);
-    CHECK(versions_match(&v, "m", "a-5", 20, 5));
-    CHECK(versions_match(&v, "m", text("m", 20, 5), 20, 5));
-    versions_same(&v, "m", 20, 30, 5);
-    CHECK(versions_match(&v, "m", "a-5", 30, 5));
-    versions_same(&v, "m", 30, 10, 5); /* back to a time it had */
-    CHECK(versions_match(&v, "m", text("m", 10, 5), 10, 5));
+    versions_same(&v, "m", &ID(10, 5), &ID(20, 5));
+    CHECK(versions_match(&v, "m", "a-5", &ID(20, 5)));
+    CHECK(versions_match(&v, "m", text("m", 20, 5), &ID(20, 5)));
+    versions_same(&v, "m", &ID(20, 5), &ID(30, 5));
+    CHECK(versions_match(&v, "m", "a-5", &ID(30, 5)));
+    versions_same(&v, "m", &ID(30, 5), &ID(10, 5)); /* back to a time it had */
+    CHECK(versions_match(&v, "m", text("m", 10, 5), &ID(10, 5)));
     put("m", ID(10, 5), ID(30, 5)); /* another content */
-    CHECK(!versions_match(&v, "m", "a-5", 30, 5) && !versions_match(&v, "m", "1e-5", 30, 5));
-    CHECK(versions_match(&v, "m", text("m", 30, 5), 30, 5));
+    CHECK(!versions_match(&v, "m", "a-5", &ID(30, 5)) && !versions_match(&v, "m", "1e-5", &ID(30, 5)));
+    CHECK(versions_match(&v, "m", text("m", 30, 5), &ID(30, 5)));
+}
+
+/* Nanoseconds and an inode, as commands tell them. */
+static void inodes(void)
+{
+    const struct version_id a = {.mtime = 1500000000123456789, .inode = 0xabc, .size = 3};
+    struct version_id b = a, later = a;
+    char text_a[ATTR_VERSION_MAX], text_b[ATTR_VERSION_MAX];
+    b.inode++;
+    versions_text(&v, "i", &a, text_a);
+    CHECK_STR(text_a, "14d1120d8271cd15.abc-3");
+    CHECK(versions_match(&v, "i", text_a, &a) && !versions_match(&v, "i", text_a, &b));
+    CHECK(!versions_match(&v, "i", "14d1120d8271cd15-3", &a) &&
+          !versions_match(&v, "i", "14d1120d8271cd15.-3", &a) &&
+          !versions_match(&v, "i", "14d1120d8271cd15.abc.1-3", &a));
+    put("i", NOTHING, a);
+    put("i", a, b);
+    versions_text(&v, "i", &b, text_b);
+    CHECK_STR(text_b, "14d1120d8271cd15.abd-3"); /* told apart without a mark */
+    put("i", b, a);                              /* the first one's inode again */
+    versions_text(&v, "i", &a, text_b);
+    CHECK(strcmp(text_a, text_b) != 0 && !versions_match(&v, "i", text_a, &a));
+    later.mtime += 5;
+    versions_same(&v, "i", &a, &later);
+    CHECK(versions_match(&v, "i", text_b, &later) && !versions_match(&v, "i", text_a, &later));
 }
 
 static void moving(void)
@@ -79,7 +104,7 @@ static void moving(void)
     put("to", NOTHING, ID(7, 3));
     struct version_id both = ID(7, 3);
     versions_moved(&v, "from", "to", &both, &both);
-    CHECK(!versions_match(&v, "to", "7-3", 7, 3));
+    CHECK(!versions_match(&v, "to", "7-3", &ID(7, 3)));
     put("marked", ID(7, 3), ID(7, 3));
     char mark[ATTR_VERSION_MAX];
     snprintf(mark, sizeof(mark), "%s", text("marked", 7, 3));
@@ -105,6 +130,7 @@ int main(void)
     RUN(plain);
     RUN(same_second);
     RUN(metadata);
+    RUN(inodes);
     RUN(moving);
     RUN(stability);
     versions_done(&v);

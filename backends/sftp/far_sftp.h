@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT
+ * far_sftp.h: what the two files of the packets' side share. See sftp_far.h. */
+#ifndef QUAY_BACKENDS_SFTP_FAR_SFTP_H
+#define QUAY_BACKENDS_SFTP_FAR_SFTP_H
+
+#include "backends/sftp/sftp_far.h"
+#include "backends/sftp/sftp_int.h"
+
+/* ---- far_sftp_io.c ---- */
+int packets_read(struct conn *c, struct op *op, struct far_read *r);
+int packets_make(struct conn *c, struct op *op, struct far_make *m);
+int packets_patch(struct conn *c, struct op *op, struct far_patch *p);
+
+#endif

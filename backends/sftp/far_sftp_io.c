@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT
+ * far_sftp_io.c: the far side by packets of SFTP version 3: the bytes of files. See sftp_far.h.
+ *
+ * What can go together does: the look at a file and its opening, a window of READs or WRITEs, what
+ * finishes a new file. */
+#include "backends/sftp/far_sftp.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define WINDOW_BYTES (4U << 20) /* asked for and not come yet */
+#define READS_MAX 64            /* on their way at once */
+#define WRITES_MAX 32
+
+/* ---- reading ---- */
+
+struct piece {
+    uint32_t id, len;
+    uint64_t off;
+};
+
+struct transfer { /* one pass over the bytes */
+    struct conn *c;
+    struct op *op;
+    const struct read_req *req;
+    const struct handle *h;
+    struct piece v[READS_MAX];
+    size_t first, n; /* of those on their way; v is a ring */
+    uint64_t asked;  /* up to here, from the start of the range */
+    uint64_t most;   /* bytes to ask for */
+    size_t got;
+};
+
+static void ask(struct transfer *t)
+{
+    uint32_t len = t->c->read_max;
+    while (t->asked < t->most && t->n < READS_MAX &&
+           (t->n == 0 || (t->n + 1) * len <= WINDOW_BYTES)) {
+        struct piece *p = &t->v[(t->first + t->n++) % READS_MAX];
+        p->off = t->asked;
+        p->len = t->most - t->asked < len ? (uint32_t)(t->most - t->asked) : len;
+        p->id = conn_read_req(t->c, t->h, t->req->offset + p->off, p->len);
+        t->asked += p->len;
+    }
+}
+
+/* The bytes of one piece; a server may send fewer than asked, then the rest is asked for. 1 = the
+ * end. */
+static int take_piece(struct transfer *t, struct piece p)
+{
+    while (p.len > 0) {
+        struct reply rep;
+        const char *data;
+        size_t len;
+        int r = conn_expect(t->c, t->op, p.id, SSH_FXP_DATA, "read", t->req->key, &rep);
+        if (r != 0)
+            return r;
+        if (!reply_bytes(&rep, &data, &len) || len == 0 || len > p.len)
+            return conn_bad_reply(t->c, t->op, "read", t->req->key);
+        memcpy((char *)t->req->iov.iov_base + p.off, data, len);
+        t->got = (size_t)p.off + len;
+        p.off += len;
+        p.len -= (uint32_t)len;
+        if (p.len > 0)
+            p.id = conn_read_req(t->c, t->h, t->req->offset + p.off, p.len);
+    }
+    return 0;
+}
+
+static int read_bytes(struct transfer *t)
+{
+    int r = 0;
+    while (r == 0 && (t->n > 0 || t->asked < t->most)) {
+        ask(t);
+        struct piece p = t->v[t->first];
+        t->first = (t->first + 1) % READS_MAX;
+        t->n--;
+        r = take_piece(t, p);
+        if (r == 0 && t->req->on_data && t->req->on_data(t->req->on_data_arg, t->got) != 0)
+            r = err_set(&t->op->err, EINTR, "read %s: stopped by the reader", t->req->key);
+    }
+    return r == 1 ? 0 : r; /* replies behind the end of the file are dropped with the rest */
+}
+
+static int read_handle(struct conn *c, struct op *op, const struct handle *h, struct far_read *f)
+{
+    const struct read_req *req = f->req;
+    struct transfer t = {.c = c, .op = op, .req = req, .h = h};
+    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    int r = conn_expect_attrs(c, op, id, "stat", req->key, &f->before);
+    if (r == -ENOENT)
+        r = err_set(&op->err, EIO, "read %s: the server has lost the open file", req->key);
+    if (r == 0)
+        r = f->judge(f->arg, op, &f->before);
+    if (r < 0)
+        return r;
+    uint64_t there = f->before.size > req->offset ? f->before.size - req->offset : 0;
+    t.most = there < req->iov.iov_len ? there : req->iov.iov_len;
+    r = read_bytes(&t);
+    if (r < 0)
+        return r;
+    f->got = t.got;
+    f->wanted = (size_t)t.most;
+    id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    return conn_expect_attrs(c, op, id, "stat", req->key, &f->after);
+}
+
+static int read_target(struct conn *c, struct op *op, struct far_read *f)
+{
+    const char *key = f->req->key, *target;
+    struct reply rep;
+    uint32_t count;
+    size_t len;
+    uint32_t id = conn_path_req(c, SSH_FXP_READLINK, f->path);
+    int r = conn_expect(c, op, id, SSH_FXP_NAME, "read", key, &rep);
+    if (r < 0)
+        return r;
+    if (r == 1 || !reply_u32(&rep, &count) || count != 1 || !reply_bytes(&rep, &target, &len) ||
+        memchr(target, '\0', len))
+        return conn_bad_reply(c, op, "read", key);
+    buf_add(&f->target, target, len);
+    return 0;
+}
+
+/* The look and the opening go together: one wait for both. */
+int packets_read(struct conn *c, struct op *op, struct far_read *f)
+{
+    struct handle h = {0};
+    struct err first;
+    uint32_t stat = conn_path_req(c, SSH_FXP_LSTAT, f->path);
+    uint32_t open = conn_open_req(c, f->path, SSH_FXF_READ, NULL);
+    int r = conn_expect_attrs(c, op, stat, "read", f->req->key, &f->before);
+    if (c->broken || r == -EINTR)
+        return r;
+    first = op->err;
+    int o = conn_expect_handle(c, op, open, "read", f->req->key, &h);
+    bool is_file = r == 0 && !sftp_is_dir(&f->before) && !sftp_is_link(&f->before);
+    if (r < 0)
+        op->err = first;
+    else if (!is_file || o < 0) /* a special file is refused for what it is */
+        r = f->judge(f->arg, op, &f->before);
+    if (r == 0 && is_file)
+        r = o < 0 ? o : read_handle(c, op, &h, f);
+    else if (r == 0)
+        r = read_target(c, op, f);
+    conn_close_handle(c, &h);
+    return r;
+}
+
+/* ---- writing ---- */
+
+static int send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
+                      const struct source *src, uint64_t from, uint64_t to)
+{
+    uint32_t ids[WRITES_MAX];
+    uint64_t done = 0, sent = 0;
+    int r = 0;
+    while (r == 0 && (from < to || done < sent)) {
+        if (from == to || sent - done == WRITES_MAX) {
+            r = conn_expect_ok(c, op, ids[done++ % WRITES_MAX], "write", key);
+            continue;
+        }
+        uint32_t n = to - from < c->write_max ? (uint32_t)(to - from) : c->write_max;
+        void *data;
+        r = op_check(op);
+        if (r == 0)
+            r = conn_room(c, op, n);
+        if (r < 0)
+            break;
+        size_t queued = c->out_len;
+        ids[sent % WRITES_MAX] = conn_write_req(c, h, from, n, &data);
+        sent++;
+        r = src->read_at(src, from, data, n);
+        if (r < 0) {
+            c->out_len = queued; /* as if it had not been */
+            return err_set(&op->err, -r, "put %s: reading the data: %s", key, strerror(-r));
+        }
+        from += n;
+    }
+    return r;
+}
+
+/* Owner by itself, refused without harm; then mode and times. Gives what the file is then. */
+static int finish_file(struct conn *c, struct op *op, struct far_make *m, struct handle *h)
+{
+    struct wire_attr made;
+    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    int r = conn_expect_attrs(c, op, id, "put", m->key, &made);
+    if (r < 0)
+        return r;
+    struct wire_attr owner = sftp_owner_of(m->attr, &made), rest = sftp_rest_of(m->attr, &made);
+    if (owner.flags) {
+        r = conn_expect_ok(c, op, conn_fsetstat_req(c, h, &owner), "put", m->key);
+        if (r < 0 && (c->broken || r == -EINTR))
+            return r;
+        if (r == -EIO && status_is_failure(op))
+            return r;
+    }
+    uint32_t set = conn_fsetstat_req(c, h, &rest), sync = 0;
+    if (c->extensions & EXT_FSYNC)
+        sync = conn_fsync_req(c, h);
+    uint32_t stat = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    r = conn_expect_ok(c, op, set, "put", m->key);
+    if (r == 0 && sync)
+        r = conn_expect_ok(c, op, sync, "make durable", m->key);
+    return r == 0 ? conn_expect_attrs(c, op, stat, "put", m->key, &m->attrs) : r;
+}
+
+/* The answer to an LSTAT of what is to be replaced, judged. */
+static int judge_old(struct conn *c, struct op *op, struct far_make *m, uint32_t stat)
+{
+    struct wire_attr old;
+    int r = conn_expect_attrs(c, op, stat, "put", m->key, &old);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (r == -ENOENT) {
+        err_clear(&op->err);
+        old = (struct wire_attr){.flags = 0};
+    }
+    return m->judge(m->arg, op, &old);
+}
+
+int packets_make(struct conn *c, struct op *op, struct far_make *m)
+{
+    struct handle h = {0};
+    bool private = m->attr->known & ATTR_HAS_MODE;
+    struct wire_attr mode = {.flags = WIRE_MODE, .mode = private ? 0600 : 0666};
+    uint32_t stat = conn_path_req(c, SSH_FXP_LSTAT, m->path);
+    uint32_t open = conn_open_req(c, m->temp, SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL, &mode);
+    m->made = true;
+    int r = judge_old(c, op, m, stat);
+    struct err first = op->err;
+    if (c->broken || r == -EINTR)
+        return r;
+    int o = conn_expect_handle(c, op, open, "put", m->key, &h);
+    m->made = o == 0 || c->broken || o == -EINTR;
+    if (r < 0)
+        op->err = first;
+    else
+        r = o;
+    if (r == 0)
+        r = send_range(c, op, &h, m->key, m->src, 0, m->src->size);
+    if (r == 0)
+        r = finish_file(c, op, m, &h);
+    conn_close_handle(c, &h);
+    return r;
+}
+
+static int patch_handle(struct conn *c, struct op *op, struct far_patch *p, const struct handle *h)
+{
+    const struct patch_req *req = p->req;
+    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    int r = conn_expect_attrs(c, op, id, "patch", req->key, &p->before);
+    if (r == 0)
+        r = p->judge(p->arg, op, &p->before);
+    if (r < 0)
+        return r;
+    p->begun = true;
+    conn_changing(c, true);
+    for (size_t i = 0; i < req->n_ranges && r == 0; i++)
+        r = send_range(c, op, h, req->key, req->src, req->ranges[i].offset,
+                       req->ranges[i].offset + req->ranges[i].length);
+    struct wire_attr owner = sftp_owner_of(p->attr, &p->before),
+                     rest = sftp_rest_of(p->attr, &p->before);
+    rest.flags |= WIRE_SIZE;
+    rest.size = req->new_size;
+    if (r == 0 && owner.flags)
+        (void)conn_expect_ok(c, op, conn_fsetstat_req(c, h, &owner), "patch", req->key);
+    if (r == 0)
+        r = conn_expect_ok(c, op, conn_fsetstat_req(c, h, &rest), "patch", req->key);
+    if (r == 0 && (c->extensions & EXT_FSYNC))
+        r = conn_expect_ok(c, op, conn_fsync_req(c, h), "make durable", req->key);
+    if (r == 0)
+        r = conn_expect_attrs(c, op, conn_handle_req(c, SSH_FXP_FSTAT, h), "patch", req->key,
+                              &p->after);
+    return r;
+}
+
+int packets_patch(struct conn *c, struct op *op, struct far_patch *p)
+{
+    struct handle h = {0};
+    uint32_t open = conn_open_req(c, p->path, SSH_FXF_WRITE, NULL);
+    int r = conn_expect_handle(c, op, open, "patch", p->req->key, &h);
+    if (r == 0)
+        r = patch_handle(c, op, p, &h);
+    conn_close_handle(c, &h);
+    return r;
+}

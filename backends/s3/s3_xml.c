@@ -88,7 +88,7 @@ static void list_close(void *arg, int depth, const char *name, const char *text,
 /* Undoes encoding-type=url, in which a blank may also be '+'. */
 static bool decode_object(char **object)
 {
-    struct buf b = BUF_INIT;
+    CLEANUP_BUF struct buf b = BUF_INIT;
     for (char *s = *object; *s; s++)
         if (*s == '+')
             *s = ' ';

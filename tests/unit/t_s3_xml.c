@@ -83,7 +83,7 @@ static void test_list_bad(void)
         "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
         "<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>",
         "<ListBucketResult><Contents><Key>a</Key><Size>1x</Size></Contents></ListBucketResult>",
-        "<ListBucketResult><Contents><Key>%zz</Key></Contents><EncodingType>url</EncodingType>"
+        "<ListBucketResult><Contents><Key>a%zz</Key></Contents><EncodingType>url</EncodingType>"
         "</ListBucketResult>",
         "<ListBucketResult><Contents><Key>%00</Key></Contents><EncodingType>url</EncodingType>"
         "</ListBucketResult>",

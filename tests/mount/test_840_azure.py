@@ -11,6 +11,8 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import content, eventually, fails_with, sample_tree
+from servers import Relay
+from servers.azurite import Azurite, Container
 
 MIB = 1024 * 1024
 
@@ -152,3 +154,104 @@ def test_a_sas_does_not_go_over_an_open_wire(mount):
     with pytest.raises(Exception, match="not sent over http"):
         m.start()
     assert "s3cret" not in m.log()
+
+
+# ---- the service goes away and comes back ----
+
+QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s", "connect_timeout": "5s", "cache.ttl": "1s"}
+
+
+class Restartable:
+    """An Azurite that keeps its blobs, and a relay before it: to lose it is to lose every connection at once."""
+
+    def __init__(self, folder):
+        self.server = Azurite(folder, lasting=True).start()
+        self.relay = Relay(self.server.port).start()
+        self.container: Container | None = None
+
+    def store(self, **more: str) -> dict[str, str]:
+        there = f"http://127.0.0.1:{self.relay.port}/{self.server.account}"
+        return {**self.container.store(**{**QUICK, **more}), "endpoint_url": there}
+
+    def lose(self) -> None:
+        self.relay.stop()
+        self.server.stop()
+
+    def come_back(self) -> None:
+        self.server.start()
+        self.relay.start()
+
+
+@pytest.fixture(scope="module")
+def restartable(tmp_path_factory):
+    made = Restartable(tmp_path_factory.mktemp("azurite-restarted"))
+    yield made
+    made.relay.stop()
+    made.server.stop()
+
+
+@pytest.fixture
+def service(restartable):
+    """With a container of the test's own."""
+    restartable.container = Container(restartable.server)
+    yield restartable
+    if not restartable.server.running():  # the test has failed in between
+        restartable.come_back()
+
+
+def test_what_is_staged_goes_out_after_a_restart(mount, service):
+    """close() has said that it failed; the bytes are visible here, listed, and uploaded when the service is back."""
+    m = mount({"store k": service.store()})
+    (m / "k/before").write_bytes(b"before")
+    descriptor = os.open(m / "k/f", os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, b"precious")
+    service.lose()
+    with fails_with(errno.EHOSTUNREACH):
+        os.close(descriptor)
+    assert (m / "k/f").read_bytes() == b"precious"
+    assert "k/f" in m.quayctl("status").stdout
+    with fails_with(errno.EHOSTUNREACH):
+        (m / "k/other").read_bytes()
+    service.come_back()
+    eventually(lambda: "f" in service.container.names())
+    assert service.container.get("f") == b"precious" and service.container.get("before") == b"before"
+    eventually(lambda: not m.health()["keys"]["k"].get("outage"))
+    assert sorted(os.listdir(m / "k")) == ["before", "f"]
+
+
+def test_a_restart_in_the_middle_of_an_upload(mount, service):
+    """Blocks are on their way, and the service may have forgotten those it had: nothing of the file is lost."""
+    data = pattern(24 * MIB, seed=7)
+    m = mount({"store k": service.store(write="back", multipart_threshold="1MiB", multipart_chunksize="256KiB",
+                                        bandwidth="8MiB")})
+    (m / "k/before").write_bytes(b"before")
+    with open(m / "k/big", "wb") as file:
+        file.write(data[:16 * MIB])
+        eventually(lambda: m.metric("quayfs_backend_written_bytes_total", key="k") > 2 * MIB)
+        service.lose()
+        file.write(data[16 * MIB:])
+    assert (m / "k/big").read_bytes() == data
+    service.come_back()
+    eventually(lambda: "big" in service.container.names())
+    assert service.container.get("big") == data
+    (m / "k/after").write_bytes(b"after")
+    eventually(lambda: sorted(service.container.names()) == ["after", "before", "big"])
+
+
+def test_reads_recover_from_a_restart(mount, service):
+    data = pattern(12 * MIB, seed=8)
+    service.container.put("big", data)
+    service.container.put("small", b"small")
+    m = mount({"store k": service.store()})
+    with open(m / "k/big", "rb", buffering=0) as file:
+        assert file.read(64 * 1024) == data[:64 * 1024]
+        service.lose()
+        with fails_with(errno.EHOSTUNREACH):
+            (m / "k/small").read_bytes()
+        with fails_with(errno.EHOSTUNREACH, errno.EIO):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            os.pread(file.fileno(), 64 * 1024, 11 * MIB)
+        service.come_back()
+        eventually(lambda: not m.health()["keys"]["k"].get("outage"))
+        assert os.pread(file.fileno(), len(data), 0) == data
+    assert (m / "k/small").read_bytes() == b"small"

@@ -1,4 +1,5 @@
-"""Azurite, Microsoft's emulator of Azure Blob Storage, from npm by packaging/azurite.sh. Blobs are in memory."""
+"""Azurite, Microsoft's emulator of Azure Blob Storage, from npm by packaging/azurite.sh. Blobs are in memory; with
+lasting=True in its folder, and there after a restart. It writes its tables as it ends (stop(), not kill())."""
 
 from __future__ import annotations
 
@@ -22,12 +23,17 @@ class Azurite(Server):
     account = "quaytest"
     key = base64.b64encode(b"a key that is only for these tests").decode()
 
+    def __init__(self, folder: Path, lasting: bool = False):
+        super().__init__(folder)
+        self.lasting = lasting
+
     def prepare(self) -> None:
         self.program = self.installed("azurite.sh")
 
     def command(self) -> list[str]:
-        return ["node", self.program, "--silent", "--inMemoryPersistence", "--disableTelemetry",
-                "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
+        where = ["--location", str(self.folder)] if self.lasting else ["--inMemoryPersistence"]
+        return ["node", self.program, "--silent", *where, "--disableTelemetry", "--blobHost", "127.0.0.1",
+                "--blobPort", str(self.port)]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "AZURITE_ACCOUNTS": f"{self.account}:{self.key}"}

@@ -247,8 +247,11 @@ static int open_revalidated(struct opening *o, struct vnode *n)
     bool ticket = !(o->how->flags & VFILE_DIRECT);
     if (!n && may_assume_absent(o))
         return open_created(o, true);
+    uint64_t seq = meta_seq(o->v->meta, o->path);
     int r = volume_stat_fresh(o->v, o->op, o->path, ticket,
                               n || !is_for_reading(o) ? NULL : &body, &a);
+    if (n && r == 0)
+        vnode_learn(n, &a, seq, true);
     r = open_answered(o, n, r, &a, &body);
     first_read_drop(o->v, &body);
     return r;

@@ -360,6 +360,23 @@ void vnode_attr(struct vnode *n, struct attr *ret)
     attr_copy(ret, &n->attr);
 }
 
+void vnode_learn(struct vnode *n, const struct attr *a, uint64_t seq, bool ours)
+{
+    struct volume *v = n->v;
+    struct attr next = ATTR_INIT;
+    attr_copy(&next, a);
+    volume_complete(v, &next);
+    LOCK_SCOPE(&v->s.lock); /* the path */
+    LOCK_SCOPE(&n->lock);
+    bool same = n->base && a->kind == ATTR_FILE && (a->known & ATTR_META) && strcmp(a->version, n->base->version) == 0;
+    if (same && n->attached && !n->dirty && !n->unlinked && (ours || !n->busy) && meta_seq(v->meta, n->path) == seq) {
+        next.size = n->attr.size;
+        attr_done(&n->attr);
+        attr_move(&n->attr, &next);
+    }
+    attr_done(&next);
+}
+
 void vnode_set_base(struct vnode *n, struct base *b, uint64_t base_len)
 {
     lock_acquire(&n->lock);

@@ -336,6 +336,15 @@ static int ask_dir(struct volume *v, struct op *op, const char *path, struct att
     return r;
 }
 
+/* Who has it open shows the same. */
+static void learn_open(struct volume *v, const char *path, const struct attr *a, uint64_t seq)
+{
+    struct vnode *n = vnode_find(v, path);
+    if (n)
+        vnode_learn(n, a, seq, false);
+    vnode_put(n);
+}
+
 static int ask_store(struct volume *v, struct op *op, const char *path, bool dir,
                      struct first_read *body, struct attr *ret)
 {
@@ -347,6 +356,8 @@ static int ask_store(struct volume *v, struct op *op, const char *path, bool dir
         ret->known |= ATTR_META;
     if (r == 0 || r == -ENOENT)
         meta_put(v->meta, path, dir, r == 0 ? ret : NULL, seq);
+    if (r == 0 && !dir)
+        learn_open(v, path, ret, seq);
     if (is_away(r) && v->policy.offline_serve) {
         struct err keep = op->err;
         enum meta_answer answer = meta_get_offline(v->meta, path, dir, ret);

@@ -222,6 +222,9 @@ void vnode_end(struct vnode *n);
 bool vnode_is_dirty(struct vnode *n);
 /* A copy of the attributes now. */
 void vnode_attr(struct vnode *n, struct attr *ret);
+/* The store says that n's version has these attributes (metadata may change without a new version): taken when n is
+ * clean, and nothing was changed here since `seq` (meta_seq). `ours`: the caller has the token. */
+void vnode_learn(struct vnode *n, const struct attr *a, uint64_t seq, bool ours);
 /* With the token. Takes b (NULL ok) as the base of the first base_len bytes. */
 void vnode_set_base(struct vnode *n, struct base *b, uint64_t base_len);
 void vnode_mark_dirty(struct vnode *n);

@@ -447,6 +447,17 @@ char *inode_old_name(struct inode_table *t, const struct inode *i, uint64_t *ret
     return xstrdup(i->name);
 }
 
+struct inode *inode_successor(struct inode_table *t, struct inode *i)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *last = NULL;
+    for (struct inode *s = i->successor; s; s = s->successor)
+        last = s;
+    if (last)
+        last->refs++;
+    return last;
+}
+
 bool inode_is_superseded(struct inode_table *t, struct inode *i)
 {
     LOCK_SCOPE(&t->lock);

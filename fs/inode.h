@@ -104,6 +104,8 @@ void inode_supersede(struct inode_table *t, struct inode *i);
 /* The name that it had last (malloc'd), and the number of the directory that it was in. */
 char *inode_old_name(struct inode_table *t, const struct inode *i, uint64_t *ret_parent);
 /* Does another inode have its name now? Then a request by path is to be answered ESTALE. */
+/* Who has the name of a superseded inode now: referenced. NULL: nobody. */
+struct inode *inode_successor(struct inode_table *t, struct inode *i);
 bool inode_is_superseded(struct inode_table *t, struct inode *i);
 /* A new handle of i is about to be answered. claim->file: what it can be passed through to, NULL = nothing;
  * claim->backing: the kernel's number of that, 0 = none yet.

@@ -135,6 +135,19 @@ static int apply_change(struct request *r)
     return volume_set_attr(request_volume(r), &r->op, path, &r->change, &a);
 }
 
+/* The kernel believes for the ttl what it was told of the inode that has the name: another one than ours, which is
+ * read by way of a file of the cache (passthrough.h). */
+static void changed_under_another(struct request *r)
+{
+    struct inode *i = inode_successor(r->fs->inodes, r->inode);
+    if (!i)
+        return;
+    atomic_store(&i->told, INODE_TOLD_NONE);
+    if (r->fs->session)
+        (void)fuse_lowlevel_notify_inval_inode(r->fs->session, i->ino, -1, 0);
+    inode_unref(r->fs->inodes, i);
+}
+
 static void do_setattr(struct request *r)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
@@ -145,6 +158,8 @@ static void do_setattr(struct request *r)
         rc = apply_change(r);
     if (rc == 0)
         rc = get_attr(r, &a);
+    if (rc == 0)
+        changed_under_another(r);
     if (rc < 0)
         request_reply_err(r, rc);
     else

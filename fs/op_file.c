@@ -56,8 +56,8 @@ static void note_writer(const struct request *r, struct inode *i)
         atomic_store(&i->told, INODE_TOLD_MANY);
 }
 
-/* Another version was opened: what the kernel knows of size and times may be old (attributes only: no page
- * lock is taken, so this is safe inside the open). */
+/* What the kernel knows of size and times may be old: of another version, or as somebody else has changed the metadata
+ * of this one (attributes only: no page lock is taken, so this is safe inside the open). */
 static void refresh_attr(struct request *r, const struct attr *a)
 {
     if (fs_was_told(r->inode, a) || !r->fs->session)
@@ -88,8 +88,7 @@ static void do_open(struct request *r)
     }
     set_open_flags(r, keep && !r->backing); /* passed: the kernel's own pages are to go */
     attach(r, r->inode, file);
-    if (!keep)
-        refresh_attr(r, &a);
+    refresh_attr(r, &a);
     note_writer(r, r->inode);
     request_reply_open(r);
 }

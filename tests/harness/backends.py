@@ -19,6 +19,7 @@ class Key:
     options: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     bucket: Any = None
+    box: Any = None  # another client with get, put, delete and names
 
     @property
     def lasting(self) -> bool:
@@ -35,45 +36,35 @@ class Key:
 
     def behind(self, path: str) -> bytes:
         """What the store itself says an object holds."""
-        if self.backend == "s3":
-            return self.bucket.get(path)
-        if self.backend == "sqlite":
-            return self._tables().get(path)
+        if self.box is not None:
+            return self.box.get(path)
         assert self.folder is not None, "nobody else can look into the memory backend"
         return (self.folder / path).read_bytes()
 
-    def put_behind(self, path: str, data: bytes) -> None:
-        """As another client would."""
-        if self.backend == "s3":
-            self.bucket.put(path, data)
-            return
-        if self.backend == "sqlite":
-            self._tables().put(path, data)
+    def put_behind(self, path: str, data: bytes, time_ns: int | None = None) -> None:
+        """As another client would. time_ns: of files."""
+        if self.box is not None:
+            self.box.put(path, data)
             return
         assert self.folder is not None
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".new")
         temporary.write_bytes(data)
+        if time_ns is not None:
+            os.utime(temporary, ns=(time_ns, time_ns))
         temporary.rename(target)
 
     def delete_behind(self, path: str) -> None:
-        if self.backend == "s3":
-            self.bucket.delete(path)
-        elif self.backend == "sqlite":
-            self._tables().delete(path)
+        if self.box is not None:
+            self.box.delete(path)
         else:
             (self.folder / path).unlink()
 
     def exists_behind(self, path: str) -> bool:
-        if self.backend == "s3":
-            return path in self.bucket.keys(path)
-        if self.backend == "sqlite":
-            return path in self._tables().paths()
+        if self.box is not None:
+            return path in self.box.names()
         return (self.folder / path).exists()
-
-    def _tables(self) -> "BlobTables":
-        return BlobTables(self.options["path"])
 
 
 SCHEMA = """
@@ -107,7 +98,7 @@ class BlobTables:
         """`?` is a parameter; values and columns are as SQLite has them."""
         return self._ask((text, *values))
 
-    def paths(self) -> list[str]:
+    def names(self) -> list[str]:
         return [os.fsdecode(path) for path, in self.ask("SELECT path FROM files ORDER BY path")]
 
     def get(self, path: str) -> bytes:
@@ -120,17 +111,21 @@ class BlobTables:
         assert len(data) == rows[0][0]
         return data
 
-    def put(self, path: str, data: bytes) -> None:
-        """SQLite only."""
-        name, number = os.fsencode(path), int.from_bytes(os.urandom(6), "big") + 1
+    def _make(self) -> None:
+        """The tables, perhaps before any mount."""
         with closing(sqlite3.connect(self.path, timeout=20)) as db:
-            db.executescript(SCHEMA)  # perhaps before any mount
+            db.executescript(SCHEMA)
+
+    def put(self, path: str, data: bytes) -> None:
+        name, number = os.fsencode(path), int.from_bytes(os.urandom(6), "big") + 1
+        self._make()
         meta = '{"kind":1,"known":0}'
         assert len(data) <= 1 << 20, "one chunk"
+        chunks = [("INSERT INTO files_chunk VALUES (?, 1, 0, ?)", number, data)] if data else []
         self._ask(
             ("INSERT INTO files_content VALUES (?, 1, 1, ?, ?, 0)", number, name, meta),
             ("INSERT INTO files_part VALUES (?, 1, 0, ?, '')", number, len(data)),
-            ("INSERT INTO files_chunk SELECT ?, 1, 0, ? WHERE ? > 0", number, data, len(data)),
+            *chunks,
             ("DELETE FROM files WHERE path = ?", name),
             ("INSERT INTO files VALUES (?, 1, ?, 0, ?, ?, ?)", name, len(data), os.urandom(16).hex(), number, meta))
 
@@ -143,6 +138,9 @@ class PostgresTables(BlobTables):
 
     def __init__(self, database):
         self.database = database
+
+    def _make(self) -> None:
+        """A mount has made them."""
 
     def _ask(self, *statements: tuple) -> list[tuple]:
         rows: list[tuple] = []
@@ -159,15 +157,26 @@ class MariaTables(BlobTables):
     def __init__(self, database):
         self.database = database
 
+    def _make(self) -> None:
+        """A mount has made them."""
+
     def _ask(self, *statements: tuple) -> list[tuple]:
         texts = []
         for text, *values in statements:
             for value in values:
-                text = text.replace("?", f"X'{value.hex()}'" if isinstance(value, bytes) else str(value), 1)
+                text = text.replace("?", self._literal(value), 1)
             texts.append(text)
+        if len(texts) > 1:
+            texts = ["START TRANSACTION", *texts, "COMMIT"]
         done = self.database.server.client("; ".join(texts), self.database.name)
         assert done.returncode == 0, done.stderr
         return [tuple(self._value(cell) for cell in line.split("\t")) for line in done.stdout.decode().splitlines()]
+
+    @staticmethod
+    def _literal(value: bytes | str | int) -> str:
+        if isinstance(value, int):
+            return str(value)
+        return f"X'{(value.encode() if isinstance(value, str) else value).hex()}'"
 
     @staticmethod
     def _value(cell: str) -> bytes | int | None:
@@ -178,7 +187,7 @@ class MariaTables(BlobTables):
 
 def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:
     if backend == "s3":
-        return Key("s3", bucket.store(), bucket=bucket)
+        return Key("s3", bucket.store(), bucket=bucket, box=bucket)
     if backend in ("sftp", "exec"):
         name = "t-" + secrets.token_hex(5)
         (sshd.data / name).mkdir()
@@ -188,5 +197,6 @@ def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -
         store.mkdir()
         return Key("local", {"backend": "local", "base_path": store}, folder=store)
     if backend == "sqlite":
-        return Key("sqlite", {"backend": "sqlite", "path": folder / "store.db"})
+        path = folder / "store.db"
+        return Key("sqlite", {"backend": "sqlite", "path": path}, box=BlobTables(path))
     return Key("memory", {"backend": "memory"})

@@ -44,13 +44,20 @@ class Player(NameOps):
         parent, name, _ = self._others_may(path)
         data = bytes_of(seed, size)
         where = f"{parent.path()}/{name}".lstrip("/")
-        self.world.key.put_behind(where, data)
+        self._put_behind(where, data)
         self._replaced(parent, name, data)
         self.settle()
         same_bytes("content", check.read_whole(self.full(where)), data)
 
+    def _put_behind(self, where: str, data: bytes) -> None:
+        """At a time of its own where nothing but time and size tell versions apart."""
+        key = self.world.key
+        self.foreign += 1
+        key.put_behind(where, data, (1_000_000_000 + self.foreign) * key.time_ns if key.time_ns > 1 else None)
+
     def _replaced(self, parent: Dir, name: str, data: bytes) -> File:
         made = File(0)
+        made.foreign = True
         made.meta = Meta(None, None, None, {}, None)
         made.data = bytearray(data)
         made.states, made.dirty = [made.snapshot()], False
@@ -78,7 +85,7 @@ class Player(NameOps):
         descriptor = os.open(self.full(where), os.O_RDWR)
         data = bytes_of(seed, size)
         os.pwrite(descriptor, data, off)
-        self.world.key.put_behind(where, theirs)
+        self._put_behind(where, theirs)
         try:
             os.close(descriptor)
             raise Mismatch("close has overwritten what another client wrote")
@@ -299,7 +306,7 @@ class Player(NameOps):
         if names not in [s[1].xattrs for s in fits]:
             differ(f"{node.path()}: xattrs after the crash", names, [s[1].xattrs for s in fits])
         node.meta = Meta(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, names,
-                         (info.st_mtime_ns, info.st_mtime_ns))
+                         (info.st_mtime_ns, info.st_mtime_ns), node.meta.step)
         node.states, node.dirty = [node.snapshot()], False
 
 

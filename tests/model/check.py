@@ -43,7 +43,7 @@ def same_meta(what: str, info: os.stat_result, meta: Meta) -> None:
     if got != (oct(meta.mode), meta.uid, meta.gid):
         differ(f"{what}: mode, uid, gid", got, (oct(meta.mode), meta.uid, meta.gid))
     low, high = meta.mtime
-    if not low <= info.st_mtime_ns <= high:
+    if not low // meta.step * meta.step <= info.st_mtime_ns <= high:
         differ(f"{what}: mtime", info.st_mtime_ns, meta.mtime)
     meta.mtime = (info.st_mtime_ns, info.st_mtime_ns)  # from now on exactly this
 

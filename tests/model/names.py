@@ -61,6 +61,9 @@ class NameOps(FileOps):
             elif isinstance(node, Dir):
                 for below in files_below(node):
                     below.maybe_publish()
+            for below in files_below(node) if isinstance(node, Dir) else [node]:
+                if getattr(below, "foreign", False):  # KNOWN (seed 7705): a copy's time becomes its time
+                    below.meta.mtime = None
 
     def _cannot_exchange(self, src: Node | None, dst: Node | None) -> None:
         """No store swaps two names in one step; the kernel answers for one and the same by itself."""
@@ -133,6 +136,7 @@ class NameOps(FileOps):
 
         def model() -> None:
             node = self.tree.walk(path)
+            self._keeps_xattrs()
             if flags == os.XATTR_CREATE and name in node.meta.xattrs:
                 raise Wrong(errno.EEXIST)
             if flags == os.XATTR_REPLACE and name not in node.meta.xattrs:
@@ -141,6 +145,10 @@ class NameOps(FileOps):
 
         self.both(model, lambda: os.setxattr(self.full(path), name, value, flags))
         self._xattr_changed(found[0], name, value)
+
+    def _keeps_xattrs(self) -> None:
+        if self.world.key is not None and not self.world.key.has_xattrs:
+            raise Wrong(errno.EOPNOTSUPP, errno.ENODATA)
 
     def _xattr_changed(self, node: Node, name: str, value: bytes | None) -> None:
         if value is None:
@@ -155,6 +163,7 @@ class NameOps(FileOps):
 
         def model() -> None:
             node = self.tree.walk(path)
+            self._keeps_xattrs()
             if name not in node.meta.xattrs:
                 raise Wrong(errno.ENODATA)
             found.append(node)

@@ -32,9 +32,10 @@ class Meta:
     gid: int | None = 0
     xattrs: dict[str, bytes] = field(default_factory=dict)
     mtime: tuple[int, int] | None = None  # (at least, at most), ns
+    step: int = 1  # of the times that the store can keep, ns; that of the directory
 
     def copy(self) -> "Meta":
-        return Meta(self.mode, self.uid, self.gid, dict(self.xattrs), self.mtime)
+        return Meta(self.mode, self.uid, self.gid, dict(self.xattrs), self.mtime, self.step)
 
 
 def now_range() -> tuple[int, int]:
@@ -74,6 +75,7 @@ class File(Node):
         self.data = bytearray()
         self.states: list[tuple[bytes, Meta] | None] = [ABSENT]
         self.dirty = True     # something may be staged
+        self.vague = False    # dirty, or clean already (a change that may be none): metadata may be stored at once
         self.opens = 0        # open descriptions
         self.stale = False    # somebody else has overwritten it while it was open here
 
@@ -84,18 +86,22 @@ class File(Node):
         """The store has the present content for certain."""
         if self.dirty:
             self.states = [self.snapshot()]
-            self.dirty = False
+            self.dirty = self.vague = False
 
     def maybe_publish(self) -> None:
         if self.dirty:
             self.states.append(self.snapshot())
+            self.vague = True
 
     def meta_changed(self) -> None:
         """Metadata of a clean file is stored at once; of one that is staged, with its content."""
         if not self.dirty:
             self.states = [self.snapshot()]
+        elif self.vague:
+            self.states.append(self.snapshot())
 
-    def touched(self, since: int) -> None:
+    def touched(self, since: int, changed: bool = True) -> None:
+        self.vague = not changed and (self.vague or not self.dirty)
         self.dirty = True
         self.meta.mtime = (since - CLOCK_SLACK * 5, time.time_ns() + CLOCK_SLACK)
 
@@ -129,7 +135,7 @@ class Dir(Node):
 
     def add(self, name: str, node: Node) -> None:
         self.children[name] = node
-        node.parent, node.name = self, name
+        node.parent, node.name, node.meta.step = self, name, self.meta.step
 
     def take(self, name: str) -> Node:
         node = self.children.pop(name)
@@ -143,8 +149,9 @@ def split(path: str) -> tuple[str, str]:
 
 
 class Tree:
-    def __init__(self) -> None:
+    def __init__(self, step: int = 1) -> None:
         self.root = Dir(0o755, root=True)
+        self.root.meta.step = step
 
     # Paths.
     def walk(self, path: str, follow: bool = True) -> Node:

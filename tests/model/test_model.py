@@ -16,8 +16,8 @@ SECONDS = 9.0  # at most, for each round; a slow machine compares less
 OPS = 6000
 
 
-def play(backend: str, build: Path, folder: Path, minio, seed: int) -> None:
-    trial, failure = run_seed(backend, build, folder, minio, seed, OPS, time.monotonic() + SECONDS)
+def play(backend: str, build: Path, folder: Path, server, seed: int) -> None:
+    trial, failure = run_seed(backend, build, folder, server, seed, OPS, time.monotonic() + SECONDS)
     if failure is not None:
         script = Path(tempfile.gettempdir()) / f"model-{backend}-{seed}.json"
         failure = shrink(trial, failure, 60)
@@ -30,8 +30,8 @@ def play(backend: str, build: Path, folder: Path, minio, seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("backend", ["local", "memory", "s3"])
 def test_random_operations(backend, seed, build_dir, tmp_path, request):
-    minio = request.getfixturevalue("minio") if backend == "s3" else None
-    play(backend, build_dir, tmp_path / "t", minio, seed)
+    server = request.getfixturevalue("minio") if backend == "s3" else None
+    play(backend, build_dir, tmp_path / "t", server, seed)
 
 
 def test_the_model_itself(build_dir, tmp_path):

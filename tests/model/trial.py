@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Callable
 
-from servers import MinIO
+from servers import Server
 
 from .check import Mismatch
 from .gen import Maker
@@ -74,7 +74,7 @@ class Trial:
     backend: str
     build: Path
     folder: Path
-    minio: MinIO | None
+    server: Server | None
     variant: Variant
     played: int = 0
     skipped: int = 0
@@ -82,7 +82,7 @@ class Trial:
 
     def play(self, source: Callable[[Player], list | None]) -> tuple[list[list], str]:
         """Operations from `source` until it gives None. The ones played, and "" or what went wrong."""
-        world = make_world(self.backend, self.folder / "w", self.build, self.variant, self.minio)
+        world = make_world(self.backend, self.folder / "w", self.build, self.variant, self.server)
         ops: list[list] = []
         umask = os.umask(0o022)
         world.open()
@@ -186,13 +186,13 @@ def shrink(trial: Trial, failure: Failure, seconds: float) -> Failure:
     return Failure(failure.backend, failure.seed, failure.variant, ops, text)
 
 
-def run_seed(backend: str, build: Path, folder: Path, minio: MinIO | None, seed: int, count: int,
+def run_seed(backend: str, build: Path, folder: Path, server: Server | None, seed: int, count: int,
              until: float) -> tuple[Trial, Failure | None]:
     """One seed: its variant, then `count` operations (or until that time)."""
     dice = random.Random(seed ^ 0x5EED)
     variant = Variant.random(dice, backend) if backend != "plain" else Variant(second=False)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    trial = Trial(backend, build, folder, minio, variant)
+    trial = Trial(backend, build, folder, server, variant)
     ops, text = trial.play(random_source(seed, count, until))
     return trial, Failure(backend, seed, variant, ops, text) if text else None

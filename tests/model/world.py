@@ -9,12 +9,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.backends import Key, make_key
+from harness.backends import Key
 from harness.conf import merged
 from harness.daemon import DaemonFailed, disasters
 from harness.mount import Mount
-from servers import MinIO
-from servers.minio import Bucket
+from servers import Server
+
+from .stores import PARTS, VERSIONED, fresh_key
 
 
 class Broken(Exception):
@@ -48,7 +49,7 @@ class Variant:
             max_size=dice.choice(["1GiB", "1GiB", "48MiB"]),
             memory=dice.choice(["128MiB", "128MiB", "32MiB"]),
             threshold=dice.choice(["64MiB", "64MiB", "5MiB"]),
-            second=backend in ("local", "s3") and ttl == "1ms" and write == "through",
+            second=backend in VERSIONED and ttl == "1ms" and write == "through",
             list_metadata=dice.choice(["auto", "no"]) if backend == "s3" else "auto",
         )
 
@@ -91,19 +92,20 @@ class World:
 class Quay(World):
     quay = True
 
-    def __init__(self, folder: Path, build: Path, backend: str, variant: Variant, minio: MinIO | None):
+    def __init__(self, folder: Path, build: Path, backend: str, variant: Variant, server: Server | None):
         super().__init__(folder)
-        self.build, self.backend, self.variant, self.minio = build, backend, variant, minio
+        self.build, self.backend, self.variant, self.server = build, backend, variant, server
         self.lasting = backend != "memory"
         self.mounts: list[Mount] = []
-        self.bucket: Bucket | None = None
+        self.remove_store = lambda: None
 
     def sections(self, name: str) -> dict:
         v = self.variant
         options = dict(self.key.options, **{"cache.ttl": v.ttl, "write": v.write})
+        if self.backend in PARTS:
+            options |= {"multipart_threshold": v.threshold, "multipart_chunksize": "5MiB"}
         if self.backend == "s3":
-            options |= {"multipart_threshold": v.threshold, "multipart_chunksize": "5MiB",
-                        "list_metadata": v.list_metadata}
+            options |= {"list_metadata": v.list_metadata}
         return merged({
             "quayfs": {"log_level": "info", "memory_limit": v.memory},
             "cache": {"dir": self.folder / f"cache-{name}", "max_size": v.max_size, "min_free": "16MiB"},
@@ -114,8 +116,7 @@ class Quay(World):
     def open(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.bucket = Bucket(self.minio) if self.backend == "s3" else None
-        self.key = make_key(self.backend, self.folder, self.bucket)
+        self.key, self.remove_store = fresh_key(self.backend, self.folder, self.server)
         if self.key.folder:
             self.key.folder.chmod(0o755)
         self.mounts = [self._mount("one")]
@@ -140,9 +141,8 @@ class Quay(World):
             finally:
                 m.kill9()
                 m.detach()
-        if self.bucket:
-            self.bucket.remove()
-        self.bucket = None
+        self.remove_store()
+        self.remove_store = lambda: None
 
     def remount(self) -> None:
         self.mounts[0].remount()
@@ -173,21 +173,29 @@ class Quay(World):
 
     def logs(self) -> str:
         """What the store holds, and what the daemons have printed."""
-        held = []
+        held = [f"at the end, {m.folder.name}: {listed(m / 'k')}" for m in self.mounts if m.running()]
         if self.key.folder:
-            done = subprocess.run(["ls", "-lR", "--time-style=full-iso", str(self.key.folder)],
-                                  stdout=subprocess.PIPE, text=True)
-            held.append(done.stdout)
-        elif self.bucket:
-            held += [f"{name} {self.bucket.head(name)['ContentLength']}\n" for name in self.bucket.keys()]
+            held.append(listed(self.key.folder))
+        elif self.key.bucket:
+            for name in self.key.bucket.names():
+                head = self.key.bucket.head(name)
+                held.append(f"{name} {head['ContentLength']} {head['LastModified']} {head['Metadata']}\n")
+        elif self.key.box:
+            held += [f"{name} {len(self.key.box.get(name))}\n" for name in self.key.box.names()]
         return "".join(held) + "".join(f"--- {m.log_path}\n{m.whole_log()[-3000:]}" for m in self.mounts)
 
 
+def listed(folder: Path) -> str:
+    done = subprocess.run(["ls", "-lR", "--time-style=full-iso", str(folder)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    return done.stdout
+
+
 def make_world(backend: str, folder: Path, build: Path, variant: Variant,
-               minio: MinIO | None) -> World:
+               server: Server | None) -> World:
     if backend == "plain":
         return World(folder)
-    return Quay(folder, build, backend, variant, minio)
+    return Quay(folder, build, backend, variant, server)
 
 
 def unmount_leftovers(folder: Path) -> None:

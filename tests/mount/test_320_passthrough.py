@@ -227,6 +227,28 @@ def test_truncations_are_seen(m, bucket):
     assert bucket.get("f") == b"new" == (m / "k/f").read_bytes()
 
 
+def test_attributes_changed_by_a_passed_reader(mount, bucket):
+    """A writer beside it has another inode: what the kernel believes of that one for the ttl is out of date as well."""
+    m = mount({"store k": bucket.store(**{"cache.ttl": "60s"})})
+    cached(m, bucket)
+    settled(m)
+    path = m / "k/f"
+    with Opens(m) as opens:
+        reader = os.open(path, os.O_RDONLY)
+    opens.were(1)
+    writer = os.open(path, os.O_RDWR)
+    try:
+        mode, when = 0o604, 1_234_567_890_123_456_789
+        assert os.stat(path).st_mode & 0o777 != mode and os.fstat(writer).st_mtime_ns != when
+        os.fchmod(reader, mode)
+        os.utime(reader, ns=(when, when))
+        for shown in (os.stat(path), os.fstat(writer), os.fstat(reader)):
+            assert (shown.st_mode & 0o777, shown.st_mtime_ns) == (mode, when)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_a_writer_with_a_shared_mapping(m, bucket):
     data = cached(m, bucket)
     settled(m)

@@ -252,6 +252,22 @@ def test_two_mounts_of_one_bucket(mount, bucket, folder):
         assert (reader / "k/f").read_bytes() == text
 
 
+def test_attributes_of_an_open_file_change_elsewhere(mount, bucket, folder):
+    """Metadata changes without a new version of the content: who has that version open sees it as everybody does."""
+    store = {"store k": bucket.store()}
+    one = mount(store, name="one")
+    two = mount({**store, "cache": {"dir": folder / "cache-two"}, "loader": {"spool": folder / "load-two"}}, name="two")
+    (one / "k/f").write_bytes(b"the content stays")
+    with open(two / "k/f", "rb") as held:
+        assert held.read() == b"the content stays"
+        for when, mode in ((1_234_567_890_123_456_789, 0o600), (1_600_000_000_000_000_000, 0o640)):
+            os.utime(one / "k/f", ns=(when, when))
+            os.chmod(one / "k/f", mode)
+            assert (two / "k/f").read_bytes() == b"the content stays"
+            for shown in (os.stat(two / "k/f"), os.fstat(held.fileno())):
+                assert (shown.st_mtime_ns, shown.st_mode & 0o777) == (when, mode)
+
+
 def test_server_without_conditions(mount, folder):
     """A server that ignores If-Match is found out, and nothing is believed of it."""
     from servers import FakeS3

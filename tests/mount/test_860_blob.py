@@ -89,7 +89,7 @@ def test_everything_outlives_the_mount(mount, section, box):
     assert os.getxattr(m / "k/d/f", "user.note") == b"\x00bytes"
     assert (m / "k/link").read_bytes() == b"content" and os.readlink(m / "k/link") == "d/f"
     assert os.listdir(m / "k/d/empty") == [] and b"not utf-8 \xff" in os.listdir(os.fsencode(m / "k"))
-    assert box.get("d/f") == b"content" and "d/empty/" in box.paths()
+    assert box.get("d/f") == b"content" and "d/empty/" in box.names()
 
 
 @EACH
@@ -131,7 +131,7 @@ def test_two_hosts_and_one_file(mount, section, folder, box):
         with fails_with(errno.ESTALE):
             theirs.close()
     assert box.get("f") == b"MINEfirst content"[:4] + b"the first content"[4:]
-    kept = [path for path in box.paths() if ".conflict-" in path]
+    kept = [path for path in box.names() if ".conflict-" in path]
     assert len(kept) == 1 and box.get(kept[0]).startswith(b"THEIRS")
     eventually(lambda: (other / "k/f").read_bytes().startswith(b"MINE"))
 
@@ -155,7 +155,7 @@ def test_a_directory_is_renamed_by_one_step(mount, section, folder, box):
     contents = box.ask("SELECT content FROM files WHERE content > 0 ORDER BY content")
     os.rename(one / "k/old", one / "k/new")
     assert sorted(os.listdir(one / "k")) == ["new", "old0"]
-    assert not [path for path in box.paths() if path.startswith("old/")]
+    assert not [path for path in box.names() if path.startswith("old/")]
     assert contents == box.ask("SELECT content FROM files WHERE content > 0 ORDER BY content")  # nothing was copied
     eventually(lambda: sorted(os.listdir(other / "k")) == ["new", "old0"])
     assert all((other / f"k/new/sub/{number}").read_bytes() == b"%d" % number for number in range(50))
@@ -186,7 +186,7 @@ def test_killed_in_the_middle_of_an_upload(mount, section, box):
     m.crash()
     writer.kill()
     writer.wait()
-    assert box.get("big") == b"as before" and box.paths() == ["big"]
+    assert box.get("big") == b"as before" and box.names() == ["big"]
     m.start()
     assert (m / "k/big").exists()
     # what was staged is removed by the start, or completes it: nothing in between stays
@@ -208,7 +208,7 @@ def test_removed_files_leave_no_rows(mount, section, box):
     for number in range(30):
         (m / f"k/d/{number}").write_bytes(pattern(MIB + number))
     subprocess.run(["rm", "-r", str(m / "k/d")], check=True)
-    assert box.paths() == []
+    assert box.names() == []
     assert box.ask("SELECT count(*) FROM files_chunk UNION ALL SELECT count(*) FROM files_content") == [(0,), (0,)]
 
 
@@ -269,12 +269,12 @@ def test_the_answer_to_a_commit_is_lost(behind, box):
     m, proxy = behind
     proxy.lose = "answer"
     (m / "k/f").write_bytes(b"after")
-    assert proxy.lost == 1 and box.get("f") == b"after" and box.paths() == ["f"]
+    assert proxy.lost == 1 and box.get("f") == b"after" and box.names() == ["f"]
     proxy.lose = "answer"
     (m / "k/new").write_bytes(b"new")
     proxy.lose = "answer"
     os.rename(m / "k/new", m / "k/moved")
-    assert proxy.lost == 3 and box.get("moved") == b"new" and box.paths() == ["f", "moved"]
+    assert proxy.lost == 3 and box.get("moved") == b"new" and box.names() == ["f", "moved"]
 
 
 @SERVERS
@@ -288,4 +288,4 @@ def test_a_commit_is_lost(behind, box):
         assert error.errno in (errno.EHOSTUNREACH, errno.EIO)
     assert proxy.lost == 1
     eventually(lambda: box.get("f") == b"after", 60)
-    assert box.paths() == ["f"]
+    assert box.names() == ["f"]

@@ -5,6 +5,7 @@ from .azurite import Azurite
 from .base import Server, ServerFailed, free_port
 from .commit_proxy import CommitProxy
 from .fakegcs import FakeGCS
+from .fakegcs_process import FakeGcsProcess
 from .fakegcsserver import FakeGcsServer
 from .fakes3 import FakeS3
 from .manys3 import ManyS3

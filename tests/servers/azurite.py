@@ -96,6 +96,9 @@ class Container:
         query = {"restype": "container", "comp": "list"}
         return re.findall(r"<Name>([^<]*)</Name>", self.server.request("GET", self.name, query)[0].decode())
 
+    def remove(self) -> None:
+        self.server.request("DELETE", self.name, {"restype": "container"})
+
     def store(self, **more: str) -> dict[str, str]:
         return {"backend": "azure", "container": self.name, "endpoint_url": self.server.endpoint,
                 "account": self.server.account, "account_key": self.server.key, **more}

@@ -65,7 +65,7 @@ class Refused(Exception):
 class FakeGCS:
     """objects: name -> Object. Knobs may be changed while it runs."""
 
-    def __init__(self, bucket: str = "fake-bucket") -> None:
+    def __init__(self, bucket: str = "fake-bucket", port: int = 0) -> None:
         self.bucket = bucket
         self.objects: dict[str, Object] = {}
         self.rewrites: dict[str, tuple[str, int, int]] = {}
@@ -82,7 +82,7 @@ class FakeGCS:
         self.last = int(time.time() * 1e6)
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"fake": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
 

@@ -55,8 +55,8 @@ class MariaDB(Server):
     def client(self, text: str, database: str = "") -> subprocess.CompletedProcess:
         return subprocess.run(
             ["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(self.port), "-u", self.user, "-N", "-B", "--binary-as-hex",
-             *([database] if database else []), "-e", text],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+             *([database] if database else [])],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=text.encode(),
             env={**os.environ, "MYSQL_PWD": self.password})
 
     def ready(self) -> bool:

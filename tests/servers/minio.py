@@ -89,6 +89,9 @@ class Bucket:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
+    def names(self) -> list[str]:
+        return self.keys()
+
     def uploads(self) -> list[str]:
         """Multipart uploads that were begun and not finished."""
         listed = self.s3.list_multipart_uploads(Bucket=self.name)

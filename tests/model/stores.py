@@ -1,0 +1,60 @@
+"""Fresh stores of each backend, their servers, and the other client's way to them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Callable
+
+from harness.backends import BlobTables, Key, MariaTables, PostgresTables, make_key
+from servers import SSHD, Azurite, FakeGcsProcess, MariaDB, MinIO, PostgreSQL, Server
+from servers.azurite import Container
+from servers.minio import Bucket
+
+SERVERS = {"s3": MinIO, "sftp": SSHD, "azure": Azurite, "postgres": PostgreSQL, "mysql": MariaDB}
+BACKENDS = ["local", "memory", "s3", "sftp", "gcs", "azure", "sqlite", "postgres", "mysql"]
+PARTS = {"s3", "gcs", "azure"}  # have multipart_threshold
+VERSIONED = {"local", "s3", "gcs", "azure", "sqlite", "postgres", "mysql"}  # each change shows, whatever the clock says
+
+
+def start_server(backend: str, folder: Path) -> Server | None:
+    """What the stores of a run share; None: nothing."""
+    made = SERVERS.get(backend)
+    return made(folder).start() if made else None
+
+
+class Database:
+    """As the fixtures of conftest.py."""
+
+    def __init__(self, server: Server):
+        self.server, self.name = server, server.create_database()
+
+
+def fresh_key(backend: str, folder: Path, server: Server | None) -> tuple[Key, Callable[[], None]]:
+    """An empty store, and what takes it away."""
+    if backend == "s3":
+        bucket = Bucket(server)
+        return make_key(backend, folder, bucket), bucket.remove
+    if backend == "sftp":
+        key = make_key(backend, folder, None, server)
+        return key, lambda: shutil.rmtree(key.folder, ignore_errors=True)
+    if backend == "gcs":
+        own = FakeGcsProcess(folder / "gcs").start()
+        return Key(backend, own.store(), box=own), own.stop
+    if backend == "azure":
+        container = Container(server)
+        return Key(backend, container.store(), box=container), container.remove
+    if backend in ("postgres", "mysql"):
+        return in_database(backend, folder, server)
+    return make_key(backend, folder), lambda: None
+
+
+def in_database(backend: str, folder: Path, server: Server) -> tuple[Key, Callable[[], None]]:
+    database = Database(server)
+    password = folder / "password"
+    password.write_text(server.password + "\n")
+    password.chmod(0o600)
+    tables: BlobTables = (PostgresTables if backend == "postgres" else MariaTables)(database)
+    options = {"backend": backend, "host": "127.0.0.1", "port": server.port, "dbname": database.name,
+               "user": server.user, "password_file": password}
+    return Key(backend, options, box=tables), lambda: server.drop_database(database.name)

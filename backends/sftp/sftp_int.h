@@ -68,7 +68,7 @@ struct sftp {
     struct claims claims;
     struct versions versions;
     atomic_uint changes; /* made by this store */
-    struct rests rests; /* of struct dir_items */
+    struct rests rests;  /* of struct dir_items */
     struct {
         struct lock lock;
         struct cond changed;
@@ -81,6 +81,7 @@ struct sftp {
         uint64_t
             refused_ns; /* until then a refusal (login, host key) is given without asking again */
         struct err refusal;
+        unsigned passwords; /* refused in a row: each makes the pause longer */
         size_t best; /* connections to endpoints behind this one are closed when they are free */
         char *orphans[ORPHANS]; /* temporary files that could not be removed */
         size_t n_orphans;
@@ -110,6 +111,8 @@ void sftp_pool_done(struct sftp *s);
 /* Transfers may not use the last connection, so that short requests find one. */
 int sftp_take(struct sftp *s, struct op *op, bool transfer, struct conn **ret);
 void sftp_give(struct sftp *s, struct conn *c, bool transfer);
+/* The server has refused the password, or taken it. Gives how long nobody tries again. */
+uint64_t sftp_note_password(struct sftp *s, bool refused);
 /* A temporary file that is to be removed when there is a connection. */
 void sftp_orphan(struct sftp *s, const char *path);
 

@@ -12,7 +12,9 @@
  * closes those that nobody has used for idle_ns, and removes temporary files that were left behind.
  *
  * A refusal (host key, login) is remembered for REFUSAL_NS: no server is asked a hundred times a
- * second. Invariants: (1) pool.lock is never held over I/O; (2) the keeper runs iff pool.runs. */
+ * second. After a refused password it is minutes, more each time, and no other endpoint is asked:
+ * servers lock accounts and addresses after a few wrong ones. Invariants: (1) pool.lock is never
+ * held over I/O; (2) the keeper runs iff pool.runs. */
 #include "backends/sftp/sftp_int.h"
 
 #include "base/log.h"
@@ -26,6 +28,27 @@
 #define BYTES_MAX (16ULL << 30) /* then a new connection has new keys */
 
 static void keeper_start(struct sftp *s);
+
+/* With pool.lock. */
+static uint64_t pause_locked(const struct sftp *s)
+{
+    static const unsigned pauses_s[] = {120, 600, 1800};
+    size_t n = s->pool.passwords;
+    return n == 0 ? REFUSAL_NS : pauses_s[n < 3 ? n - 1 : 2] * NS_PER_S;
+}
+
+uint64_t sftp_note_password(struct sftp *s, bool refused)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    s->pool.passwords = refused ? s->pool.passwords + 1 : 0;
+    return pause_locked(s);
+}
+
+static bool password_refused(struct sftp *s)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    return s->pool.passwords > 0;
+}
 
 /* ---- one connection ---- */
 
@@ -129,9 +152,12 @@ static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
         }
         note_endpoint(s, i, true);
         refusal = is_refusal(r) ? -r : refusal;
+        bool last = is_refusal(r) && password_refused(s);
         if (r == -EIO && op->err.retry == ERR_RETRY_NEVER && !refusal)
             refusal = EIO; /* base_path, no SFTP */
         buf_addf(&texts, "%s%s", texts.len ? "; " : "", err_text(&op->err));
+        if (last)
+            break;
     }
     return all_failed(op, &texts, refusal);
 }
@@ -196,7 +222,7 @@ static bool note_failure(struct sftp *s, const struct op *op, int r)
     if (r == -EHOSTUNREACH && others)
         s->pool.full_ns = clock_now_ns() + FULL_NS; /* as many as the server allows, perhaps */
     if (r != -EHOSTUNREACH && r != -EINTR && r != -ETIMEDOUT) {
-        s->pool.refused_ns = clock_now_ns() + REFUSAL_NS;
+        s->pool.refused_ns = clock_now_ns() + pause_locked(s);
         s->pool.refusal = op->err;
     }
     return r == -EHOSTUNREACH && others;

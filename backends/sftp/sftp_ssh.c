@@ -43,6 +43,7 @@ struct login { /* one login under way */
     const struct endpoint *e;
     uint64_t until_ns;
     struct buf tried; /* "agent (refused), key /x (refused)" */
+    bool password;    /* it was tried, in whatever way */
 };
 
 /* Repeats a libssh2 call until it is not EAGAIN, within the time of this step. */
@@ -379,6 +380,7 @@ static int by_password(struct login *l)
 {
     const char *user = l->s->login.user, *password = l->s->login.password;
     int code;
+    l->password = true;
     int r = STEP(l, code,
                  libssh2_userauth_password_ex(l->c->session, user, (unsigned)strlen(user), password,
                                               (unsigned)strlen(password), NULL));
@@ -402,6 +404,7 @@ static int by_questions(struct login *l)
 {
     const char *user = l->s->login.user;
     int code;
+    l->password = true;
     *libssh2_session_abstract(l->c->session) = l;
     int r = STEP(l, code,
                  libssh2_userauth_keyboard_interactive_ex(l->c->session, user,
@@ -427,6 +430,19 @@ static int try_methods(struct login *l, const char *offered)
     return r;
 }
 
+static int refused_login(struct login *l, const char *offered)
+{
+    char pause[64] = "";
+    l->c->broken = true;
+    if (l->password)
+        snprintf(pause, sizeof(pause), ". It is not tried again for %u minutes",
+                 (unsigned)(sftp_note_password(l->s, true) / NS_PER_S / 60));
+    return err_set(&l->op->err, EACCES,
+                   "sftp %s: the login of %s was refused. Tried: %s. The server takes: %s%s",
+                   l->e->name, l->s->login.user, l->tried.len ? buf_str(&l->tried) : "nothing",
+                   offered, pause);
+}
+
 static int authenticate(struct login *l)
 {
     const char *user = l->s->login.user;
@@ -447,12 +463,7 @@ static int authenticate(struct login *l)
             return r < 0 ? r : conn_broken(l->c, l->op, EIO, "no login");
     }
     r = try_methods(l, offered);
-    if (r != 0)
-        return r < 0 ? r : 0;
-    l->c->broken = true;
-    return err_set(&l->op->err, EACCES,
-                   "sftp %s: the login of %s was refused. Tried: %s. The server takes: %s",
-                   l->e->name, user, l->tried.len ? buf_str(&l->tried) : "nothing", offered);
+    return r == 0 ? refused_login(l, offered) : r < 0 ? r : 0;
 }
 
 /* ---- channel ---- */
@@ -557,6 +568,8 @@ int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **re
         r = handshake(&l);
     if (r == 0)
         r = authenticate(&l);
+    if (r == 0 && s->login.password)
+        (void)sftp_note_password(s, false);
     if (r == 0)
         r = start_far(&l);
     buf_done(&l.tried);

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -266,6 +267,63 @@ def test_a_server_without_sftp_that_must_have_it(mount, sftp_server_factory):
     with fails_with(errno.EIO):
         os.listdir(m / "k")
     assert "no SFTP subsystem" in reason(m)
+
+
+SECRET = "correct horse 'battery' $taple"
+BY_PASSWORD = "PasswordAuthentication yes"
+BY_QUESTIONS = "UsePAM yes\nKbdInteractiveAuthentication yes"
+
+
+@pytest.fixture
+def password_server(sftp_server_factory):
+    if os.geteuid() != 0:
+        pytest.skip("a password of a test's own needs root")
+    return lambda extra: sftp_server_factory(extra=extra, password=SECRET)
+
+
+def by_password(server, **more):
+    options = server.store(**QUICK, **more)
+    del options["key_file"]
+    return options
+
+
+@pytest.mark.parametrize("how", [BY_PASSWORD, BY_QUESTIONS])
+def test_a_password(mount, password_server, folder, how):
+    """From a file, from the environment; to the method of that name, and to keyboard-interactive's questions."""
+    server = password_server(how)
+    path = folder / "password"
+    path.write_text(SECRET + "\n")
+    path.chmod(0o600)
+    m = mount({"store k": by_password(server, password_file=path)})
+    (m / "k/f").write_bytes(b"content")
+    assert (server.data / "f").read_bytes() == b"content"
+    m.stop()
+    n = mount({"store k": by_password(server, password_env="QUAY_T_PASSWORD")}, name="n",
+              env={"QUAY_T_PASSWORD": SECRET})
+    assert (n / "k/f").read_bytes() == b"content"
+    word = "password" if how == BY_PASSWORD else "keyboard-interactive"
+    assert f"Accepted {word}" in server.log.read_text(errors="replace")
+    for one in (m, n):
+        assert "battery" not in one.whole_log()
+
+
+def test_a_wrong_password_is_not_tried_again_and_again(mount, password_server):
+    """Not by the next access, nor after the seconds for which other refusals are remembered, nor elsewhere."""
+    server = password_server(BY_PASSWORD)
+    other = Relay(server.port).start()
+    server.trust(other.port)
+    try:
+        ports = endpoints(server.port, other.port)
+        m = mount({"store k": by_password(server, endpoints=ports, password="not-the-password-4711")})
+        text = refused(m)
+        assert "login" in text and "password" in text and "2 minutes" in text and "4711" not in text + m.whole_log()
+        time.sleep(6)  # other refusals: 5 s
+        for _ in range(3):
+            refused(m)
+        assert server.log.read_text(errors="replace").count("Failed password") == 1
+        assert other.connections == 0
+    finally:
+        other.stop()
 
 
 # ---- places ----

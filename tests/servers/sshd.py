@@ -76,9 +76,10 @@ class SSHD(Server):
     name = "sshd"
     user = getpass.getuser()
 
-    def __init__(self, folder: Path, extra: str = "", sftp_options: str = "", subsystem: bool = True):
+    def __init__(self, folder: Path, extra: str = "", sftp_options: str = "", subsystem: bool = True,
+                 password: str = ""):
         super().__init__(folder)
-        self.extra, self.sftp_options, self.subsystem = extra, sftp_options, subsystem
+        self.extra, self.sftp_options, self.subsystem, self.password = extra, sftp_options, subsystem, password
         self.data = self.folder / "data"
         self.key = self.folder / "user_key"
         self.host_key = self.folder / "host_key"
@@ -112,7 +113,23 @@ class SSHD(Server):
     def command(self) -> list[str]:
         config = self.folder / "sshd_config"
         config.write_text(self.configuration())
-        return ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+        command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+        return self.in_its_own_etc(command) if self.password else command
+
+    def in_its_own_etc(self, command: list[str]) -> list[str]:
+        """Only this sshd sees that the user has this password: /etc/shadow and PAM's file are others in its mount
+        namespace; nothing of the machine's is changed."""
+        if os.geteuid() != 0:
+            raise ServerFailed("a password of a test's own needs root")
+        hashed = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=self.password, text=True, check=True,
+                                stdout=subprocess.PIPE).stdout.strip()
+        shadow, pam = self.folder / "shadow", self.folder / "pam"
+        shadow.touch(mode=0o600)
+        shadow.write_text(f"{self.user}:{hashed}:19000:0:99999:7:::\n")
+        pam.write_text("auth required pam_unix.so\naccount required pam_permit.so\nsession required pam_permit.so\n")
+        return ["unshare", "--mount", "sh", "-ec",
+                'mount --bind "$1" /etc/shadow; mount --bind "$2" /etc/pam.d/sshd; shift 2; exec "$@"', "sh",
+                str(shadow), str(pam), *command]
 
     def ready(self) -> bool:
         try:

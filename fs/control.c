@@ -145,8 +145,6 @@ static int cmd_sign(struct call *c, struct err *err, json_t **ret)
     if (!req.key)
         return err_set(err, EINVAL, "sign needs a path");
     int rc = store_sign(volume_store(c->k->volume), &op, &req, &url);
-    if (rc == -ENOTSUP)
-        return err_set(err, ENOTSUP, "Signed URL generation not supported by this backend");
     if (rc < 0) {
         *err = op.err;
         return rc;

@@ -285,6 +285,8 @@ static int s3_sign(struct store *store, struct op *op, const struct sign_req *re
     struct s3_store *s = s3_of(store);
     if (req->expires_s < 1 || req->expires_s > SIGN_S3_EXPIRES_MAX)
         return err_set(&op->err, EINVAL, "a signed URL of S3 lasts 1 second to 7 days");
+    if (s->customer_key)
+        return err_set(&op->err, ENOTSUP, "the objects are encrypted with sse_customer_key, which no URL can carry");
     CLEANUP_FREE char *object = s3_object(s, req->key);
     CLEANUP_BUF struct buf host = BUF_INIT, path = BUF_INIT;
     struct s3_signer g;

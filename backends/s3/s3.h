@@ -128,6 +128,9 @@ void s3_sse_done(struct s3_store *s);
 /* ---- one request ---- */
 struct s3_req;
 void s3_sse_headers(const struct s3_store *s, const struct s3_req *r, struct http_headers *h);
+struct s3_error;
+/* What a refusal of an object may have to do with its encryption; NULL: nothing. */
+const char *s3_sse_advice(const struct s3_store *s, const struct s3_req *r, int status, const struct s3_error *e);
 #define S3_MAX_PARAMS 10
 
 enum s3_checksum { S3_CHECKSUM_NONE = 0, S3_CHECKSUM_IF_TAKEN, S3_CHECKSUM_ALWAYS };

@@ -175,6 +175,12 @@ int s3_error_set(const struct s3_store *s, struct op *op, const struct s3_req *r
     /* MinIO's answer to ".." in a HEAD, which it cannot hold. */
     if (res->status == 400 && !e->code[0] && r->object && !path_is_inside(r->object))
         rule.err = EINVAL;
+    const char *sealed =
+        rule.err == EACCES || rule.err == EIO ? s3_sse_advice(s, r, res->status, e) : NULL;
+    if (sealed && (e->code[0] || s->customer_key))
+        rule.err = EACCES;
+    if (sealed)
+        rule.advice = sealed;
     add_text(&text, s, r, res, e, &rule);
     int code = err_set(&op->err, rule.err, "%s", buf_str(&text));
     op->err.retry = rule.retry;

@@ -5,7 +5,8 @@
  *   sse = AES256 | aws:kms | aws:kms:dsse, sse_kms_key_id: with whatever makes an object (PUT, the begin of
  *   an upload, a copy).
  *   sse_customer_key (SSE-C; 32 bytes in base64): with whatever makes, reads or describes an object, and its
- *   parts; of a copy for the source as well. Everything of such a store is encrypted with that one key. Its
+ *   parts, the end of an upload too (AWS wants it with checksums, MinIO with conditions); of a copy for the
+ *   source as well. Everything of such a store is encrypted with that one key. Its
  *   server must speak TLS: the key goes with each request.
  *   request_payer = yes: x-amz-request-payer with every request. */
 #include "backends/s3/s3.h"
@@ -105,9 +106,33 @@ void s3_sse_headers(const struct s3_store *s, const struct s3_req *r, struct htt
         http_headers_add(h, "x-amz-server-side-encryption", s->sse);
     if (s->kms_key && makes)
         http_headers_add(h, "x-amz-server-side-encryption-aws-kms-key-id", s->kms_key);
-    if (!s->customer_key || !object || !(makes || part || gets))
+    bool ends = object && post && has_param(r, "uploadId");
+    if (!s->customer_key || !object || !(makes || part || ends || gets))
         return;
     add_customer_key(s, "", h);
     if (http_headers_get(h, "x-amz-copy-source"))
         add_customer_key(s, "copy-source-", h);
+}
+
+static bool says(const struct s3_error *e, const char *words)
+{
+    return strstr(e->message, words) != NULL;
+}
+
+const char *s3_sse_advice(const struct s3_store *s, const struct s3_req *r, int status, const struct s3_error *e)
+{
+    bool silent = !e->code[0] && strcmp(r->method, "HEAD") == 0;
+    bool denied = status == 403 && (!e->code[0] || strcmp(e->code, "AccessDenied") == 0);
+    if (!r->object)
+        return NULL;
+    if (says(e, "encryption parameters are not applicable"))
+        return "the object is not encrypted with a customer's key: read it by a store without sse_customer_key";
+    if (says(e, "stored using a form of Server Side Encryption"))
+        return s->customer_key ? "sse_customer_key is not the object's key"
+                               : "the object is encrypted with a customer's key: set sse_customer_key";
+    if (s->customer_key && (denied || (status == 400 && silent)))
+        return "not allowed, or sse_customer_key is not the object's key";
+    if (status == 400 && silent)
+        return "it may be encrypted with a customer's key, then set sse_customer_key";
+    return NULL;
 }

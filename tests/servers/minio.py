@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import secrets
+import ssl
+import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from .s3server import S3Server
 
@@ -36,10 +40,13 @@ class MinIO(S3Server):
         )
         return env
 
+    def open(self, path: str, timeout: float):
+        return urllib.request.urlopen(self.endpoint + path, timeout=timeout)
+
     def ready(self) -> bool:
         """Also behind its health check: for a moment that says yes while requests are still refused."""
         try:
-            with urllib.request.urlopen(self.endpoint + "/minio/health/ready", timeout=2):
+            with self.open("/minio/health/ready", timeout=2):
                 pass
         except (urllib.error.URLError, OSError):
             return False
@@ -47,8 +54,7 @@ class MinIO(S3Server):
 
     # The server's own figures: immediate, unlike those of /minio/v2.
     def metrics(self) -> str:
-        url = self.endpoint + "/minio/metrics/v3/api/requests"
-        with urllib.request.urlopen(url, timeout=10) as reply:
+        with self.open("/minio/metrics/v3/api/requests", timeout=10) as reply:
             return reply.read().decode()
 
     def counts(self) -> dict[str, int]:
@@ -62,6 +68,47 @@ class MinIO(S3Server):
     def count(self, api: str = "GetObject") -> int:
         """Requests of one operation, its name in any case; "getobject" counts reads of data."""
         return sum(n for name, n in self.counts().items() if name.lower() == api.lower())
+
+
+class SecureMinIO(MinIO):
+    """By TLS, with a certificate of its own, and with a KMS: SSE-S3, SSE-KMS and SSE-C are real here."""
+
+    name = "secure-minio"
+    kms_key = "quay-kms-key"
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "certs/public.crt"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.ca_file.parent.mkdir(exist_ok=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-days", "2", "-subj", "/CN=quayfs tests", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-keyout", str(self.ca_file.with_name("private.key")), "-out", str(self.ca_file)],
+                       check=True, capture_output=True)
+
+    def command(self) -> list[str]:
+        command = super().command()
+        return command[:2] + ["--certs-dir", str(self.ca_file.parent)] + command[2:]
+
+    def environment(self) -> dict[str, str]:
+        key = base64.b64encode(bytes(range(32))).decode()
+        return {**super().environment(), "MINIO_KMS_SECRET_KEY": f"{self.kms_key}:{key}"}
+
+    def open(self, path: str, timeout: float):
+        trust = ssl.create_default_context(cafile=str(self.ca_file))
+        return urllib.request.urlopen(self.endpoint + path, timeout=timeout, context=trust)
+
+    def client(self, **more: object):
+        return super().client(**{"verify": str(self.ca_file), **more})
+
+    def store(self, bucket: str, **more: str) -> dict[str, str]:
+        return super().store(bucket, ca_file=str(self.ca_file), **more)
 
 
 class Bucket:

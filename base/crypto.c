@@ -15,7 +15,7 @@
 #include <string.h>
 
 static pthread_once_t digests_once = PTHREAD_ONCE_INIT;
-static EVP_MD *md_sha256, *md_md5;
+static EVP_MD *md_sha256, *md_md5, *md_sha1;
 
 static _Noreturn void crypto_bug(const char *what)
 {
@@ -27,8 +27,9 @@ static void digests_fetch(void)
 {
     md_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     md_md5 = EVP_MD_fetch(NULL, "MD5", "-fips"); /* a checksum that protocols ask for */
-    if (!md_sha256 || !md_md5)
-        crypto_bug("fetching SHA256 and MD5");
+    md_sha1 = EVP_MD_fetch(NULL, "SHA1", "-fips");
+    if (!md_sha256 || !md_md5 || !md_sha1)
+        crypto_bug("fetching SHA256, MD5 and SHA1");
 }
 
 static void digest(EVP_MD *const *md, const void *data, size_t len, uint8_t *out)
@@ -52,6 +53,13 @@ void sha256_hex(const void *data, size_t len, char out[65])
 {
     uint8_t sum[SHA256_LEN];
     sha256(data, len, sum);
+    hex_encode(sum, sizeof(sum), out);
+}
+
+void sha1_hex(const void *data, size_t len, char out[2 * SHA1_LEN + 1])
+{
+    uint8_t sum[SHA1_LEN];
+    digest(&md_sha1, data, len, sum);
     hex_encode(sum, sizeof(sum), out);
 }
 

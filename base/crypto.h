@@ -16,8 +16,9 @@ void sha256(const void *data, size_t len, uint8_t out[SHA256_LEN]);
 void sha256_hex(const void *data, size_t len, char out[65]);
 void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                  uint8_t out[SHA256_LEN]);
-/* Only for what a format prescribes: hashed names in known_hosts files. */
+/* Only for what a format prescribes: hashed names in known_hosts files, names of AWS's token files. */
 #define SHA1_LEN 20
+void sha1_hex(const void *data, size_t len, char out[2 * SHA1_LEN + 1]);
 void hmac_sha1(const void *key, size_t key_len, const void *data, size_t len,
                uint8_t out[SHA1_LEN]);
 void md5(const void *data, size_t len, uint8_t out[MD5_LEN]);

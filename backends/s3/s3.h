@@ -14,7 +14,8 @@
  *   s3_versions.c kept versions
  *   s3_sse.c      encryption at the server, requester pays
  *   s3_creds.c    where keys come from
- *   s3_role.c     temporary keys: STS, ECS, EC2
+ *   s3_role.c     temporary keys: STS, ECS, EC2; when they are fetched
+ *   s3_indirect.c those that a profile gets by credential_process or SSO
  *   s3_cond.c     conditional writes: are they honoured, and what to do when not
  *
  * Words: a *key* is the caller's (relative to base_path); an *object* is the full name in the
@@ -47,11 +48,21 @@ extern const struct store_class s3_class;
 #define S3_COPY_STALL_S 600u /* a server that copies may be silent for long */
 
 /* ---- credentials ---- */
+/* How a profile gets keys that it has not itself: by a process, or by single sign-on. */
+struct s3_indirect {
+    char *process;         /* credential_process; or NULL, then: */
+    char *sso_url, *sso_region, *sso_account, *sso_role, *sso_session; /* session: name of [sso-session], or NULL */
+    char *where;           /* for messages: "profile 'dev' in /home/me/.aws/config" */
+    char *home;            /* below which SSO's tokens are */
+    char *portal, *oidc;   /* URLs of SSO */
+};
+
 struct s3_creds {
     char *access_key, *secret, *token; /* token may be NULL; all NULL: anonymous */
     char *region;                      /* the profile's, or NULL */
     char *profile;                     /* came from this profile: read again when they expire */
     char *role_arn, *external_id, *role_session, *token_file; /* the profile's role: s3_role.c; or NULL */
+    struct s3_indirect indirect;       /* keys are to be asked for in this way: s3_indirect.c */
     char from[160];                    /* for messages: "profile 'dev' in ~/.aws/credentials" */
 };
 
@@ -64,6 +75,15 @@ int s3_creds_load(const struct conf_section *section, s3_env_fn *env, struct err
 int s3_creds_load_profile(const char *profile, s3_env_fn *env, struct err *err,
                           struct s3_creds *ret);
 void s3_creds_done(struct s3_creds *c);
+
+/* ---- s3_indirect.c ---- */
+bool s3_indirect_given(const struct s3_indirect *i);
+void s3_indirect_done(struct s3_indirect *i);
+/* The keys now, and when they expire (wall clock; S3_NEVER from now when that is not said). -EACCES, ... */
+#define S3_NEVER (100LL * 365 * 86400)
+#define S3_INDIRECT_MS 60000 /* a process may take so long */
+int s3_indirect_ask(const struct s3_indirect *i, struct http_client *http, struct op *op, struct s3_creds *ret,
+                    time_t *expires);
 
 /* ---- s3_role.c ---- */
 struct s3_store;

@@ -6,6 +6,8 @@
  *   4. the profile AWS_PROFILE, or "default"
  *   5. what s3_role.c fetches: a web identity, the container's agent, the EC2 instance
  * A profile with role_arn gives the keys of its source_profile and the role that they are to take (s3_role.c).
+ * One without keys may say how to ask for them: sso_session or sso_start_url, else credential_process
+ * (s3_indirect.c). Of all three, keys come first.
  * The AWS files are AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials, sections [NAME]) and
  * AWS_CONFIG_FILE (~/.aws/config, sections [profile NAME] and [default]); the first wins key by
  * key. They are read here and not by conf.h, as they are not ours: what we do not know is skipped.
@@ -23,8 +25,14 @@
 struct profile {
     char *access_key, *secret, *token, *region;
     char *role_arn, *source, *external_id, *session, *token_file;
-    bool found;    /* a section of that name is there */
-    bool indirect; /* it has role_arn, credential_process or sso: not supported */
+    struct s3_indirect indirect;
+    bool found;       /* a section of that name is there */
+    bool unsupported; /* it has credential_source */
+};
+
+struct section {
+    const char *kind; /* "profile", "sso-session" */
+    const char *name;
 };
 
 static void profile_done(struct profile *p)
@@ -38,6 +46,7 @@ static void profile_done(struct profile *p)
     free(p->external_id);
     free(p->session);
     free(p->token_file);
+    s3_indirect_done(&p->indirect);
     *p = (struct profile){0};
 }
 
@@ -52,6 +61,7 @@ void s3_creds_done(struct s3_creds *c)
     free(c->external_id);
     free(c->role_session);
     free(c->token_file);
+    s3_indirect_done(&c->indirect);
     *c = (struct s3_creds){0};
 }
 
@@ -65,30 +75,30 @@ static char *trimmed(char *s)
     return s;
 }
 
-/* Is "[...]" the section of this profile? `is_config`: in ~/.aws/config the names have a prefix. */
-static bool is_section(char *line, const char *profile, bool is_config)
+/* Is "[...]" this section? `is_config`: in ~/.aws/config the names have a prefix. */
+static bool is_section(char *line, const struct section *want, bool is_config)
 {
+    size_t prefix = strlen(want->kind);
     char *end = strchr(line, ']');
     if (!end)
         return false;
     *end = '\0';
     char *name = trimmed(line + 1);
-    if (is_config && strncmp(name, "profile", 7) == 0 && (name[7] == ' ' || name[7] == '\t'))
-        name = trimmed(name + 7);
-    else if (is_config && strcmp(name, "default") != 0)
+    if (is_config && strncmp(name, want->kind, prefix) == 0 && (name[prefix] == ' ' || name[prefix] == '\t'))
+        name = trimmed(name + prefix);
+    else if (is_config && (strcmp(name, "default") != 0 || strcmp(want->kind, "profile") != 0))
         return false;
     size_t n = strlen(name);
     if (n >= 2 && name[0] == '"' && name[n - 1] == '"') {
         name[n - 1] = '\0';
         name++;
     }
-    return strcmp(name, profile) == 0;
+    return strcmp(name, want->name) == 0;
 }
 
-static void take_pair(struct profile *p, char *line)
+static void take_pair(struct profile *p, char *line, const char *where)
 {
-    static const char *const indirect[] = {"credential_source", "credential_process", "sso_session",
-                                           "sso_start_url"};
+    struct s3_indirect *i = &p->indirect;
     const struct {
         const char *name;
         char **to;
@@ -96,27 +106,32 @@ static void take_pair(struct profile *p, char *line)
                  {"aws_session_token", &p->token},      {"region", &p->region},
                  {"role_arn", &p->role_arn},            {"source_profile", &p->source},
                  {"external_id", &p->external_id},      {"role_session_name", &p->session},
-                 {"web_identity_token_file", &p->token_file}};
+                 {"web_identity_token_file", &p->token_file}, {"credential_process", &i->process},
+                 {"sso_session", &i->sso_session},      {"sso_start_url", &i->sso_url},
+                 {"sso_region", &i->sso_region},        {"sso_account_id", &i->sso_account},
+                 {"sso_role_name", &i->sso_role}};
     char *eq = strchr(line, '=');
     if (!eq)
         return;
     *eq = '\0';
     const char *name = trimmed(line), *value = trimmed(eq + 1);
     char **to = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (strcmp(name, known[i].name) == 0)
-            to = known[i].to;
-    for (size_t i = 0; !to && i < ARRAY_LEN(indirect); i++)
-        if (strcmp(name, indirect[i]) == 0)
-            p->indirect = true;
+    for (size_t n = 0; n < ARRAY_LEN(known); n++)
+        if (strcmp(name, known[n].name) == 0)
+            to = known[n].to;
+    if (strcmp(name, "credential_source") == 0)
+        p->unsupported = true;
     if (to && !*to && *value)
         *to = xstrdup(value);
+    if (!i->where && s3_indirect_given(i))
+        i->where = xstrdup(where);
 }
 
 /* Adds what the file says about the profile. A file that is not there says nothing. */
-static int read_file(const char *path, const char *profile, bool is_config, struct err *err,
+static int read_file(const char *path, const struct section *want, bool is_config, struct err *err,
                      struct profile *p)
 {
+    CLEANUP_FREE char *where = xasprintf("%s '%s' in %s", want->kind, want->name, path);
     CLEANUP_FILE FILE *f = fopen(path, "re");
     if (!f)
         return errno == ENOENT || errno == ENOTDIR
@@ -130,10 +145,10 @@ static int read_file(const char *path, const char *profile, bool is_config, stru
         bool nested = line[0] == ' ' || line[0] == '\t'; /* "s3 =" and its indented lines */
         char *s = trimmed(line);
         if (*s == '[' && !nested) {
-            inside = is_section(s, profile, is_config);
+            inside = is_section(s, want, is_config);
             p->found = p->found || inside;
         } else if (inside && !nested && *s && *s != '#' && *s != ';') {
-            take_pair(p, s);
+            take_pair(p, s, where);
         }
         explicit_bzero(line, (size_t)n);
     }
@@ -150,17 +165,41 @@ static char *aws_file(s3_env_fn *env, const char *variable, const char *name)
     return home && *home ? xasprintf("%s/.aws/%s", home, name) : NULL;
 }
 
-static int take_profile(struct profile *p, const char *name, struct err *err, struct s3_creds *ret)
+/* Keys that are asked for when they are needed. */
+static int take_indirect(struct profile *p, const char *name, s3_env_fn *env, struct err *err,
+                         struct s3_creds *ret)
 {
-    if (!p->access_key || !p->secret) {
-        if (p->indirect)
-            return err_set(
-                err, EACCES,
-                "profile '%s' gets its keys by credential_source, credential_process or sso, which are "
-                "not supported: export keys into the environment or credentials file",
-                name);
+    struct s3_indirect *i = &p->indirect;
+    const char *home = env("HOME");
+    if (p->unsupported && !s3_indirect_given(i))
+        return err_set(err, EACCES, "profile '%s' gets its keys by credential_source, which is not supported: export "
+                                    "keys into the environment or credentials file", name);
+    if (!s3_indirect_given(i))
         return -ENOENT;
+    bool sso = i->sso_session || i->sso_url;
+    if (sso && (!i->sso_url || !i->sso_region || !i->sso_account || !i->sso_role))
+        return err_set(err, EACCES, "%s: SSO needs sso_account_id, sso_role_name, sso_start_url and sso_region%s",
+                       i->where, i->sso_session ? " (the last two in its [sso-session])" : "");
+    const char *portal = env("AWS_ENDPOINT_URL_SSO"), *oidc = env("AWS_ENDPOINT_URL_SSO_OIDC");
+    i->home = xstrdup(home ? home : "");
+    if (sso) {
+        i->portal = portal && *portal ? xstrdup(portal)
+                                      : xasprintf("https://portal.sso.%s.amazonaws.com", i->sso_region);
+        i->oidc = oidc && *oidc ? xstrdup(oidc) : xasprintf("https://oidc.%s.amazonaws.com", i->sso_region);
     }
+    ret->indirect = *i;
+    *i = (struct s3_indirect){0};
+    ret->region = take_ptr(&p->region);
+    (void)snprintf(ret->from, sizeof(ret->from), "%s of %.120s", sso ? "SSO" : "credential_process",
+                   ret->indirect.where);
+    return 0;
+}
+
+static int take_profile(struct profile *p, const char *name, s3_env_fn *env, struct err *err,
+                        struct s3_creds *ret)
+{
+    if (!p->access_key || !p->secret)
+        return take_indirect(p, name, env, err, ret);
     ret->access_key = take_ptr(&p->access_key);
     ret->secret = take_ptr(&p->secret);
     ret->token = take_ptr(&p->token);
@@ -174,8 +213,21 @@ static int read_profile(const char *name, s3_env_fn *env, struct err *err, struc
 {
     CLEANUP_FREE char *creds = aws_file(env, "AWS_SHARED_CREDENTIALS_FILE", "credentials");
     CLEANUP_FREE char *config = aws_file(env, "AWS_CONFIG_FILE", "config");
-    int r = creds ? read_file(creds, name, false, err, p) : 0;
-    return r == 0 && config ? read_file(config, name, true, err, p) : r;
+    struct section profile = {"profile", name};
+    int r = creds ? read_file(creds, &profile, false, err, p) : 0;
+    if (r == 0 && config)
+        r = read_file(config, &profile, true, err, p);
+    if (r < 0 || !config || !p->indirect.sso_session)
+        return r;
+    CLEANUP_FREE char *session_name = xstrdup(p->indirect.sso_session);
+    struct section session = {"sso-session", session_name};
+    bool found = p->found;
+    p->found = false;
+    r = read_file(config, &session, true, err, p);
+    if (r == 0 && !p->found)
+        r = err_set(err, EACCES, "%s: [sso-session %s] is not in %s", p->indirect.where, session_name, config);
+    p->found = found;
+    return r;
 }
 
 static int load_keys(const char *name, s3_env_fn *env, struct err *err, struct s3_creds *ret)
@@ -183,7 +235,7 @@ static int load_keys(const char *name, s3_env_fn *env, struct err *err, struct s
     struct profile p = {0};
     int r = read_profile(name, env, err, &p);
     if (r == 0)
-        r = take_profile(&p, name, err, ret);
+        r = take_profile(&p, name, env, err, ret);
     profile_done(&p);
     return r;
 }
@@ -197,7 +249,7 @@ static int take_role(struct profile *p, const char *name, s3_env_fn *env, struct
         return err_set(err, EACCES, "profile '%s' has role_arn, but neither source_profile nor "
                                     "web_identity_token_file", name);
     if (p->source && strcmp(p->source, name) == 0)
-        r = take_profile(p, name, err, ret);
+        r = take_profile(p, name, env, err, ret);
     else if (p->source)
         r = load_keys(p->source, env, err, ret);
     if (r == -ENOENT)
@@ -222,7 +274,7 @@ int s3_creds_load_profile(const char *name, s3_env_fn *env, struct err *err, str
     struct profile p = {0};
     int r = read_profile(name, env, err, &p);
     if (r == 0)
-        r = p.role_arn ? take_role(&p, name, env, err, ret) : take_profile(&p, name, err, ret);
+        r = p.role_arn ? take_role(&p, name, env, err, ret) : take_profile(&p, name, env, err, ret);
     profile_done(&p);
     return r;
 }

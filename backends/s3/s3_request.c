@@ -309,8 +309,10 @@ static bool learn_creds(struct s3_store *s)
     lock_release(&s->sync.lock);
     int r = profile ? s3_creds_load_profile(profile, flat_environment, NULL, &fresh) : -ENOENT;
     free(profile);
-    if (r < 0)
+    if (r < 0 || !fresh.access_key) { /* or it asks for them now: at the next start */
+        s3_creds_done(&fresh);
         return false;
+    }
     lock_acquire(&s->sync.lock);
     bool changed =
         strcmp(fresh.access_key, s->sync.creds.access_key) != 0 ||

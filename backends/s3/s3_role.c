@@ -6,6 +6,7 @@
  *          AssumeRoleWithWebIdentity, unsigned
  *   ECS    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI: the container's agent
  *   IMDS   the EC2 instance's metadata service, version 2 (a session token first)
+ *   credential_process, SSO of a profile: s3_indirect.c; also for the keys that ask STS
  * One thread fetches; others go on with the keys they have while those are good, else wait for it. A failure
  * while the old keys are still good is tried again later. Tokens and keys are never in a URL or a log.
  * ECS over http: as the environment says it, which is the machine's owner's.
@@ -29,12 +30,12 @@
 #define FETCH_MS 15000
 #define TOKEN_MAX 65536
 
-enum kind { KIND_ASSUME = 1, KIND_WEB, KIND_ECS, KIND_IMDS };
+enum kind { KIND_ASSUME = 1, KIND_WEB, KIND_ECS, KIND_IMDS, KIND_INDIRECT };
 
 struct s3_role {
     enum kind kind;
     struct http_client *http;
-    struct s3_creds base;   /* ASSUME: who asks */
+    struct s3_creds base;   /* ASSUME: who asks; INDIRECT: how to ask */
     char *url;              /* of the service */
     char *region;           /* that STS is asked in */
     char *arn, *external_id, *session, *token_file;
@@ -253,11 +254,30 @@ static void set_creds(struct s3_store *s, struct s3_creds *fresh)
     s3_creds_done(&old);
 }
 
+/* Who asks STS has keys of its own only for a while, too. */
+static int ask_sts_as(struct s3_role *g, struct op *op, struct s3_creds *ret, time_t *expires)
+{
+    struct s3_creds base = {0};
+    time_t end;
+    if (g->kind == KIND_WEB || !s3_indirect_given(&g->base.indirect))
+        return ask_sts(g, op, ret, expires);
+    int r = s3_indirect_ask(&g->base.indirect, g->http, op, &base, &end);
+    if (r < 0)
+        return r;
+    struct s3_creds old = g->base;
+    g->base = base;
+    g->base.indirect = old.indirect;
+    old.indirect = (struct s3_indirect){0};
+    s3_creds_done(&old);
+    return ask_sts(g, op, ret, expires);
+}
+
 static int ask(struct s3_role *g, struct op *op, struct s3_creds *ret, time_t *expires)
 {
-    int r = g->kind == KIND_ECS    ? ask_ecs(g, op, ret, expires)
-            : g->kind == KIND_IMDS ? ask_imds(g, op, ret, expires)
-                                   : ask_sts(g, op, ret, expires);
+    int r = g->kind == KIND_ECS        ? ask_ecs(g, op, ret, expires)
+            : g->kind == KIND_IMDS     ? ask_imds(g, op, ret, expires)
+            : g->kind == KIND_INDIRECT ? s3_indirect_ask(&g->base.indirect, g->http, op, ret, expires)
+                                       : ask_sts_as(g, op, ret, expires);
     if (r == -EHOSTUNREACH || r == -ETIMEDOUT)
         op->err.retry = ERR_RETRY_SAFE;
     return r;
@@ -297,7 +317,7 @@ int s3_role_refresh(struct s3_store *s, struct op *op, bool refused)
     lock_release(&g->lock);
     if (r <= 0)
         return r;
-    op_init(&own, "credentials", FETCH_MS);
+    op_init(&own, "credentials", FETCH_MS + (s3_indirect_given(&g->base.indirect) ? S3_INDIRECT_MS : 0));
     r = ask(g, &own, &fresh, &expires);
     if (r == 0)
         set_creds(s, &fresh);
@@ -383,7 +403,8 @@ static enum kind choose(const struct conf_section *c, s3_env_fn *env, struct s3_
 {
     const char *arn = conf_str(c, "role_arn", found->role_arn);
     g->token_file = copy_of(conf_str(c, "web_identity_token_file", found->token_file));
-    if (!arn && !found->access_key) {
+    bool someone = found->access_key || s3_indirect_given(&found->indirect);
+    if (!arn && !someone) {
         arn = env("AWS_ROLE_ARN");
         if (!g->token_file)
             g->token_file = copy_of(env("AWS_WEB_IDENTITY_TOKEN_FILE"));
@@ -395,9 +416,11 @@ static enum kind choose(const struct conf_section *c, s3_env_fn *env, struct s3_
         g->session = copy_of(conf_str(c, "role_session_name", found->role_session));
     if (g->arn && g->token_file)
         return KIND_WEB;
-    if (g->arn && found->access_key)
+    if (g->arn && someone)
         return KIND_ASSUME;
-    if (found->access_key || g->arn) /* a role, but nobody to take it: what was looked for is said */
+    if (someone && !found->access_key)
+        return KIND_INDIRECT;
+    if (someone || g->arn) /* a role, but nobody to take it: what was looked for is said */
         return 0;
     return use_ecs(env, g) ? KIND_ECS : use_imds(c, env, g) ? KIND_IMDS : 0;
 }
@@ -406,7 +429,7 @@ int s3_role_open(const struct conf_section *c, s3_env_fn *env, const char *regio
                  struct s3_creds *found, struct s3_role **ret)
 {
     static const char *const from[] = {"", "AssumeRole", "AssumeRoleWithWebIdentity",
-                                       "the container's agent", "the instance's metadata"};
+                                       "the container's agent", "the instance's metadata", ""};
     struct s3_role *g = xcalloc(1, sizeof(*g));
     struct http_options o = {.max_connections = 2, .connect_ms = 2000, .low_speed_s = 10,
                              .verify_tls = conf_bool(c, "verify_tls", true)};
@@ -421,7 +444,7 @@ int s3_role_open(const struct conf_section *c, s3_env_fn *env, const char *regio
         o.ca_file = conf_str(c, "ca_file", NULL);
     if (g->kind == KIND_ASSUME || g->kind == KIND_WEB)
         use_sts(c, env, g, region);
-    int r = strstr(g->url, "://") ? http_client_new(&o, err, &g->http)
+    int r = g->kind == KIND_INDIRECT || strstr(g->url, "://") ? http_client_new(&o, err, &g->http)
                                   : conf_error(c, "sts_endpoint_url", err, EINVAL, "'%s' is no URL", g->url);
     if (r < 0) {
         s3_role_free(g);
@@ -429,8 +452,11 @@ int s3_role_open(const struct conf_section *c, s3_env_fn *env, const char *regio
     }
     g->base = *found;
     *found = (struct s3_creds){.region = g->base.region ? xstrdup(g->base.region) : NULL};
-    (void)snprintf(found->from, sizeof(found->from), "%s%s%.100s", from[g->kind], g->arn ? " of " : "",
-                   g->arn ? g->arn : "");
+    if (g->kind == KIND_INDIRECT)
+        memcpy(found->from, g->base.from, sizeof(found->from));
+    else
+        (void)snprintf(found->from, sizeof(found->from), "%s%s%.100s", from[g->kind], g->arn ? " of " : "",
+                       g->arn ? g->arn : "");
     *ret = g;
     return 0;
 }

@@ -1,5 +1,5 @@
-"""What gives out temporary keys in a cloud: STS (with a web identity), the agent of an ECS container, and the
-metadata service of an EC2 instance (version 2). The keys are real ones of a MinIO, made by its own STS."""
+"""What gives out temporary keys in a cloud: STS (with a web identity), the agent of an ECS container, the metadata
+service of an EC2 instance (version 2), and IAM Identity Center (SSO: GetRoleCredentials, CreateToken). The keys are real ones of a MinIO, made by its own STS."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class FakeCloud:
         self.fetched = 0
         self.requests: list[str] = []
         self.identity = "web-identity-token"
+        self.sso_token = "sso-token-1"
+        self.renewals: list[dict] = []  # what CreateToken was asked with
         handler = type("Handler", (_Handler,), {"cloud": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -82,15 +84,44 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, "the-role")
         elif self.path == base + "the-role":
             self.answer(200, json.dumps(self.cloud.keys()))
+        elif self.path.startswith("/federation/credentials?"):
+            self.role_credentials()
         elif self.path == "/ecs/keys" and self.headers["authorization"] == "ecs-secret":
             self.answer(200, json.dumps(self.cloud.keys()))
         else:
             self.answer(403)
 
+    def role_credentials(self) -> None:
+        asked = dict(urllib.parse.parse_qsl(self.path.partition("?")[2]))
+        if self.headers["x-amz-sso_bearer_token"] != self.cloud.sso_token:
+            self.answer(401, json.dumps({"message": "Session token not found or invalid"}))
+        elif asked != {"role_name": "the reader", "account_id": "123456789012"}:
+            self.answer(403, json.dumps({"message": "No access"}))
+        else:
+            keys = self.cloud.keys()
+            until = datetime.now(timezone.utc) + timedelta(seconds=self.cloud.life)
+            self.answer(200, json.dumps({"roleCredentials": {
+                "accessKeyId": keys["AccessKeyId"], "secretAccessKey": keys["SecretAccessKey"],
+                "sessionToken": keys["Token"], "expiration": int(until.timestamp() * 1000)}}))
+
+    def create_token(self, asked: dict) -> None:
+        self.cloud.renewals.append(asked)
+        if asked != {"grantType": "refresh_token", "clientId": "the-client", "clientSecret": "client-secret",
+                     "refreshToken": f"refresh-{len(self.cloud.renewals)}"}:
+            self.answer(400, json.dumps({"error": "invalid_grant", "error_description": "Invalid refresh token"}))
+            return
+        self.cloud.sso_token = f"sso-token-{len(self.cloud.renewals) + 1}"
+        self.answer(200, json.dumps({"accessToken": self.cloud.sso_token, "expiresIn": 3600, "tokenType": "Bearer",
+                                     "refreshToken": f"refresh-{len(self.cloud.renewals) + 1}"}))
+
     def do_POST(self) -> None:
-        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
         if not self.begin():
             return
+        if self.path == "/token":
+            self.create_token(json.loads(body))
+            return
+        form = dict(urllib.parse.parse_qsl(body))
         if form.get("Action") != "AssumeRoleWithWebIdentity" or "authorization" in self.headers:
             self.answer(400, "<Error><Code>InvalidAction</Code></Error>")
         elif form.get("WebIdentityToken") != self.cloud.identity or not form.get("RoleArn"):

@@ -126,6 +126,46 @@ static void test_role(void)
     s3_creds_done(&c);
 }
 
+static void test_indirect(void)
+{
+    struct err e = ERR_INIT;
+    struct s3_creds c = {0};
+    CHECK_INT(load("profile = tool\n", &e, &c), 0);
+    CHECK_STR(c.indirect.process, "/opt/tool --of \"a b\"");
+    CHECK(!c.access_key && !c.profile && strstr(c.from, "credential_process of profile 'tool' in "));
+    CHECK_STR(c.region, "eu-west-3");
+    s3_creds_done(&c);
+    CHECK_INT(load("profile = both\n", &e, &c), 0); /* keys come first */
+    CHECK_STR(c.access_key, "both-id");
+    CHECK(!s3_indirect_given(&c.indirect));
+    s3_creds_done(&c);
+    CHECK_INT(load("profile = single\n", &e, &c), 0);
+    CHECK_STR(c.indirect.sso_session, "corp");
+    CHECK_STR(c.indirect.sso_url, "https://corp.example/start");
+    CHECK_STR(c.indirect.sso_region, "eu-west-2");
+    CHECK_STR(c.indirect.sso_account, "123456789012");
+    CHECK_STR(c.indirect.sso_role, "reader");
+    CHECK_STR(c.indirect.portal, "https://portal.sso.eu-west-2.amazonaws.com");
+    CHECK_STR(c.indirect.oidc, "https://oidc.eu-west-2.amazonaws.com");
+    CHECK_STR(c.region, "eu-west-1");
+    s3_creds_done(&c);
+    set_env("AWS_ENDPOINT_URL_SSO", "http://127.0.0.1:1");
+    CHECK_INT(load("profile = legacy\n", &e, &c), 0);
+    CHECK(!c.indirect.sso_session);
+    CHECK_STR(c.indirect.portal, "http://127.0.0.1:1");
+    s3_creds_done(&c);
+    CHECK_INT(load("profile = through\n", &e, &c), 0);
+    CHECK_STR(c.role_arn, "arn:aws:iam::1:role/t");
+    CHECK(c.indirect.process && !c.access_key);
+    s3_creds_done(&c);
+    CHECK_INT(load("profile = half\n", &e, &c), -EACCES);
+    CHECK(strstr(e.text, "profile 'half' in ") && strstr(e.text, "/.aws/config: SSO needs sso_account_id"));
+    CHECK_INT(load("profile = lost\n", &e, &c), -EACCES);
+    CHECK(strstr(e.text, "[sso-session nowhere] is not in "));
+    CHECK_INT(load("profile = machine\n", &e, &c), -EACCES);
+    CHECK(strstr(e.text, "credential_source") && strstr(e.text, "not supported"));
+}
+
 static void test_missing(void)
 {
     struct err e = ERR_INIT;
@@ -166,11 +206,24 @@ int main(void)
                "[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = default\n"
                "external_id = e-1\nregion = eu-north-1\n"
                "[profile lonely]\nrole_arn = arn:aws:iam::1:role/y\n"
-               "[profile pod]\nrole_arn = arn:aws:iam::1:role/z\nweb_identity_token_file = /token\n");
+               "[profile pod]\nrole_arn = arn:aws:iam::1:role/z\nweb_identity_token_file = /token\n"
+               "[profile tool]\ncredential_process = /opt/tool --of \"a b\"\nregion = eu-west-3\n"
+               "[profile both]\naws_access_key_id = both-id\naws_secret_access_key = s\ncredential_process = x\n"
+               "[sso-session corp]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-2\n"
+               "sso_registration_scopes = sso:account:access\n"
+               "[profile single]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = reader\n"
+               "region = eu-west-1\n"
+               "[profile legacy]\nsso_start_url = https://old.example/start\nsso_region = eu-west-2\n"
+               "sso_account_id = 1\nsso_role_name = reader\n"
+               "[profile through]\nrole_arn = arn:aws:iam::1:role/t\nsource_profile = tool\n"
+               "[profile half]\nsso_start_url = https://old.example/start\nsso_region = eu-west-2\n"
+               "[profile lost]\nsso_session = nowhere\nsso_account_id = 1\nsso_role_name = reader\n"
+               "[profile machine]\ncredential_source = Ec2InstanceMetadata\nrole_arn = \n");
     RUN(test_order);
     RUN(test_profile_of_config);
     RUN(test_secret_file);
     RUN(test_role);
+    RUN(test_indirect);
     RUN(test_missing);
     char *rm = xasprintf("rm -rf '%s'", dir);
     CHECK_INT(system(rm), 0);

@@ -147,6 +147,24 @@ def packet(kind: int, body: bytes = b"") -> bytes:
     return struct.pack(">BH", kind, len(body)) + body
 
 
+def shell(output: bytes = b"", status: int = 0, reason: bytes = b"", said: bytes = b"", extra: bytes = b"") -> bytes:
+    return b"%d\t%s\t%s\t%s\n" % (status, reason, said, extra) + output + END
+
+
+def shell_inputs() -> list[bytes]:
+    file = b"81a4 0 0 7 1700000000 1700000000 12|2023-11-14 22:13:20.000000000 +0000|"
+    folder = file.replace(b"81a4", b"41ed")
+    ready, done = shell(extra=b"1"), shell()
+    gone = shell(b"", 1, b"No such file or directory", b"stat: cannot stat 'f': No such file or directory")
+    denied = shell(b"", 1, b"Permission denied", b"Permission denied")
+    names = file + b"/srv/d/f/\n" + folder + b"/srv/d/sub/\n" + file.replace(b"81a4", b"a1ff") + b"/srv/d/l/\n"
+    return [b"xs\n" + ready + shell(file), b"xl\n" + ready + shell(names), b"xL\n" + ready + shell(names) + shell(b"") + done,
+            b"xsr\n" + ready + shell(file) + ready + shell(file + b"content", extra=file), b"xsd\n" + ready + gone + ready + denied,
+            b"xp\n" + ready + gone + shell(extra=file) + done * 4, b"xkKm\n" + (ready + shell(folder) + done * 2) * 3,
+            b"xb\n" + ready + shell(b"4096 1000 900 800 100 90\n") * 3, b"xs\n!This account is not available.\n" + END,
+            b"xD\n" + ready + shell(b"0".ljust(63) + b"\n" + b"1 No such file or directory".ljust(63) + b"\n"), b"xs\n" + shell(extra=b"0 stat")]
+
+
 def sftp_inputs() -> list[bytes]:
     extensions = [b"posix-rename@openssh.com", b"statvfs@openssh.com", b"fsync@openssh.com", b"lsetstat@openssh.com", b"copy-data"]
     # INIT: the body comes as it is; what follows the version are names and values.
@@ -169,7 +187,7 @@ def sftp_inputs() -> list[bytes]:
             b"r\n" + version + handle + attrs + data * 3, b"p\n" + version + gone + handle + ok * 9, b"P\n" + version + attrs + ok * 8,
             b"q\n" + version + attrs + handle + ok * 8, b"d\n" + version + attrs + ok, b"D\n" + version + attrs + ok + gone + failure * 3,
             b"kK\n" + version + ok * 3 + version + dir_attrs + ok * 3, b"m\n" + version + attrs + ok + attrs * 2,
-            b"sl\n" + version + failure + version + failure + attrs, b"b\n" + version + dir_attrs + handle + space + eof, b"s\n" + packet(0, b"\xff" * 40)]
+            *shell_inputs(), b"sl\n" + version + failure + version + failure + attrs, b"b\n" + version + dir_attrs + handle + space + eof, b"s\n" + packet(0, b"\xff" * 40)]
 
 
 SIMPLE: dict[str, list[bytes]] = {

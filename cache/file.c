@@ -287,13 +287,13 @@ static void drop_handle(struct vnode *n, bool writer)
     vnode_put(n);
 }
 
-static int open_truncated(struct opening *o)
+static int open_truncated(struct vnode *n, struct op *op)
 {
-    int r = vnode_begin(o->n, o->op);
+    int r = vnode_begin(n, op);
     if (r < 0)
         return r;
-    r = vnode_truncate(o->n, o->op, 0);
-    vnode_end(o->n);
+    r = vnode_truncate(n, op, 0);
+    vnode_end(n);
     return r;
 }
 
@@ -307,7 +307,8 @@ static int open_path(struct opening *o)
     while ((r = open_try(o)) > 0)
         ;
     name_unlock(o->v, &l);
-    if (r == 0 && (o->how->flags & VFILE_TRUNC) && !o->created && (r = open_truncated(o)) < 0)
+    bool empties = (o->how->flags & (VFILE_TRUNC | VFILE_TRUNC_LATER)) == VFILE_TRUNC;
+    if (r == 0 && empties && !o->created && (r = open_truncated(o->n, o->op)) < 0)
         drop_handle(o->n, o->how->flags & VFILE_WRITE);
     return r;
 }
@@ -316,7 +317,7 @@ static struct vfile *new_handle(const struct opening *o)
 {
     struct vfile *f = xcalloc(1, sizeof(*f));
     *f = (struct vfile){.v = o->v, .n = o->n, .flags = o->how->flags};
-    f->unflushed = o->how->flags & (VFILE_CREATE | VFILE_TRUNC);
+    f->unflushed = o->how->flags & (VFILE_CREATE | VFILE_TRUNC) && !(o->how->flags & VFILE_TRUNC_LATER);
     return f;
 }
 
@@ -346,6 +347,19 @@ int volume_open_file(struct volume *v, struct op *op, const char *path, const st
     if (r == 0)
         vnode_attr((*ret)->n, ret_attr);
     return r;
+}
+
+int vfile_truncate_opened(struct vfile *f, struct op *op, struct attr *ret_attr)
+{
+    int r = open_truncated(f->n, op);
+    if (r < 0)
+        return r;
+    lock_acquire(&f->n->lock);
+    f->unflushed = true;
+    lock_release(&f->n->lock);
+    attr_done(ret_attr);
+    vnode_attr(f->n, ret_attr);
+    return 0;
 }
 
 int volume_try_create(struct volume *v, const char *path, const struct vfile_open *how, struct vfile **ret,

@@ -142,6 +142,7 @@ enum vfile_flags {
     VFILE_CREATE = 4,    /* make it if it is not there */
     VFILE_EXCL = 8,      /* with CREATE: -EEXIST when it is there; at the store: if_absent */
     VFILE_TRUNC = 16,
+    VFILE_TRUNC_LATER = 32, /* with TRUNC: not before vfile_truncate_opened(), for an open that may yet be given up */
     VFILE_DIRECT = 64    /* O_DIRECT: bypass the cache (ignore_cache) */
 };
 struct vfile_open {
@@ -155,6 +156,8 @@ struct vfile_open {
  * changed, handles of the older version answer -ESTALE from now on. */
 int volume_open_file(struct volume *v, struct op *op, const char *path, const struct vfile_open *how,
                      struct vfile **ret, struct attr *ret_attr, bool *ret_keep);
+/* After an open with VFILE_TRUNC_LATER: what VFILE_TRUNC does. */
+int vfile_truncate_opened(struct vfile *f, struct op *op, struct attr *ret_attr);
 /* The same for a new file, without waiting for anything: -EAGAIN when that cannot be. */
 int volume_try_create(struct volume *v, const char *path, const struct vfile_open *how, struct vfile **ret,
                       struct attr *ret_attr);

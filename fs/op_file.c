@@ -71,6 +71,7 @@ static void do_open(struct request *r)
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     struct vfile_open how = {.flags = wanted_flags(r->fi.flags) & ~(unsigned)VFILE_EXCL};
+    how.flags |= how.flags & VFILE_TRUNC ? VFILE_TRUNC_LATER : 0;
     struct vfile *file = NULL;
     bool keep = false;
     int rc = -ENOENT;
@@ -88,6 +89,11 @@ static void do_open(struct request *r)
     }
     set_open_flags(r, keep && !r->backing); /* passed: the kernel's own pages are to go */
     attach(r, r->inode, file);
+    if ((how.flags & VFILE_TRUNC) && (rc = vfile_truncate_opened(file, &r->op, &a)) < 0) {
+        handle_release(r->fs->inodes, take_ptr(&r->handle));
+        request_reply_err(r, rc);
+        return;
+    }
     refresh_attr(r, &a);
     note_writer(r, r->inode);
     request_reply_open(r);

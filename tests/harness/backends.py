@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,8 @@ class BlobTables:
     def put(self, path: str, data: bytes) -> None:
         name, number = os.fsencode(path), int.from_bytes(os.urandom(6), "big") + 1
         self._make()
-        meta = '{"kind":1,"known":0}'
+        seconds, ns = divmod(time.time_ns(), 10**9)
+        meta = f'{{"kind":1,"known":8,"mtime":[{seconds},{ns}]}}'
         assert len(data) <= 1 << 20, "one chunk"
         chunks = [("INSERT INTO files_chunk VALUES (?, 1, 0, ?)", number, data)] if data else []
         self._ask(

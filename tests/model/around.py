@@ -54,6 +54,8 @@ class Player(NameOps):
         key = self.world.key
         self.foreign += 1
         key.put_behind(where, data, (1_000_000_000 + self.foreign) * key.time_ns if key.time_ns > 1 else None)
+        if key.backend == "mysql":
+            self._child_has_ended()
 
     def _replaced(self, parent: Dir, name: str, data: bytes) -> File:
         made = File(0)
@@ -71,6 +73,8 @@ class Player(NameOps):
         if node is None:
             raise Skip
         self.world.key.delete_behind(f"{parent.path()}/{name}".lstrip("/"))
+        if self.world.key.backend == "mysql":
+            self._child_has_ended()
         parent.take(name)
         self.settle()
 
@@ -223,7 +227,11 @@ class Player(NameOps):
     def do_cache_clear(self) -> None:
         if not self.world.command("cache", "clear"):
             raise Skip
-        for _, shared in self.slots.values():  # the child that became quayctl has closed its copies
+        self._child_has_ended()
+
+    def _child_has_ended(self) -> None:
+        """A child that became another program has closed its copies of the descriptors: each close stores."""
+        for _, shared in self.slots.values():
             if shared.changes:
                 self.flushed(shared.node)
 

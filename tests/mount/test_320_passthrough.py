@@ -212,6 +212,25 @@ def test_a_write_is_seen_by_a_passed_reader(m, bucket):
     assert (m / "k/f").read_bytes() == wanted
 
 
+def test_an_open_that_empties_a_file_which_is_passed(m, bucket):
+    """The kernel opens it twice: the first time is not to send an empty file to the store."""
+    data = cached(m, bucket, size=70_000)
+    settled(m)
+    with Opens(m) as opens:
+        reader = os.open(m / "k/f", os.O_RDONLY)
+    opens.were(1)
+    writer = os.open(m / "k/f", os.O_RDWR | os.O_TRUNC)
+    try:
+        os.write(writer, b"not yet for others")
+        for _ in range(10):
+            assert bucket.get("f") == data
+            time.sleep(0.05)
+    finally:
+        os.close(writer)
+        os.close(reader)
+    assert bucket.get("f") == b"not yet for others"
+
+
 def test_truncations_are_seen(m, bucket):
     data = cached(m, bucket)
     settled(m)

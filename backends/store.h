@@ -272,9 +272,8 @@ struct store_class {
     int (*remove_dir)(struct store *s, struct op *op, const char *key); /* -ENOTEMPTY */
     int (*space)(struct store *s, struct op *op, struct store_space *ret);
     int (*sign)(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url);
-    /* A page (of at most `max`, 0: the store's size) of the versions of just this object, the newest first; none:
-     * an empty page. -ENOTSUP also when the
-     * server turns out to keep none. */
+    /* A page of the versions of just this object, the newest first; none: an empty page. `max`: no more are wanted
+     * now (0: all); a store may give more. -ENOTSUP also when the server turns out to keep none. */
     int (*list_versions)(struct store *s, struct op *op, const char *key, const char *cursor,
                          unsigned max, struct version_page *ret);
     /* Attributes of one of them, complete. -ENOENT: there is none of that id (or it is a deletion). */

@@ -77,7 +77,8 @@ static int take_limits(const struct conf_section *c, struct err *err, struct gcs
         .key_max = GCS_KEY_MAX - strlen(s->prefix),
     };
     int r = flat_part_limits(c, err, &s->base.limits);
-    s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_COPY | CAP_UPLOAD | CAP_SIGN | CAP_UNNAMED | CAP_LIST_AFTER;
+    s->base.caps = CAP_WRITE | CAP_IF_MATCH | CAP_COPY | CAP_UPLOAD | CAP_SIGN | CAP_UNNAMED | CAP_LIST_AFTER |
+                   CAP_VERSIONS;
     s->posix = conf_bool(c, "posix", true);
     if (s->posix)
         s->base.caps |= CAP_SET_META | CAP_SYMLINK | CAP_LIST_META;
@@ -216,4 +217,6 @@ const struct store_class gcs_class = {
     .make_dir = gcs_make_dir,
     .remove_dir = gcs_remove_dir,
     .sign = gcs_sign,
+    .list_versions = gcs_list_versions,
+    .stat_version = gcs_stat_version,
 };

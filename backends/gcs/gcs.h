@@ -11,9 +11,11 @@
  *   gcs_object.c   stat, read, put, remove, list
  *   gcs_copy.c     copy, set_meta
  *   gcs_upload.c   parts as objects, composed at the end
+ *   gcs_versions.c noncurrent generations
  *
  * Words: key, object: flat.h. A version is the object's generation: a decimal number that grows; changing
- * metadata does not change it. Threads: a store is constant after open but for the token (its lock).
+ * metadata does not change it. Threads: a store is constant after open but for the token (its lock)
+ * and the atomics.
  * Protocol facts: cloud.google.com/storage/docs/json_api/v1, .../request-preconditions,
  * .../composite-objects, cloud.google.com/docs/authentication/application-default-credentials. */
 #ifndef QUAY_BACKENDS_GCS_GCS_H
@@ -24,6 +26,8 @@
 #include "backends/sign_s3.h"
 #include "backends/store.h"
 #include "base/lock.h"
+
+#include <stdatomic.h>
 
 #include <jansson.h>
 
@@ -84,6 +88,8 @@ struct gcs_store {
     char *prefix;                  /* "" or ending in '/' */
     bool posix;
     char *storage_class, *user_project; /* or NULL */
+    atomic_bool versioned;         /* gcs_versions.c: the bucket keeps versions */
+    atomic_ullong unversioned_ns;  /* when it was asked */
 };
 
 static inline struct gcs_store *gcs_of(struct store *s)
@@ -100,6 +106,7 @@ struct gcs_req {
     const char *op; /* for messages: "put" */
     const char *method;
     const char *object; /* full name, or NULL: the bucket's objects */
+    bool bucket;        /* the bucket itself */
     const char *suffix; /* "/compose", encoded, or NULL */
     bool upload;        /* below /upload */
     struct sign_s3_param query[GCS_MAX_PARAMS];
@@ -136,6 +143,7 @@ struct gcs_object {
     char *name;
     struct attr attr;
     char metageneration[24];
+    struct timespec created; /* when this generation was stored */
     char crc32c[12]; /* base64, or "" */
 };
 int gcs_json_object(const json_t *o, bool posix, struct gcs_object *ret);
@@ -168,7 +176,17 @@ int gcs_upload_finish(struct store *s, struct op *op, const char *key, const cha
                       struct attr *ret);
 int gcs_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
 
+int gcs_list_versions(struct store *s, struct op *op, const char *key, const char *cursor, unsigned max,
+                      struct version_page *ret);
+int gcs_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret);
+
 /* ---- shared by the slots ---- */
+/* The generation that a kept version names (contract 11 of store.h); "": it is none. */
+struct gcs_version {
+    char generation[24];
+};
+struct gcs_version gcs_version(const char *version /* NULL ok */);
+void gcs_version_told(const struct gcs_version *v, struct attr *attr); /* attr->version names the kept one */
 /* The resource of a full object name. if_match: version or NULL (-ESTALE when it is another). */
 int gcs_look(struct gcs_store *s, struct op *op, const char *opname, const char *object,
              const char *if_match, struct gcs_object *ret);

@@ -14,6 +14,7 @@
 
 struct rewrite {
     const char *from, *to, *from_version; /* full names */
+    const char *generation; /* from_version is a kept one: its; or NULL */
     const struct precond *pre;
     char *suffix;
     char *token;      /* of the call before, or NULL */
@@ -35,7 +36,9 @@ static int rewrite_once(struct gcs_store *s, struct op *op, struct rewrite *w, j
     int rc = gcs_req_precond(&r, op, w->pre);
     if (rc < 0)
         return rc;
-    if (w->from_version)
+    if (w->generation)
+        gcs_req_param(&r, "sourceGeneration", w->generation);
+    else if (w->from_version)
         gcs_req_param(&r, "ifSourceGenerationMatch", w->from_version);
     if (w->token)
         gcs_req_param(&r, "rewriteToken", w->token);
@@ -84,7 +87,8 @@ int gcs_copy(struct store *store, struct op *op, const char *from, const char *f
     struct gcs_object made = {0};
     json_t *o = NULL;
     bool pinned = from_version && *from_version;
-    if (pinned && !gcs_is_generation(from_version))
+    struct gcs_version v = gcs_version(from_version);
+    if (pinned && !v.generation[0] && !gcs_is_generation(from_version))
         return err_set(&op->err, ESTALE, "'%.40s' is not a version of an object here", from_version);
     buf_adds(&suffix, "/rewriteTo/b/");
     url_encode(&suffix, s->bucket, strlen(s->bucket), false);
@@ -93,6 +97,7 @@ int gcs_copy(struct store *store, struct op *op, const char *from, const char *f
     struct rewrite w = {.from = source,
                         .to = target,
                         .from_version = pinned ? from_version : NULL,
+                        .generation = v.generation[0] ? v.generation : NULL,
                         .pre = pre,
                         .suffix = suffix.data};
     int r = 0;

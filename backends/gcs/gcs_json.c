@@ -71,10 +71,13 @@ int gcs_json_object(const json_t *o, bool posix, struct gcs_object *ret)
 {
     struct flat_item i = {0};
     struct gcs_object g = {0};
+    char time[64];
+    take_text(o, "timeCreated", time, sizeof(time));
     int r = json_is_object(o) ? take_item(o, &i) : -EBADMSG;
     if (r == 0) {
         g.name = take_ptr(&i.object);
         g.attr = (struct attr){.kind = ATTR_FILE, .size = i.size, .mtime = i.mtime};
+        (void)date_parse_iso(time, &g.created);
         memcpy(g.attr.version, i.etag, sizeof(g.attr.version));
         flat_meta_read(&i.meta, &gcs_meta_rules, posix, &g.attr);
         take_text(o, "metageneration", g.metageneration, sizeof(g.metageneration));

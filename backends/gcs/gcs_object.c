@@ -33,10 +33,15 @@ int gcs_look(struct gcs_store *s, struct op *op, const char *opname, const char 
     json_t *o = NULL;
     struct gcs_object got = {0};
     struct gcs_req r = {.op = opname, .method = "GET", .object = object};
+    struct gcs_version v = gcs_version(if_match);
     gcs_req_param(&r, "fields", FIELDS);
+    if (v.generation[0])
+        gcs_req_param(&r, "generation", v.generation);
     int rc = gcs_do_json(s, op, &r, NULL, &o);
     if (rc == 0)
         rc = gcs_take_object(s, op, opname, o, &got);
+    if (rc == 0)
+        gcs_version_told(&v, &got.attr);
     json_decref(o);
     bool pinned = if_match && *if_match;
     if (rc == -ENOENT && pinned)
@@ -171,8 +176,13 @@ int gcs_read(struct store *store, struct op *op, const struct read_req *req, str
 {
     struct gcs_store *s = gcs_of(store);
     CLEANUP_FREE char *object = flat_object(s->prefix, req->key);
-    struct precond pre = {.if_match = req->version && *req->version ? req->version : NULL};
-    struct flat_reading g = {.op = op, .req = req, .version_header = "x-goog-generation"};
+    struct gcs_version v = gcs_version(req->version);
+    struct read_req pinned = *req;
+    if (v.generation[0])
+        pinned.version = v.generation;
+    bool current = !v.generation[0] && req->version && *req->version;
+    struct precond pre = {.if_match = current ? req->version : NULL};
+    struct flat_reading g = {.op = op, .req = &pinned, .version_header = "x-goog-generation"};
     struct http_res res = HTTP_RES_INIT;
     char range[64];
     struct gcs_req r = {.op = "read",
@@ -190,12 +200,16 @@ int gcs_read(struct store *store, struct op *op, const struct read_req *req, str
         return read_nothing(s, op, object, req, ret);
     http_range(req->offset, req->iov.iov_len, range);
     gcs_req_param(&r, "alt", "media");
+    if (v.generation[0])
+        gcs_req_param(&r, "generation", v.generation);
     http_headers_add(&r.headers, "range", range);
     http_headers_add(&r.headers, "accept-encoding", "gzip"); /* stored bytes, never unpacked on the way */
     rc = gcs_do(s, op, &r, &res);
     if (rc < 0)
         return read_failed(s, op, object, req, rc, ret);
     rc = read_done(s, op, object, &g, &res, ret);
+    if (rc == 0)
+        gcs_version_told(&v, &ret->attr);
     http_res_done(&res);
     return rc;
 }

@@ -51,7 +51,8 @@ void gcs_path(const struct gcs_store *s, const struct gcs_req *r, struct buf *re
 {
     buf_addf(ret, "%s%s/storage/v1/b/", s->endpoint.root, r->upload ? "/upload" : "");
     url_encode(ret, s->bucket, strlen(s->bucket), false);
-    buf_adds(ret, "/o");
+    if (!r->bucket)
+        buf_adds(ret, "/o");
     if (r->object && !r->upload) {
         buf_addc(ret, '/');
         url_encode(ret, r->object, strlen(r->object), false);

@@ -70,6 +70,21 @@ static void many_parts(void)
     suite_done(s);
 }
 
+/* QUAY_GCS_VERSIONED_ENDPOINT: whose bucket keeps versions. */
+static void versioned_bucket(void)
+{
+    const char *endpoint = getenv("QUAY_GCS_VERSIONED_ENDPOINT");
+    CHECK(endpoint != NULL);
+    CLEANUP_FREE char *text = xasprintf("[store t]\nbackend = gcs\nendpoint_url = %s\nanonymous = yes\n"
+                                        "bucket = %s\nbase_path = odd prefix\nretries = 12\nretry_delay = 1ms\n"
+                                        "fault = every=10,errno=EIO,retry=safe\n",
+                                        endpoint, getenv("QUAY_GCS_BUCKET"));
+    struct suite s;
+    suite_init(&s, "gcs, versioned", open_store(text, NULL));
+    suite_versions(&s);
+    suite_done(&s);
+}
+
 int main(void)
 {
     http_global_init();
@@ -77,5 +92,6 @@ int main(void)
     RUN(below_a_prefix);
     RUN(refusals);
     RUN(many_parts);
+    RUN(versioned_bucket);
     return t_done();
 }

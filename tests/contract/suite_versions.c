@@ -12,7 +12,6 @@ static struct version_page all_versions(struct suite *s, const char *name, unsig
     do {
         struct version_page page = VERSION_PAGE_INIT;
         OK(store_list_versions(s->store, &s->op, K(s, name), cursor, max, &page));
-        CHECK(!max || page.count <= max);
         for (size_t i = 0; i < page.count; i++) {
             struct kept_version *k = version_page_add(&all, page.v[i].id);
             k->deleted = page.v[i].deleted;
@@ -25,6 +24,30 @@ static struct version_page all_versions(struct suite *s, const char *name, unsig
     return all;
 }
 
+/* "three", "two two", "one"; not every store tells of deletions that something followed. */
+static void check_history(struct suite *s, const struct version_page *p)
+{
+    static const char *const want[] = {"three", "two two", "one"};
+    size_t n = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        CLEANUP_ATTR struct attr a = ATTR_INIT;
+        CHECK(p->v[i].attr.mtime.tv_sec > 0);
+        int r = store_stat_version(s->store, &s->op, K(s, "f"), p->v[i].id, &a);
+        CHECK_INT(r, p->v[i].deleted ? -ENOENT : 0);
+        if (p->v[i].deleted)
+            continue;
+        CHECK(n < ARRAY_LEN(want));
+        size_t len = strlen(want[n]);
+        CHECK_INT(a.size, len);
+        CHECK_STR(a.version, p->v[i].attr.version);
+        char buf[16];
+        CHECK_INT(read_at(s, "f", a.version, 1, buf, sizeof(buf)), (ssize_t)len - 1);
+        CHECK(memcmp(buf, want[n] + 1, len - 1) == 0);
+        n++;
+    }
+    CHECK_INT(n, ARRAY_LEN(want));
+}
+
 static void history(struct suite *s)
 {
     suite_begin(s, "versions-history");
@@ -34,28 +57,17 @@ static void history(struct suite *s)
     put_text(s, "f/below", "another", NULL);
     OK(store_remove(s->store, &s->op, K(s, "f"), NULL));
     put_text(s, "f", "three", NULL);
-    static const char *const want[] = {"three", NULL, "two two", "one"};
     for (unsigned max = 0; max < 3; max++) {
         struct version_page p = all_versions(s, "f", max);
-        CHECK_INT(p.count, 4);
-        for (size_t i = 0; i < p.count; i++) {
-            CLEANUP_ATTR struct attr a = ATTR_INIT;
-            CHECK(p.v[i].deleted == !want[i]);
-            CHECK(p.v[i].attr.mtime.tv_sec > 0);
-            int r = store_stat_version(s->store, &s->op, K(s, "f"), p.v[i].id, &a);
-            if (!want[i]) {
-                CHECK_INT(r, -ENOENT);
-                continue;
-            }
-            CHECK_INT(r, 0);
-            CHECK_INT(a.size, strlen(want[i]));
-            CHECK_STR(a.version, p.v[i].attr.version);
-            char buf[16];
-            CHECK_INT(read_at(s, "f", a.version, 1, buf, sizeof(buf)), (ssize_t)strlen(want[i]) - 1);
-            CHECK(memcmp(buf, want[i] + 1, strlen(want[i]) - 1) == 0);
-        }
+        check_history(s, &p);
+        CHECK(!p.v[0].deleted);
         version_page_done(&p);
     }
+    OK(store_remove(s->store, &s->op, K(s, "f"), NULL));
+    struct version_page last = all_versions(s, "f", 0);
+    check_history(s, &last);
+    CHECK(last.v[0].deleted);
+    version_page_done(&last);
     struct version_page none = all_versions(s, "nothing", 0);
     CHECK_INT(none.count, 0);
     FAILS(store_stat_version(s->store, &s->op, K(s, "f"), "00000000-0000-0000-0000-000000000000",
@@ -77,6 +89,8 @@ static void copies(struct suite *s)
     attr_done(&copied);
     check_text(s, "f", "old");
     version_page_done(&p);
+    if (!has(s, CAP_COPY_PART))
+        return;
     CLEANUP_FREE char *id = NULL;
     struct upload_req begin = {.key = K(s, "h"), .attr = &(struct attr){.kind = ATTR_FILE}};
     struct store_part part = {.number = 1, .size = 3};

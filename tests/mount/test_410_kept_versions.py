@@ -205,3 +205,30 @@ def test_many_versions(m, versioned_bucket):
     assert {(shelf / names[0]).read_bytes(), (shelf / names[-1]).read_bytes()} == {b"0", b"1099"}
     shutil.copytree(shelf, m.folder / "copy", ignore=lambda _, found: sorted(found)[5:])
     assert len(os.listdir(m.folder / "copy")) == 5
+
+
+def test_generations_of_cloud_storage(mount, gcs):
+    """The same over another protocol: here without ids of deletions."""
+    gcs.put("d/f.txt", b"before")
+    m = mount({"store k": gcs.store()})
+    with fails_with(errno.ENOENT):
+        os.listdir(m / "k/d/f.txt@versions")
+    gcs.versioning = True
+    m.remount()
+    (m / "k/d/f.txt").write_bytes(b"after")
+    shelf = m / "k/d/f.txt@versions"
+    names = sorted(os.listdir(shelf))
+    assert all(NAME.match(name) and name.endswith(".txt") for name in names)
+    assert [(shelf / name).read_bytes() for name in names] == [b"before", b"after"]
+    with fails_with(errno.EROFS):
+        (shelf / names[0]).unlink()
+    (m / "k/d/f.txt").unlink()
+    assert sorted(os.listdir(shelf)) == names
+    (m / "k/d").mkdir(exist_ok=True)
+    m.quayctl("cp", f"k:d/f.txt@versions/{names[0]}", "k:d/f.txt")
+    assert gcs.get("d/f.txt") == b"before" and gcs.count("rewriteTo.*sourceGeneration=") == 1
+    run("cp", shelf / names[1], m / "k/d/f.txt")
+    assert gcs.get("d/f.txt") == b"after"
+    assert len(os.listdir(shelf)) == 4
+    for name in (f"1999{names[0][4:]}", names[0].replace("-" + names[0].split("-")[3], "-77.txt")):
+        assert not (shelf / name).exists()

@@ -54,6 +54,11 @@ class Object:
     metageneration: int = 1
     created: str = ""
     crc32c: str = ""
+    deleted: str = ""
+
+
+def stamp() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 class Refused(Exception):
@@ -68,6 +73,8 @@ class FakeGCS:
     def __init__(self, bucket: str = "fake-bucket", port: int = 0) -> None:
         self.bucket = bucket
         self.objects: dict[str, Object] = {}
+        self.versioning = False
+        self.older: dict[str, list[Object]] = {}  # noncurrent generations, rising
         self.rewrites: dict[str, tuple[str, int, int]] = {}
         self.requests: list[str] = []
         self.page = 1000
@@ -107,10 +114,26 @@ class FakeGCS:
         """As another client would."""
         with self.lock:
             self.last = max(self.last + 1, int(time.time() * 1e6))
-            now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+            now = stamp()
+            self.retire(name)
             made = Object(data, self.last, dict(metadata or {}), content_type, storage_class, 1, now, crc32c(data))
             self.objects[name] = made
             return made
+
+    def retire(self, name: str) -> None:
+        """What is live goes: kept when the bucket keeps versions."""
+        with self.lock:
+            old = self.objects.pop(name, None)
+            if old and self.versioning:
+                old.deleted = stamp()
+                self.older.setdefault(name, []).append(old)
+
+    def generation(self, name: str, number: str | None) -> Object | None:
+        live = self.objects.get(name)
+        if number is None:
+            return live
+        every = self.older.get(name, []) + ([live] if live else [])
+        return next((o for o in every if str(o.generation) == number), None)
 
     def get(self, name: str) -> bytes:
         return self.objects[name].data
@@ -129,6 +152,8 @@ class FakeGCS:
         shown = {"kind": "storage#object", "name": name, "bucket": self.bucket, "generation": str(o.generation),
                  "metageneration": str(o.metageneration), "size": str(len(o.data)), "timeCreated": o.created,
                  "updated": o.created, "storageClass": o.storage_class}
+        if o.deleted:
+            shown["timeDeleted"] = o.deleted
         if o.crc32c:
             shown["crc32c"] = o.crc32c
         if o.content_type:
@@ -190,10 +215,12 @@ class _Handler(BaseHTTPRequestHandler):
         base = f"/storage/v1/b/{fake.bucket}/o"
         if raw == "/upload" + base and self.command == "POST":
             return self.insert()
+        if raw == base.removesuffix("/o"):
+            return self.say({"versioning": {"enabled": True}} if fake.versioning else {})
         if raw.startswith("/storage/v1/b/") and not raw.startswith(base):
             raise Refused(404, "notFound", "The specified bucket does not exist.")
         if raw == base and self.command == "GET":
-            return self.list()
+            return self.list_generations() if self.query.get("versions") == "true" else self.list()
         copy = re.fullmatch(re.escape(base) + r"/([^/]+)/rewriteTo/b/([^/]+)/o/([^/]+)", raw)
         if copy and self.command == "POST":
             return self.rewrite(urllib.parse.unquote(copy[1]), urllib.parse.unquote(copy[3]))
@@ -245,11 +272,11 @@ class _Handler(BaseHTTPRequestHandler):
     # One object
     def one(self, name: str) -> None:
         with self.fake.lock:
-            found = self.fake.objects.get(name)
+            found = self.fake.generation(name, self.query.get("generation"))
             self.check(found, False)
             assert found is not None
             if self.command == "DELETE":
-                del self.fake.objects[name]
+                self.fake.retire(name)
                 self.answer(204)
                 return
             if self.command == "PATCH":
@@ -335,6 +362,21 @@ class _Handler(BaseHTTPRequestHandler):
             page["nextPageToken"] = base64.b64encode(last).decode()
         self.say(page)
 
+    def list_generations(self) -> None:
+        """Every generation, by name and age. A delimiter leaves out what lies deeper."""
+        q = self.query
+        prefix, delimiter, most = q.get("prefix", ""), q.get("delimiter"), self.fake.page
+        start = int(q.get("pageToken", "0"))
+        with self.fake.lock:
+            names = sorted({*self.fake.objects, *self.fake.older}, key=str.encode)
+            every = [self.fake.resource(name, o) for name in names if name.startswith(prefix)
+                     and not (delimiter and delimiter in name[len(prefix):])
+                     for o in [*self.fake.older.get(name, []), *filter(None, [self.fake.objects.get(name)])]]
+        page = {"kind": "storage#objects", "items": every[start:start + most]}
+        if start + most < len(every):
+            page["nextPageToken"] = str(start + most)
+        self.say(page)
+
     # Writing
     def insert(self) -> None:
         if self.query.get("uploadType") != "multipart":
@@ -389,7 +431,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def rewrite(self, source: str, target: str) -> None:
         with self.fake.lock:
-            found = self.fake.objects.get(source)
+            found = self.fake.generation(source, self.query.get("sourceGeneration"))
             if found is None:
                 raise Refused(404, "notFound", f"No such object: {source}")
             self.check(found, False, "ifSource")

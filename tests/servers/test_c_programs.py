@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from servers import Nginx, PythonHttp
+from servers import FakeGCS, Nginx, PythonHttp
 from servers.sshd import busybox_only
 
 
@@ -24,8 +24,13 @@ def test_conformance_over_s3(build_dir, bucket, versioned_bucket):
 
 
 def test_conformance_over_gcs(build_dir, gcs):
-    run_program(build_dir / "tests/contract/contract_gcs", QUAY_GCS_ENDPOINT=gcs.endpoint,
-                QUAY_GCS_BUCKET=gcs.bucket)
+    keeping = FakeGCS().start()
+    keeping.versioning, keeping.page = True, 2
+    try:
+        run_program(build_dir / "tests/contract/contract_gcs", QUAY_GCS_ENDPOINT=gcs.endpoint,
+                    QUAY_GCS_BUCKET=gcs.bucket, QUAY_GCS_VERSIONED_ENDPOINT=keeping.endpoint)
+    finally:
+        keeping.stop()
 
 
 def test_conformance_over_azure(build_dir, container):

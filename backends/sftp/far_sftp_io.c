@@ -180,12 +180,13 @@ static int send_range(struct conn *c, struct op *op, const struct handle *h, con
     return r;
 }
 
-/* Owner by itself, refused without harm; then mode and times. Gives what the file is then. */
-static int finish_file(struct conn *c, struct op *op, struct far_make *m, struct handle *h)
+/* Owner by itself, refused without harm; then mode and times. `fstat` is the request that tells
+ * what the file was before. Gives what it is then. */
+static int finish_file(struct conn *c, struct op *op, struct far_make *m, struct handle *h,
+                       uint32_t fstat)
 {
     struct wire_attr made;
-    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
-    int r = conn_expect_attrs(c, op, id, "put", m->key, &made);
+    int r = conn_expect_attrs(c, op, fstat, "put", m->key, &made);
     if (r < 0)
         return r;
     struct wire_attr owner = sftp_owner_of(m->attr, &made), rest = sftp_rest_of(m->attr, &made);
@@ -238,10 +239,11 @@ int packets_make(struct conn *c, struct op *op, struct far_make *m)
         op->err = first;
     else
         r = o;
+    uint32_t fstat = r == 0 ? conn_handle_req(c, SSH_FXP_FSTAT, &h) : 0; /* goes with the bytes */
     if (r == 0)
         r = send_range(c, op, &h, m->key, m->src, 0, m->src->size);
     if (r == 0)
-        r = finish_file(c, op, m, &h);
+        r = finish_file(c, op, m, &h, fstat);
     conn_close_handle(c, &h);
     return r;
 }

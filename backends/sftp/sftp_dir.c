@@ -106,14 +106,13 @@ static int explain_rename(struct conn *c, struct op *op, const char *from, const
 /* The caller's `transfer` place goes with the connection: one that is lost here was given back as
  * none. */
 int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, const char *to,
-              bool no_replace, const char *key)
+              const struct wire_attr *moved, bool no_replace, const char *key)
 {
-    struct wire_attr moved = look(*c, op, from);
     conn_changing(*c, true);
     int r = (*c)->far->rename(*c, op, from, to, no_replace, key);
     conn_changing(*c, false);
-    if (r < 0 && (*c)->broken && moved.flags)
-        return look_what_happened(s, op, c, from, to, &moved);
+    if (r < 0 && (*c)->broken)
+        return look_what_happened(s, op, c, from, to, moved);
     return r == 0 || (*c)->broken ? r : explain_rename(*c, op, from, to, no_replace, key);
 }
 
@@ -130,7 +129,7 @@ static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const 
     if (no_replace && b.flags)
         return err_set(&op->err, EEXIST, "%s exists already", to_key);
     versions_change(&s->versions, to_key);
-    r = sftp_move(s, op, c, from, to, no_replace, from_key);
+    r = sftp_move(s, op, c, from, to, &a, no_replace, from_key);
     versions_unchanged(&s->versions, to_key);
     if (r < 0)
         return r;

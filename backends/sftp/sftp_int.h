@@ -145,10 +145,11 @@ int sftp_put(struct store *s, struct op *op, const struct put_req *req, struct a
 int sftp_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
 
 /* ---- sftp_dir.c ---- */
-/* rename, atomically over what is there unless no_replace. When the connection is lost meanwhile,
- * another one looks what has become of it; *c may be another one afterwards, or NULL. */
+/* rename of what is *moved, atomically over what is there unless no_replace. When the connection is
+ * lost meanwhile, another one looks what has become of it; *c may be another one afterwards, or
+ * NULL. */
 int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, const char *to,
-              bool no_replace, const char *key);
+              const struct wire_attr *moved, bool no_replace, const char *key);
 /* Makes the names in a directory durable where the server can. */
 int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key);
 /* -ENOENT of a request that makes `path`: -ENOTDIR when its parent is a file. */

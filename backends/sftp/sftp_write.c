@@ -192,7 +192,8 @@ static int commit(struct put *p)
     if (p->req->precond.if_match)
         r = look_at_target(p);
     if (r == 0 && !(is_link && p->req->precond.if_absent))
-        r = sftp_move(p->s, p->op, &p->c, p->temp, p->path, p->req->precond.if_absent, key);
+        r = sftp_move(p->s, p->op, &p->c, p->temp, p->path, &p->made_attr,
+                      p->req->precond.if_absent, key);
     if (r == 0) {
         p->made = false;
         CLEANUP_FREE char *dir = sftp_parent(p->path);

@@ -82,7 +82,8 @@ class Contender:
         raise NotImplementedError
 
     def start(self, endpoint: str = "", keep_cache: bool = False, **options: str) -> None:
-        """Mounts; `endpoint`: another way to the server; `options`: of quayfs's [store]."""
+        """Mounts; `endpoint`: another way to the server; `options`: of quayfs's [store], with `backend`
+        all of them."""
         self.spawn(endpoint, keep_cache, **options)
         deadline = time.monotonic() + 60
         while not is_mounted(self.mount):
@@ -165,8 +166,9 @@ class Quayfs(Contender):
         self.conf = self.folder / "quayfs.conf"
 
     def command(self) -> list[str]:
+        bucket = {**self.minio.store(self.bucket), "endpoint_url": self.endpoint}
         write_conf(self.conf, {
-            "store lake": {**self.minio.store(self.bucket), "endpoint_url": self.endpoint, **self.options},
+            "store lake": {**({} if "backend" in self.options else bucket), **self.options},
             "cache": {"dir": self.cache, "max_size": "20GiB"},
             "loader": {"spool": self.folder / "load"},
         })

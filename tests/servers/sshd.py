@@ -105,6 +105,7 @@ class SSHD(Server):
             "PubkeyAuthentication yes", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
             "PermitRootLogin yes", "PidFile none", "PrintMotd no", "UseDNS no", "LogLevel VERBOSE",
             "MaxStartups 100", "PerSourceMaxStartups none",
+            "SetEnv SHLVL=1",  # bash would read ~/.bashrc: sessions that a test kills must not leave its locks behind
         ]
         if self.subsystem:
             lines.append(f"Subsystem sftp {self.sftp_server} {self.sftp_options}".rstrip())

@@ -122,6 +122,30 @@ int sqldb_open(const char *path, enum sqldb_mode mode, struct err *err, struct s
     return 0;
 }
 
+int sqldb_newer_form(const char *path, int64_t has, int form, const char *todo, struct err *err)
+{
+    return err_set(err, ENOTSUP, "%s was written by a newer quayfs: it has form %lld, this program knows forms up to "
+                                 "%d and does not touch it. %s", path, (long long)has, form, todo);
+}
+
+int sqldb_claim_form(struct sqldb *db, const char *path, int form, const char *todo, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    char set[40];
+    int r = sqldb_prepare(db, "PRAGMA user_version", err, &st);
+    if (r < 0)
+        return r;
+    r = sqldb_step(st, err);
+    int64_t has = r == 1 ? sqldb_i64(st, 0) : 0;
+    sqldb_finalize(st);
+    if (r < 0 || has == form)
+        return r < 0 ? r : 0;
+    if (has > form)
+        return sqldb_newer_form(path, has, form, todo, err);
+    snprintf(set, sizeof(set), "PRAGMA user_version = %d", form);
+    return sqldb_exec(db, err, set);
+}
+
 static int on_progress(void *arg)
 {
     struct sqldb *db = arg;

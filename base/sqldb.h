@@ -54,6 +54,11 @@ int64_t sqldb_changes(struct sqldb *db);
 int sqldb_begin(struct sqldb *db, struct err *err); /* BEGIN IMMEDIATE */
 int sqldb_commit(struct sqldb *db, struct err *err);
 void sqldb_rollback(struct sqldb *db);
+/* What is in the file has a form, a number > 0 that the program which writes it raises with every change that an
+ * older one would get wrong (PRAGMA user_version). A file of a newer form is refused and not changed: -ENOTSUP, the
+ * text has the file, both numbers and `todo`. Any other gets this form: call it before tables are made or altered. */
+int sqldb_claim_form(struct sqldb *db, const char *path, int form, const char *todo, struct err *err);
+int sqldb_newer_form(const char *path, int64_t has, int form, const char *todo, struct err *err); /* that error */
 /* Moves an unsound database (with -wal and -shm) to PATH.broken-TIME. */
 int sqldb_move_aside(const char *path, struct err *err);
 

@@ -23,6 +23,7 @@
 #define BATCH_MS 20
 #define BATCH_JOBS 1000
 #define SCHEMA 1
+#define NEWER_INDEX "Start that quayfs again, or move the file away: then the cache starts empty, without its pins"
 
 struct index_job {
     struct index_job *next;
@@ -75,6 +76,8 @@ static int open_db(struct cache_index *idx, struct err *err)
     r = read_version(db, err, &version);
     if (r == 0 && version == 0)
         r = sqldb_exec(db, err, "INSERT INTO schema_version VALUES (1)");
+    else if (r == 0 && version > SCHEMA)
+        r = sqldb_newer_form(idx->path, version, SCHEMA, NEWER_INDEX, err);
     else if (r == 0 && version != SCHEMA)
         r = err_set(err, EUCLEAN, "%s has schema %lld, this program uses %d", idx->path,
                     (long long)version, SCHEMA);

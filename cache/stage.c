@@ -18,6 +18,9 @@
 #include <sys/mman.h>
 
 #define RANDOM_DIGITS 16
+#define JOURNAL_FORM 1 /* 1: `promise` (undo.h). Also of the tables of rename_log.c, which is opened later */
+#define NEWER_JOURNAL "Start that quayfs again. To go back to this one, let it store what waits (quayctl sync), " \
+                      "unmount, and move the file away"
 static const char *const schema =
     "CREATE TABLE IF NOT EXISTS staged(file TEXT PRIMARY KEY, key TEXT NOT NULL,"
     " path TEXT NOT NULL, attr TEXT NOT NULL, base_version TEXT, base_size INTEGER,"
@@ -84,9 +87,11 @@ static int add_columns(struct sqldb *db, struct err *err)
     return r < 0 ? r : 0;
 }
 
-static int set_up(struct sqldb *db, struct err *err)
+static int set_up(struct sqldb *db, const char *path, struct err *err)
 {
-    int r = sqldb_exec(db, err, schema);
+    int r = sqldb_claim_form(db, path, JOURNAL_FORM, NEWER_JOURNAL, err);
+    if (r == 0)
+        r = sqldb_exec(db, err, schema);
     return r == 0 ? add_columns(db, err) : r;
 }
 
@@ -94,7 +99,7 @@ static int open_journal(struct stage *s, struct err *err)
 {
     int r = sqldb_open(s->journal, SQLDB_WAL_FULL, err, &s->sync.db);
     if (r == 0)
-        r = set_up(s->sync.db, err);
+        r = set_up(s->sync.db, s->journal, err);
     if (r != -EUCLEAN)
         return r;
     sqldb_close(s->sync.db);
@@ -108,7 +113,7 @@ static int open_journal(struct stage *s, struct err *err)
         r = each_file(s, set_lost, NULL, err);
     if (r == 0)
         r = sqldb_open(s->journal, SQLDB_WAL_FULL, err, &s->sync.db);
-    return r == 0 ? set_up(s->sync.db, err) : r;
+    return r == 0 ? set_up(s->sync.db, s->journal, err) : r;
 }
 
 int stage_open(const char *cache_dir, const char *key, struct err *err, struct stage **ret)

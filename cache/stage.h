@@ -18,7 +18,8 @@
  *  3. Who uses a file has it flock'ed. What is locked is neither swept nor recovered by a second opener.
  *     (Rows with content have nothing to lock: one process has the cache directory, and opens a key once.)
  *  4. When the journal is not a sound database it is moved aside, and the files go to stage/lost/ : they
- *     are data that somebody must look at (one error line).
+ *     are data that somebody must look at (one error line). A journal of a newer program is refused, and nothing
+ *     is touched (-ENOTSUP, sqldb_claim_form).
  *  5. A row that is done with may go with the next change (stage_row_forget). Until it is gone, the next start
  *     would store the same once more where nothing was changed since: so whoever is about to change what the
  *     row was about sees to it first (stage_settle).

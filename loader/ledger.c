@@ -30,6 +30,38 @@ static int create(struct database *db, struct op *op, const struct db_table *tab
     return database_exec(db, op, sql.data, NULL, 0, NULL);
 }
 
+static const char *const columns[] = {"target", "path", "version", "run", "job", "size", "rows_read", "rows_loaded",
+                                      "rows_rejected", "loaded_at"};
+
+static bool is_ours(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+        if (strcmp(columns[i], name) == 0)
+            return true;
+    return false;
+}
+
+static int refuse(struct op *op, const struct db_table *ledger, const char *column, const char *what)
+{
+    return err_set(&op->err, EPROTO, "the ledger table %s.%s %s column %s: it was made by another version of quayload. "
+                                     "Use that one, or rename the table (then files that were loaded are loaded again)",
+                   ledger->schema, ledger->name, what, column);
+}
+
+/* Can rows be read and written as this program does it? */
+static int check_form(struct op *op, const struct db_table *ledger)
+{
+    for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+        if (!db_table_column(ledger, columns[i]))
+            return refuse(op, ledger, columns[i], "has no");
+    for (size_t i = 0; i < ledger->n_columns; i++) {
+        const struct db_column *c = &ledger->columns[i];
+        if (c->not_null && !c->has_default && !c->generated && !is_ours(c->name))
+            return refuse(op, ledger, c->name, "wants a value for the unknown");
+    }
+    return 0;
+}
+
 static int exists(struct database *db, struct op *op, const struct db_table *table, bool *ret)
 {
     CLEANUP_DB_TABLE struct db_table ledger = DB_TABLE_INIT;
@@ -38,7 +70,7 @@ static int exists(struct database *db, struct op *op, const struct db_table *tab
     sql_addf(&name, db->cls->dialect, "%T", table->schema, LEDGER_TABLE);
     int r = database_describe(db, op, name.data, &ledger);
     *ret = r == 0 && ledger.exists;
-    return r;
+    return *ret ? check_form(op, &ledger) : r;
 }
 
 int ledger_prepare(struct database *db, struct op *op, const struct db_table *table)

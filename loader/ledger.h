@@ -10,7 +10,10 @@
  *     ledger_finish(db, op, &claim, &counts);          // last statement before COMMIT
  * A COMMIT that was not answered: ledger_settle() on a new connection. It inserts the same row,
  * which waits for a transaction that is still being decided, and rolls that back; so its answer is
- * final. Rows never expire. Threads and errors as database.h. */
+ * final. Rows never expire.
+ * The columns are the table's form: a version that gives rows another meaning renames a column, and columns that an
+ * older one may leave out are nullable. ledger_prepare refuses what it cannot keep (-EPROTO): a column is missing,
+ * or an unknown one must be filled. Threads and errors as database.h. */
 #ifndef QUAY_LOADER_LEDGER_H
 #define QUAY_LOADER_LEDGER_H
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -103,6 +104,33 @@ def test_what_is_not_stored_stays(build_dir, folder):
     with mounted(build_dir, folder, "-c", conf, "-o", f"cache.dir={kept}") as mnt:
         assert (mnt / "k/f").read_bytes() == b"kept"
     assert (folder / "d/f").read_bytes() == b"kept"
+
+
+def test_a_newer_journal_is_refused(build_dir, folder):
+    """What waits there was written by rules that this program does not know: it touches nothing."""
+    conf, cache = folder / "c.conf", folder / "cache"
+    store = f"[store k]\nbackend = local\nbase_path = {folder}/d\ncreate_if_missing = yes\nretries = 0\nwrite = back\n"
+    conf.write_text(f"{store}fault = op=put,errno=EIO\n[cache]\ndir = {cache}\n")
+    with mounted(build_dir, folder, "-c", conf) as mnt:
+        (mnt / "k/f").write_bytes(b"kept" * 100_000)
+    eventually(lambda: "quayfs ended" in (folder / "quayfs.log").read_text() or not (cache / "control.sock").exists())
+    conf.write_text(f"{store}[cache]\ndir = {cache}\n")
+    for name, change, back in (("journal.db", "PRAGMA user_version = 99", "PRAGMA user_version = 1"),
+                               ("index.db", "UPDATE schema_version SET version = 99",
+                                "UPDATE schema_version SET version = 1")):
+        with contextlib.closing(sqlite3.connect(cache / name)) as db:
+            db.executescript(change)
+        files = sorted(p.relative_to(cache) for p in cache.rglob("*") if p.is_file())
+        (folder / "refused").mkdir(exist_ok=True)
+        done = call(build_dir / "fs/quayfs", "-f", "-c", conf, folder / "refused")
+        assert done.returncode != 0 and f"{cache}/{name} was written by a newer quayfs: it has form 99" in done.stderr
+        assert "Start that quayfs again" in done.stderr
+        assert set(files) <= set(p.relative_to(cache) for p in cache.rglob("*") if p.is_file())
+        with contextlib.closing(sqlite3.connect(cache / name)) as db:
+            db.executescript(back)
+    with mounted(build_dir, folder, "-c", conf) as mnt:
+        assert (mnt / "k/f").read_bytes() == b"kept" * 100_000
+    eventually(lambda: (folder / "d/f").exists() and (folder / "d/f").read_bytes() == b"kept" * 100_000)
 
 
 @pytest.mark.parametrize("more", [(), ("--env", "dev")])

@@ -179,17 +179,32 @@ static void test_unsound_file_is_moved_aside(void)
 
 static int set_version(struct sqldb *db, void *arg, struct err *err)
 {
-    (void)arg;
-    return sqldb_exec(db, err, "UPDATE schema_version SET version = 99");
+    return sqldb_exec(db, err, *(int *)arg > 1 ? "UPDATE schema_version SET version = 99"
+                                               : "UPDATE schema_version SET version = -1");
 }
 
-static void test_other_schema_is_moved_aside(void)
+static void test_newer_schema_is_refused(void)
+{
+    fx_fresh_dir();
+    struct err err = ERR_INIT;
+    struct cache_index *idx = open_index(), *none = NULL;
+    size_t broken = n_broken();
+    index_post(idx, add_value, value(1));
+    CHECK_INT(index_call(idx, set_version, &(int){99}, &err), 0);
+    index_close(idx);
+    CHECK_INT(index_open(fx_dir, &err, &none), -ENOTSUP);
+    CHECK(strstr(err.text, "/index.db was written by a newer quayfs: it has form 99") != NULL);
+    CHECK(strstr(err.text, "Start that quayfs again") != NULL);
+    CHECK_INT(n_broken(), broken); /* nothing was touched */
+}
+
+static void test_older_schema_is_moved_aside(void)
 {
     fx_fresh_dir();
     struct err err = ERR_INIT;
     struct cache_index *idx = open_index();
     index_post(idx, add_value, value(1));
-    CHECK_INT(index_call(idx, set_version, NULL, &err), 0);
+    CHECK_INT(index_call(idx, set_version, &(int){1}, &err), 0);
     index_close(idx);
     idx = open_index();
     CHECK_INT(rows(idx), 0);
@@ -204,6 +219,7 @@ int main(void)
     RUN(test_posts_are_committed_unasked);
     RUN(test_threads);
     RUN(test_unsound_file_is_moved_aside);
-    RUN(test_other_schema_is_moved_aside);
+    RUN(test_newer_schema_is_refused);
+    RUN(test_older_schema_is_moved_aside);
     return t_done();
 }

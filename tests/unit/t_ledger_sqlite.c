@@ -107,6 +107,27 @@ static void test_ledger(void)
     db_table_done(&t);
 }
 
+/* Made by a program that keeps other rows: nothing is loaded past it. */
+static void test_other_form(void)
+{
+    struct db_table t = {.schema = xstrdup("main"), .name = xstrdup("t")};
+    t_sql(db, "ALTER TABLE _quay_loads ADD COLUMN note TEXT"); /* may be left out */
+    CHECK_INT(ledger_prepare(db, &t_op, &t), 0);
+    t_sql(db, "ALTER TABLE _quay_loads RENAME COLUMN version TO versions");
+    CHECK_INT(ledger_prepare(db, &t_op, &t), -EPROTO);
+    CHECK(strstr(t_op.err.text, "main._quay_loads has no column version: it was made by another version"));
+    t_sql(db, "ALTER TABLE _quay_loads RENAME COLUMN versions TO version");
+    CHECK_INT(ledger_prepare(db, &t_op, &t), 0);
+    t_sql(db, "ALTER TABLE _quay_loads RENAME TO loads");
+    t_sql(db, "CREATE TABLE _quay_loads (target, path, version, run, job, size, rows_read, rows_loaded, rows_rejected,"
+              " loaded_at, part TEXT NOT NULL)");
+    CHECK_INT(ledger_prepare(db, &t_op, &t), -EPROTO);
+    CHECK(strstr(t_op.err.text, "wants a value for the unknown column part"));
+    t_sql(db, "DROP TABLE _quay_loads");
+    t_sql(db, "ALTER TABLE loads RENAME TO _quay_loads");
+    db_table_done(&t);
+}
+
 /* Somebody else writes: the wait ends when the op is cancelled, the error is transient. */
 static void test_busy(void)
 {
@@ -188,6 +209,7 @@ int main(void)
     RUN(test_check);
     RUN(test_describe);
     RUN(test_ledger);
+    RUN(test_other_form);
     RUN(test_busy);
     RUN(test_cancel);
     RUN(test_errors);

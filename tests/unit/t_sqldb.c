@@ -127,6 +127,19 @@ static void test_unsound(void)
     sqldb_close(open_db());
 }
 
+static void test_form(void)
+{
+    struct sqldb *db = open_db();
+    CHECK_INT(sqldb_claim_form(db, file, 2, "Do this", &err), 0); /* new */
+    CHECK_INT(sqldb_claim_form(db, file, 2, "Do this", &err), 0);
+    CHECK_INT(sqldb_claim_form(db, file, 1, "Do this", &err), -ENOTSUP);
+    CHECK(strstr(err.text, file) && strstr(err.text, "it has form 2") && strstr(err.text, "up to 1") &&
+          strstr(err.text, "Do this"));
+    CHECK_INT(sqldb_claim_form(db, file, 3, "Do this", &err), 0); /* older */
+    CHECK_INT(sqldb_claim_form(db, file, 2, "Do this", &err), -ENOTSUP);
+    sqldb_close(db);
+}
+
 int main(void)
 {
     CHECK(mkdtemp(dir) != NULL);
@@ -135,6 +148,7 @@ int main(void)
     RUN(test_readonly);
     RUN(test_busy);
     RUN(test_unsound);
+    RUN(test_form);
     char *rm = xasprintf("rm -r %s", dir);
     CHECK_INT(system(rm), 0);
     free(rm);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * t_stage.c: nothing that was promised is lost: failed commits, restarts, kills, full disks, write = back. */
+#include "base/sqldb.h"
 #include "tests/unit/stage_fixture.h"
 
 #define RW (VFILE_READ | VFILE_WRITE)
@@ -399,6 +400,31 @@ static void test_bad_journal(void)
     vx_done(&x);
 }
 
+/* What a newer program has left waits for that program. */
+static void test_newer_journal(void)
+{
+    struct vx x = vx_new();
+    struct err err = ERR_INIT;
+    struct stage *s = NULL;
+    x.policy.stage_memory = 64;
+    vx_open_local(&x, BROKEN);
+    char big[100] = "";
+    CHECK_INT(vx_write_n(&x, "f", big, 100), -EIO);
+    CHECK_INT(vx_close_ms(&x, 100), 1);
+    CLEANUP_FREE char *cache = xasprintf("%s/cache", x.dir), *path = xasprintf("%s/journal.db", cache);
+    struct sqldb *db = NULL;
+    CHECK_INT(sqldb_open(path, SQLDB_WAL_FULL, &err, &db), 0);
+    CHECK_INT(sqldb_exec(db, &err, "PRAGMA user_version = 77"), 0);
+    CHECK_INT(stage_open(cache, "lake", &err, &s), -ENOTSUP);
+    CHECK(strstr(err.text, path) && strstr(err.text, "form 77") && strstr(err.text, "Start that quayfs again"));
+    CHECK_INT(stage_files(&x), 1);
+    CHECK_INT(sqldb_exec(db, &err, "PRAGMA user_version = 0"), 0); /* as from before there were forms */
+    sqldb_close(db);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    vx_done(&x);
+}
+
 /* Rows of many threads share commits: each is there when its call returned, and no other's failure is its own. */
 #define ROW_THREADS 8
 #define ROWS_EACH 12
@@ -471,6 +497,7 @@ int main(void)
     RUN(test_writer_cancels_upload);
     RUN(test_metadata_survives);
     RUN(test_bad_journal);
+    RUN(test_newer_journal);
     RUN(test_shared_commits);
     return t_done();
 }

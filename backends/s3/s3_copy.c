@@ -155,7 +155,7 @@ static int put_empty(struct s3_store *s, struct op *op, struct copy *c, const st
     struct source_mem empty = source_mem("", 0);
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = c->op, .method = "PUT", .object = c->to, .body = &empty.base};
-    keep_headers(&c->all, true, &r.headers);
+    keep_headers(c->replace ? &c->fresh : &c->all, true, &r.headers);
     int rc = s3_add_tags(s, op, c->from, &c->attr, &r.headers);
     if (rc == 0)
         rc = s3_cond_prepare(s, op, c->to_key, pre, &r);
@@ -186,22 +186,6 @@ static int run_copy(struct store *store, struct op *op, struct copy *c, const st
     if (honoured || c->attr.size > S3_PUT_MAX)
         return copy_parts(store, op, c, pre);
     return copy_whole(s, op, c);
-}
-
-int s3_copy(struct store *store, struct op *op, const char *from, const char *from_version,
-            const char *to, const struct precond *pre, struct attr *ret)
-{
-    struct s3_store *s = s3_of(store);
-    CLEANUP_FREE char *source = s3_object(s, from);
-    CLEANUP_FREE char *target = s3_object(s, to);
-    struct copy c = {.op = "copy", .from = source, .to_key = to, .to = target};
-    int r = s3_head(s, op, "copy", source, from_version, &c.attr, &c.all);
-    if (r == 0)
-        r = run_copy(store, op, &c, pre);
-    if (r == 0)
-        attr_move(ret, &c.attr);
-    copy_done(&c);
-    return r;
 }
 
 /* ---- set_meta ---- */
@@ -256,6 +240,55 @@ int s3_set_meta(struct store *store, struct op *op, const char *key, const char 
     if (r == 0)
         r = run_copy(store, op, &c, NULL);
     attr_tags_stored(&c.attr);
+    if (r == 0)
+        attr_move(ret, &c.attr);
+    copy_done(&c);
+    return r;
+}
+
+/* ---- copy ---- */
+
+/* As the strictest servers count: the whole names. */
+static size_t meta_bytes(const struct http_headers *h)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < h->n; i++)
+        if (strncmp(h->v[i].name, "x-amz-meta-", 11) == 0)
+            n += strlen(h->v[i].name) + strlen(h->v[i].value);
+    return n;
+}
+
+/* An object of somebody who stores no times has that of its upload; so would its copy. As the copy is to look like
+ * the source, it is given the time that the source has shown, if there is room for it. */
+static void keep_time(struct s3_store *s, struct op *op, struct copy *c)
+{
+    struct attr shown = {.known = ATTR_HAS_MTIME, .mtime = c->attr.mtime};
+    unsigned known = c->attr.known;
+    if (!s->posix || (known & ATTR_HAS_MTIME) || !shown.mtime.tv_sec)
+        return;
+    if (s->storage_class)
+        http_headers_add(&c->fresh, "x-amz-storage-class", s->storage_class);
+    if (new_headers(op, c, &shown) == 0 && meta_bytes(&c->fresh) <= S3_META_MAX) {
+        c->replace = true;
+        return;
+    }
+    err_clear(&op->err);
+    http_headers_done(&c->fresh);
+    c->attr.known = known;
+}
+
+int s3_copy(struct store *store, struct op *op, const char *from, const char *from_version,
+            const char *to, const struct precond *pre, struct attr *ret)
+{
+    struct s3_store *s = s3_of(store);
+    CLEANUP_FREE char *source = s3_object(s, from);
+    CLEANUP_FREE char *target = s3_object(s, to);
+    struct copy c = {.op = "copy", .from = source, .to_key = to, .to = target};
+    int r = s3_head(s, op, "copy", source, from_version, &c.attr, &c.all);
+    if (r == 0)
+        keep_time(s, op, &c);
+    if (r == 0)
+        r = run_copy(store, op, &c, pre);
     if (r == 0)
         attr_move(ret, &c.attr);
     copy_done(&c);

@@ -3,11 +3,12 @@
 import errno
 import os
 import threading
+import time
 
 import pytest
 
 from harness.data import pattern
-from harness.tools import fails_with
+from harness.tools import eventually, fails_with
 from servers.fakes3 import FakeS3
 
 MIB = 1024 * 1024
@@ -128,6 +129,31 @@ def test_rename_copies_on_the_server(mount, bucket):
         (m / "k/a").rename(m / "k/b")
     assert sent["CopyObject"] == 1 and sent["GetObject"] == 0 and sent["PutObject"] == 0
     assert bucket.get("b") == data and bucket.keys() == ["b"]
+
+
+def test_a_renamed_object_keeps_the_time_that_was_shown(mount, bucket):
+    """Of an object whose owner stores no times that is its upload's, and its copy's another: the rename writes it down."""
+    bucket.put("a", b"old", ContentType="text/csv", CacheControl="no-cache", Metadata={"owner": "ann"})
+    bucket.put("timed", b"old", Metadata={"mtime": "1700000000"})
+    bucket.put("d/empty", b"")
+    bucket.put("full", b"x", Metadata={"owner": "x" * 2015})  # has no room for a time
+    m = mount({"store k": bucket.store()})
+    shown = {name: (m / "k" / name).stat().st_mtime_ns for name in ("a", "timed", "d/empty")}
+    eventually(lambda: time.time_ns() > max(shown.values()) + 1_100_000_000)
+    with Counted(bucket.minio) as sent:
+        (m / "k/a").rename(m / "k/b")
+    with Counted(bucket.minio) as sent_otherwise:
+        (m / "k/timed").rename(m / "k/timed2")
+    assert sent.sent == sent_otherwise.sent and sent["CopyObject"] == 1  # no request more
+    (m / "k/d").rename(m / "k/e")
+    (m / "k/full").rename(m / "k/full2")
+    for _ in range(2):
+        assert (m / "k/b").stat().st_mtime_ns == shown["a"]
+        assert (m / "k/e/empty").stat().st_mtime_ns == shown["d/empty"]
+        m.remount()
+    head = bucket.head("b")
+    assert (head["ContentType"], head["CacheControl"], head["Metadata"]["owner"]) == ("text/csv", "no-cache", "ann")
+    assert bucket.head("full2")["Metadata"] == {"owner": "x" * 2015}
 
 
 def test_directories_of_others_vanish_with_their_last_object(mount, bucket):

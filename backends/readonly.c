@@ -6,7 +6,7 @@
 
 #define WRITE_CAPS                                                                                 \
     (CAP_WRITE | CAP_IF_MATCH | CAP_RENAME_FILE | CAP_RENAME_DIR | CAP_COPY | CAP_PATCH |          \
-     CAP_UPLOAD | CAP_COPY_PART | CAP_SET_META)
+     CAP_UPLOAD | CAP_COPY_PART | CAP_SET_META | CAP_EXCHANGE)
 
 static int readonly_around(struct wrapper *w, struct op *op, struct call *c)
 {

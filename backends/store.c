@@ -413,6 +413,22 @@ int store_rename(struct store *s, struct op *op, const char *from, const char *t
     return gate_leave(s, op, "rename", from, r);
 }
 
+int store_exchange(struct store *s, struct op *op, const char *a, const char *b)
+{
+    int r = gate_enter(s, op);
+    if (r == 0)
+        r = check_key(s, op, a, KEY_BELOW);
+    if (r == 0)
+        r = check_key(s, op, b, KEY_BELOW);
+    if (r == 0 && (strcmp(a, b) == 0 || path_below(a, b) || path_below(b, a)))
+        r = err_set(&op->err, EINVAL, "'%s' and '%s': one is in the other", a, b);
+    if (r == 0)
+        r = check_write(s, op, CAP_EXCHANGE, s->cls->exchange != NULL, "exchange");
+    if (r == 0)
+        r = s->cls->exchange(s, op, a, b);
+    return gate_leave(s, op, "exchange", a, r);
+}
+
 int store_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                    const struct attr *change, struct attr *ret)
 {

@@ -87,7 +87,8 @@ enum store_caps {
     CAP_NO_XATTRS = 1 << 21,    /* CAP_SET_META, but extended attributes are refused (-ENOTSUP) */
     CAP_WHOLE_SECONDS = 1 << 22, /* times are stored in whole seconds */
     CAP_VERSIONS = 1 << 23,     /* may keep older versions (contract 11) */
-    CAP_VERSION_DIRS = 1 << 24  /* shows them in directories that no listing tells of (backends/versions.h) */
+    CAP_VERSION_DIRS = 1 << 24, /* shows them in directories that no listing tells of (backends/versions.h) */
+    CAP_EXCHANGE = 1 << 25      /* exchange of two files is one step; with CAP_RENAME_DIR of any two things */
 };
 
 struct store_limits {
@@ -261,6 +262,9 @@ struct store_class {
     /* File: replaces `to` unless no_replace (-EEXIST). Directory: only with CAP_RENAME_DIR; `to` must be
      * absent or an empty directory. */
     int (*rename)(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+    /* Each of two different names means what the other did, versions and all. -ENOENT: one is not there; -EINVAL:
+     * one is below the other; -ENOTSUP: not these two, or not here. */
+    int (*exchange)(struct store *s, struct op *op, const char *a, const char *b);
     /* Changes the stored metadata named by change->known; content stays. `if_match` may be NULL. Also
      * for directories where the store has something to keep it in. */
     int (*set_meta)(struct store *s, struct op *op, const char *key, const char *if_match,
@@ -320,6 +324,7 @@ int store_remove_many(struct store *s, struct op *op, const char *const *keys, s
 int store_copy(struct store *s, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret);
 int store_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+int store_exchange(struct store *s, struct op *op, const char *a, const char *b);
 int store_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                    const struct attr *change, struct attr *ret);
 int store_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);

@@ -298,6 +298,9 @@ static int do_other(struct wrapper *w, struct op *op, struct call *c)
     case STORE_OP_RENAME:
         r = check_change(&w->base, op, c->u.rename.to);
         break;
+    case STORE_OP_EXCHANGE:
+        r = check_change(&w->base, op, c->u.exchange.with);
+        break;
     case STORE_OP_PROBE:
     case STORE_OP_SPACE:
     case STORE_OP_UPLOAD_PART: /* what has begun may end */

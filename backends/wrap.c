@@ -24,6 +24,7 @@ static const char *const op_names[STORE_OP_COUNT] = {
     [STORE_OP_REMOVE_MANY] = "remove_many",
     [STORE_OP_COPY] = "copy",
     [STORE_OP_RENAME] = "rename",
+    [STORE_OP_EXCHANGE] = "exchange",
     [STORE_OP_SET_META] = "set_meta",
     [STORE_OP_GET_TAGS] = "get_tags",
     [STORE_OP_SET_TAGS] = "set_tags",
@@ -221,6 +222,11 @@ int wrap_rename(struct store *s, struct op *op, const char *from, const char *to
         s, op, (struct call){.kind = STORE_OP_RENAME, .key = from, .u.rename = {to, no_replace}});
 }
 
+int wrap_exchange(struct store *s, struct op *op, const char *a, const char *b)
+{
+    return around(s, op, (struct call){.kind = STORE_OP_EXCHANGE, .key = a, .u.exchange = {b}});
+}
+
 int wrap_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                   const struct attr *change, struct attr *ret)
 {
@@ -322,6 +328,8 @@ static int forward_write(struct store *next, struct op *op, const struct call *c
                           c->u.copy.ret);
     case STORE_OP_RENAME:
         return store_rename(next, op, key, c->u.rename.to, c->u.rename.no_replace);
+    case STORE_OP_EXCHANGE:
+        return store_exchange(next, op, key, c->u.exchange.with);
     case STORE_OP_SET_META:
         return store_set_meta(next, op, key, c->u.set_meta.if_match, c->u.set_meta.change,
                               c->u.set_meta.ret);

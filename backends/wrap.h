@@ -33,6 +33,7 @@ enum store_op {
     STORE_OP_REMOVE_MANY,
     STORE_OP_COPY,
     STORE_OP_RENAME,
+    STORE_OP_EXCHANGE,
     STORE_OP_SET_META,
     STORE_OP_GET_TAGS,
     STORE_OP_SET_TAGS,
@@ -57,7 +58,7 @@ int errno_parse(const char *name); /* "EIO" or "5" -> 5; 0 = unknown */
 
 struct call {
     enum store_op kind;
-    const char *key; /* the object it is about (copy, rename: from); "" for probe and space */
+    const char *key; /* the object it is about (copy, rename: from; exchange: the first); "" for probe and space */
     union {
         struct {
             struct attr *ret;
@@ -122,6 +123,9 @@ struct call {
             const char *to;
             bool no_replace;
         } rename;
+        struct {
+            const char *with;
+        } exchange;
         struct {
             const char *if_match;
             const struct attr *change;
@@ -196,6 +200,7 @@ int wrap_remove_many(struct store *s, struct op *op, const char *const *keys, si
 int wrap_copy(struct store *s, struct op *op, const char *from, const char *from_version,
               const char *to, const struct precond *pre, struct attr *ret);
 int wrap_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+int wrap_exchange(struct store *s, struct op *op, const char *a, const char *b);
 int wrap_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                   const struct attr *change, struct attr *ret);
 int wrap_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);
@@ -215,8 +220,9 @@ int wrap_stat_version(struct store *s, struct op *op, const char *key, const cha
     .upload_part = wrap_upload_part, .upload_copy_part = wrap_upload_copy_part,                    \
     .upload_finish = wrap_upload_finish, .upload_abort = wrap_upload_abort, .remove = wrap_remove, \
     .remove_many = wrap_remove_many, .copy = wrap_copy, .rename = wrap_rename,                     \
-    .set_meta = wrap_set_meta, .get_tags = wrap_get_tags, .set_tags = wrap_set_tags,               \
-    .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir, .space = wrap_space,                 \
-    .sign = wrap_sign, .list_versions = wrap_list_versions, .stat_version = wrap_stat_version
+    .exchange = wrap_exchange, .set_meta = wrap_set_meta, .get_tags = wrap_get_tags,               \
+    .set_tags = wrap_set_tags, .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir,           \
+    .space = wrap_space, .sign = wrap_sign, .list_versions = wrap_list_versions,                   \
+    .stat_version = wrap_stat_version
 
 #endif

@@ -228,7 +228,7 @@ static int keep_promised(struct vnode *n, struct op *op, uint64_t off, uint64_t 
 {
     if (!n->promised)
         return 0;
-    if (!n->undo) {
+    if (!n->undo) { /* what has grown or was fetched since the row keeps a little more than it has promised */
         uint64_t base_len = n->base ? n->base_len : 0;
         struct undo *u = undo_new(n->v->stage, n->file_name, n->promise, n->attr.size, base_len, &n->staged);
         LOCK_SCOPE(&n->lock);

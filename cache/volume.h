@@ -112,6 +112,9 @@ int volume_unlink(struct volume *v, struct op *op, const char *path);
 enum { VOLUME_RENAME_NO_REPLACE = 1,
        VOLUME_RENAME_DIR = 2 /* the directory of that name (a shadowed one) */ };
 int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags);
+/* Both names, files or directories, change places in one step; open files go along. Both must be there (-ENOENT);
+ * -EINVAL: one is in the other, or the store cannot do it (CAP_EXCHANGE). */
+int volume_exchange(struct volume *v, struct op *op, const char *a, const char *b);
 /* A file, under another name of this key, with its metadata: by the store where it can. `to` is replaced
  * (unless VOLUME_RENAME_NO_REPLACE), in one step; -EBUSY: it is being written here. `ret` is what the store
  * says of the copy afterwards. */

@@ -340,6 +340,23 @@ void inode_unlinked(struct inode_table *t, struct inode *parent, const char *nam
         unlinked_locked(t, i);
 }
 
+/* Without a name; the caller has references on the old and the new parent. */
+static void place_locked(struct inode_table *t, struct inode *i, const struct inode_place *p)
+{
+    struct inode *old_parent = i->parent;
+    i->parent = p->parent;
+    i->parent->refs++;
+    if (i->segment != i->name)
+        free(i->segment);
+    free(i->name);
+    i->name = xstrdup(p->name);
+    i->segment = strcmp(i->name, p->segment) == 0 ? i->name : xstrdup(p->segment);
+    link_name(t, i);
+    assert(old_parent->refs > 0);
+    old_parent->refs--;
+    release_locked(t, old_parent);
+}
+
 void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
                    const char *new_name, const char *new_segment, bool shadow)
 {
@@ -353,19 +370,25 @@ void inode_renamed(struct inode_table *t, struct inode *from, const char *name, 
     if (!i)
         return;
     unlink_name(t, i);
-    struct inode *old_parent = i->parent;
-    i->parent = to;
-    to->refs++;
-    if (i->segment != i->name)
-        free(i->segment);
-    free(i->name);
-    i->name = xstrdup(new_name);
-    i->segment = strcmp(i->name, new_segment) == 0 ? i->name : xstrdup(new_segment);
+    place_locked(t, i, &(struct inode_place){to, new_name, new_segment});
     i->shadow = shadow;
-    link_name(t, i);
-    assert(old_parent->refs > 0);
-    old_parent->refs--;
-    release_locked(t, old_parent);
+}
+
+void inode_exchanged(struct inode_table *t, const struct inode_place *a, const struct inode_place *b)
+{
+    LOCK_SCOPE(&t->lock);
+    struct inode *i = find_name(t, a->parent, a->name);
+    struct inode *j = find_name(t, b->parent, b->name);
+    if (i == j)
+        return;
+    if (i)
+        unlink_name(t, i);
+    if (j)
+        unlink_name(t, j);
+    if (i)
+        place_locked(t, i, b);
+    if (j)
+        place_locked(t, j, a);
 }
 
 void inode_add_handle(struct inode_table *t, struct inode *i, struct handle *h)

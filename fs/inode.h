@@ -99,6 +99,13 @@ void inode_unlinked(struct inode_table *t, struct inode *parent, const char *nam
 void inode_renamed(struct inode_table *t, struct inode *from, const char *name, struct inode *to,
                    const char *new_name, const char *new_segment, bool shadow);
 
+struct inode_place {
+    struct inode *parent;
+    const char *name, *segment;
+};
+/* What is known of each place is at the other now. */
+void inode_exchanged(struct inode_table *t, const struct inode_place *a, const struct inode_place *b);
+
 /* The name goes to a new inode; i keeps its handles, its size and its pages. */
 void inode_supersede(struct inode_table *t, struct inode *i);
 /* The name that it had last (malloc'd), and the number of the directory that it was in. */

@@ -9,6 +9,7 @@
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
 #endif
 
 static struct request *name_request(fuse_req_t req, const char *op, fuse_ino_t parent,
@@ -112,10 +113,32 @@ static void do_rename(struct request *r)
     request_reply_err(r, rc);
 }
 
+static void do_exchange(struct request *r)
+{
+    CLEANUP_FREE char *a = NULL;
+    CLEANUP_FREE char *b = NULL;
+    CLEANUP_FREE char *segment = NULL;
+    CLEANUP_FREE char *segment2 = NULL;
+    bool shadow = false;
+    bool shadow2 = false;
+    int rc = request_child(r, r->inode, r->name, &a, &segment, &shadow);
+    if (rc == 0)
+        rc = request_child(r, r->inode2, r->name2, &b, &segment2, &shadow2);
+    if (rc == 0 && (shadow || shadow2)) /* shown under a name that is not its own */
+        rc = -EINVAL;
+    if (rc == 0)
+        rc = volume_exchange(request_volume(r), &r->op, a, b);
+    if (rc == 0)
+        inode_exchanged(r->fs->inodes, &(struct inode_place){r->inode, r->name, segment},
+                        &(struct inode_place){r->inode2, r->name2, segment2});
+    request_reply_err(r, rc);
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
                const char *new_name, unsigned flags)
 {
-    struct request *r = name_request(req, "rename", parent, name, do_rename);
+    bool exchange = flags == RENAME_EXCHANGE;
+    struct request *r = name_request(req, "rename", parent, name, exchange ? do_exchange : do_rename);
     if (!r)
         return;
     r->name2 = xstrdup(new_name);
@@ -123,7 +146,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
     r->inode2 = inode_by_number(r->fs->inodes, new_parent);
     if (!r->inode2)
         request_reply_err(r, -ESTALE);
-    else if (flags & ~(unsigned)RENAME_NOREPLACE)
+    else if (!exchange && (flags & ~(unsigned)RENAME_NOREPLACE))
         request_reply_err(r, -EINVAL);
     else if (r->inode->key != r->inode2->key)
         request_reply_err(r, -EXDEV); /* mv then copies and deletes */

@@ -235,7 +235,8 @@ static int local_open(const struct conf_section *section, struct stats *stats, s
         .cls = &local_class,
         .base_uri = buf_take(&uri),
         .caps = CAP_WRITE | CAP_IF_MATCH | CAP_RENAME_FILE | CAP_RENAME_DIR | CAP_COPY | CAP_PATCH |
-                CAP_REAL_DIRS | CAP_SET_META | CAP_LIST_META | CAP_SYMLINK | CAP_LOCAL_FD,
+                CAP_REAL_DIRS | CAP_SET_META | CAP_LIST_META | CAP_SYMLINK | CAP_LOCAL_FD |
+                CAP_EXCHANGE,
         .limits = {.concurrency = 4, .key_max = PATH_MAX - 1},
     };
     l->root_fd = fd;
@@ -275,6 +276,7 @@ const struct store_class local_class = {
     .remove = local_remove,
     .copy = local_copy,
     .rename = local_rename,
+    .exchange = local_exchange,
     .set_meta = local_set_meta,
     .make_dir = local_make_dir,
     .remove_dir = local_remove_dir,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * local_dir.c: names: removing, renaming, directories.
- * put, copy and rename are durable when they return; removals and new directories are when the file
+ * put, copy, rename and exchange are durable when they return; removals and new directories are when the file
  * system writes them, as with rm and mkdir. */
 #include "backends/local/local_int.h"
 
@@ -51,11 +51,20 @@ static int rename_absent(const struct local_at *from, const struct local_at *to)
     return sys_renameat(from->fd, from->base, to->fd, to->base, 0);
 }
 
+/* A name has moved, and what it names has another ctime, but is the same version. */
+static void moved_to(struct local *l, const struct stat *before, const struct local_at *at)
+{
+    struct stat after;
+    if (fstatat(at->fd, at->base, &after, AT_SYMLINK_NOFOLLOW) == 0 && before->st_mtim.tv_sec == after.st_mtim.tv_sec &&
+        before->st_mtim.tv_nsec == after.st_mtim.tv_nsec)
+        local_version_alias(l, before, &after);
+}
+
 static int rename_claimed(struct local *l, struct op *op, const struct local_at *a,
                           const struct local_at *b, const char *from, const char *to,
                           bool no_replace)
 {
-    struct stat before, after, target;
+    struct stat before, target;
     int r = local_lstat(op, a, from, &before);
     if (r < 0)
         return r;
@@ -72,11 +81,20 @@ static int rename_claimed(struct local *l, struct op *op, const struct local_at 
         r = -ENOTEMPTY; /* POSIX lets a file system choose for directories */
     if (r < 0)
         return local_fail(op, r, "rename", from);
-    if (fstatat(b->fd, b->base, &after, AT_SYMLINK_NOFOLLOW) == 0 &&
-        before.st_mtim.tv_sec == after.st_mtim.tv_sec &&
-        before.st_mtim.tv_nsec == after.st_mtim.tv_nsec)
-        local_version_alias(l, &before, &after); /* renaming moves ctime */
+    moved_to(l, &before, b); /* renaming moves ctime */
     return 0;
+}
+
+static int names_durable(struct op *op, const struct local_at *a, const struct local_at *b, const char *key)
+{
+    int e = local_fsync_dir(b->fd);
+    if (e == 0)
+        e = local_fsync_dir(a->fd);
+    if (e == 0)
+        return 0;
+    e = local_fail(op, e, "make durable", key);
+    op->err.retry = ERR_RETRY_UNKNOWN;
+    return e;
 }
 
 int local_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
@@ -92,16 +110,43 @@ int local_rename(struct store *s, struct op *op, const char *from, const char *t
         return r;
     r = rename_claimed(l, op, &a, &b, from, to, no_replace);
     claims_release_both(&l->claims, from, to);
+    return r < 0 ? r : names_durable(op, &a, &b, to);
+}
+
+static int exchange_claimed(struct local *l, struct op *op, const struct local_at *a, const struct local_at *b,
+                            const char *key_a, const char *key_b)
+{
+    struct stat before_a, before_b;
+    int r = local_lstat(op, a, key_a, &before_a);
+    if (r == 0)
+        r = local_lstat(op, b, key_b, &before_b);
     if (r < 0)
         return r;
-    int e = local_fsync_dir(b.fd);
-    if (e == 0)
-        e = local_fsync_dir(a.fd);
-    if (e < 0) {
-        r = local_fail(op, e, "make durable", to);
-        op->err.retry = ERR_RETRY_UNKNOWN;
-    }
-    return r;
+    r = sys_renameat(a->fd, a->base, b->fd, b->base, RENAME_EXCHANGE);
+    if (r == -EINVAL)
+        return err_set(&op->err, ENOTSUP, "'%s' and '%s' cannot be exchanged: the file system does not do that", key_a,
+                       key_b);
+    if (r < 0)
+        return local_fail(op, r, "exchange", key_a);
+    moved_to(l, &before_a, b);
+    moved_to(l, &before_b, a);
+    return 0;
+}
+
+int local_exchange(struct store *s, struct op *op, const char *key_a, const char *key_b)
+{
+    struct local *l = local_of(s);
+    CLEANUP_AT struct local_at a = LOCAL_AT_INIT, b = LOCAL_AT_INIT;
+    int r = local_at(l, op, key_a, &a);
+    if (r == 0)
+        r = local_at(l, op, key_b, &b);
+    if (r == 0)
+        r = claims_take_both(&l->claims, op, key_a, key_b);
+    if (r < 0)
+        return r;
+    r = exchange_claimed(l, op, &a, &b, key_a, key_b);
+    claims_release_both(&l->claims, key_a, key_b);
+    return r < 0 ? r : names_durable(op, &a, &b, key_b);
 }
 
 int local_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr)

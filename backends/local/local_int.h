@@ -140,6 +140,7 @@ void temp_sweep(int dir, const char *name);
 /* ---- local_dir.c ---- */
 int local_remove(struct store *s, struct op *op, const char *key, const char *if_match);
 int local_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
+int local_exchange(struct store *s, struct op *op, const char *key_a, const char *key_b);
 int local_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);
 int local_remove_dir(struct store *s, struct op *op, const char *key);
 

@@ -272,7 +272,7 @@ static int memory_open(const struct conf_section *section, struct stats *stats, 
         .base_uri = xasprintf("memory://%s", section->name ? section->name : ""),
         .caps = CAP_WRITE | CAP_IF_MATCH | CAP_RENAME_FILE | CAP_COPY | CAP_PATCH | CAP_UPLOAD |
                 CAP_COPY_PART | CAP_SET_META | CAP_LIST_META | CAP_READ_META | CAP_SYMLINK |
-                CAP_PRIVATE | CAP_LIST_AFTER,
+                CAP_PRIVATE | CAP_LIST_AFTER | CAP_EXCHANGE,
         .limits = {.upload_threshold = 8 * MIB,
                    .part_size = 4 * MIB,
                    .part_min = 1024,
@@ -318,6 +318,7 @@ const struct store_class memory_class = {
     .remove = memory_remove,
     .copy = memory_copy,
     .rename = memory_rename,
+    .exchange = memory_exchange,
     .set_meta = memory_set_meta,
     .make_dir = memory_make_dir,
     .remove_dir = memory_remove_dir,

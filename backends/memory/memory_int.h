@@ -111,6 +111,7 @@ int memory_copy(struct store *s, struct op *op, const char *from, const char *fr
                 const char *to, const struct precond *pre, struct attr *ret);
 int memory_rename(struct store *s, struct op *op, const char *from, const char *to,
                   bool no_replace);
+int memory_exchange(struct store *s, struct op *op, const char *a, const char *b);
 int memory_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                     const struct attr *change, struct attr *ret);
 int memory_make_dir(struct store *s, struct op *op, const char *key, const struct attr *attr);

@@ -168,6 +168,25 @@ int memory_rename(struct store *s, struct op *op, const char *from, const char *
     return 0;
 }
 
+int memory_exchange(struct store *s, struct op *op, const char *a, const char *b)
+{
+    struct memory *m = memory_of(s);
+    struct mem_object *x = NULL, *y = NULL;
+    LOCK_SCOPE(&m->sync.lock);
+    int r = memory_find_locked(m, op, a, &x);
+    if (r == 0 || r == -EISDIR) {
+        int other = memory_find_locked(m, op, b, &y);
+        r = other < 0 ? other : r;
+    }
+    if (r == -EISDIR)
+        return err_set(&op->err, ENOTSUP, "'%s' and '%s': a memory store does not exchange directories", a, b);
+    if (r < 0)
+        return r;
+    (void)tree_set(&m->sync.tree, a, y);
+    (void)tree_set(&m->sync.tree, b, x);
+    return 0;
+}
+
 /* The key under which the thing named `key` is: an object's own, or a directory's with '/'. */
 static int meta_key_locked(struct memory *m, struct op *op, const char *key, char **ret_key,
                            struct mem_object **ret)

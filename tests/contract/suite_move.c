@@ -131,6 +131,43 @@ static void conditional_copies(struct suite *s)
     check_text(s, "cc-to", "old");
 }
 
+static int exchange_keys(struct suite *s, const char *a, const char *b)
+{
+    CLEANUP_FREE char *x = xstrdup(K(s, a)), *y = xstrdup(K(s, b));
+    return store_exchange(s->store, &s->op, x, y);
+}
+
+/* Each name has what the other had, and a version is a version still. */
+static void exchanges(struct suite *s)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT, b = ATTR_INIT;
+    char buf[16];
+    put_text(s, "left", "of the left", &a);
+    put_text(s, "x/right", "right", &b);
+    OK(exchange_keys(s, "left", "x/right"));
+    check_text(s, "left", "right");
+    check_text(s, "x/right", "of the left");
+    CHECK_INT(read_at(s, "x/right", a.version, 0, buf, 16), 11);
+    CHECK_INT(read_at(s, "left", b.version, 0, buf, 16), 5);
+    FAILS(exchange_keys(s, "left", "absent"), ENOENT);
+    FAILS(exchange_keys(s, "absent", "left"), ENOENT);
+    FAILS(exchange_keys(s, "left", "left"), EINVAL);
+    FAILS(exchange_keys(s, "x", "x/right"), EINVAL);
+    check_text(s, "left", "right");
+    put_text(s, "y/sub/deep", "deep", NULL);
+    if (!has(s, CAP_RENAME_DIR)) {
+        FAILS(exchange_keys(s, "left", "y"), ENOTSUP);
+        FAILS(exchange_keys(s, "y", "left"), ENOTSUP);
+        return;
+    }
+    OK(exchange_keys(s, "x", "y")); /* directories that are not empty */
+    check_text(s, "y/right", "of the left");
+    check_text(s, "x/sub/deep", "deep");
+    OK(exchange_keys(s, "x", "left")); /* a directory and a file */
+    check_text(s, "x", "right");
+    check_text(s, "left/sub/deep", "deep");
+}
+
 void suite_move(struct suite *s)
 {
     suite_begin(s, "move");
@@ -146,6 +183,14 @@ void suite_move(struct suite *s)
         rename_directories(s);
     else
         directories_are_refused(s);
+    if (has(s, CAP_EXCHANGE)) {
+        exchanges(s);
+    } else {
+        put_text(s, "one", "1", NULL);
+        put_text(s, "two", "2", NULL);
+        FAILS(exchange_keys(s, "one", "two"), ENOTSUP);
+        check_text(s, "one", "1");
+    }
     if (has(s, CAP_COPY))
         copies(s);
     if (has(s, CAP_COPY | CAP_IF_MATCH))

@@ -4,11 +4,13 @@ import ctypes
 import errno
 import os
 
+import pytest
+
 from harness.data import pattern
-from harness.tools import content, fails_with, sample_tree, tree
+from harness.tools import content, eventually, fails_with, sample_tree, tree
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-RENAME_NOREPLACE = 1
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
 
 def renameat2(old, new, flags):
@@ -149,3 +151,77 @@ def test_symlinks(root):
     (root / "m").unlink()
     assert (root / "f").read_text() == "target"
     assert {e.name for e in os.scandir(root) if e.is_symlink()} == {"dangling"}
+
+
+def test_names_are_exchanged(root, key):
+    """Where the store does it in one step; elsewhere EINVAL, and nothing has changed."""
+    (root / "d").mkdir()
+    (root / "a").write_bytes(b"of a")
+    (root / "d/b").write_bytes(b"b")
+    (root / "a").chmod(0o604)
+    assert [len((root / name).read_bytes()) for name in ("a", "d/b")] == [4, 1]  # in all caches
+    if key.backend in ("local", "memory"):
+        renameat2(root / "a", root / "d/b", RENAME_EXCHANGE)
+        assert (root / "a").read_bytes() == b"b" and (root / "d/b").read_bytes() == b"of a"
+        assert (root / "d/b").stat().st_mode & 0o777 == 0o604 and (root / "a").stat().st_size == 1
+        (root / "a").write_bytes(b"again")
+    else:
+        with fails_with(errno.EINVAL):
+            renameat2(root / "a", root / "d/b", RENAME_EXCHANGE)
+        assert (root / "a").read_bytes() == b"of a" and (root / "d/b").read_bytes() == b"b"
+    with fails_with(errno.ENOENT):
+        renameat2(root / "a", root / "absent", RENAME_EXCHANGE)
+    with fails_with(errno.EINVAL):
+        renameat2(root / "d", root / "d/b", RENAME_EXCHANGE)
+    assert sorted(os.listdir(root)) == ["a", "d"] and os.listdir(root / "d") == ["b"]
+
+
+@pytest.mark.parametrize("write", ["through", "back"])
+@pytest.mark.parametrize("backend", ["local", "memory"])
+def test_exchanged_while_open_and_waiting(mount, folder, backend, write):
+    """Descriptors follow their file, what is written and not stored yet as well."""
+    more = {"base_path": folder / "data", "create_if_missing": "yes"} if backend == "local" else {}
+    root = mount({"store k": {"backend": backend, "write": write, **more}}) / "k"
+    (root / "d").mkdir()
+    large, other = pattern(700_000), pattern(300_000, seed=5)
+    (root / "a").write_bytes(large)
+    (root / "d/b").write_bytes(other)
+    with open(root / "a", "r+b", buffering=0) as a, open(root / "d/b", "r+b", buffering=0) as b, \
+            open(root / "a", "rb", buffering=0) as reader:
+        a.write(b"dirty")
+        assert reader.read(5) == b"dirty"
+        renameat2(root / "a", root / "d/b", RENAME_EXCHANGE)
+        assert (root / "d/b").read_bytes() == b"dirty" + large[5:] and (root / "a").read_bytes() == other
+        assert os.pread(reader.fileno(), 5, 0) == b"dirty"
+        a.write(b"more")
+        b.write(b"B")
+        assert os.fstat(a.fileno()).st_size == len(large) and os.fstat(b.fileno()).st_size == len(other)
+        assert os.fstat(a.fileno()).st_ino == (root / "d/b").stat().st_ino
+    assert (root / "d/b").read_bytes() == b"dirtymore" + large[9:] and (root / "a").read_bytes() == b"B" + other[1:]
+    renameat2(root / "a", root / "d/b", RENAME_EXCHANGE)
+    assert (root / "a").read_bytes() == b"dirtymore" + large[9:] and (root / "d/b").read_bytes() == b"B" + other[1:]
+    if backend == "local":
+        eventually(lambda: (folder / "data/a").read_bytes() == b"dirtymore" + large[9:])
+        eventually(lambda: (folder / "data/d/b").read_bytes() == b"B" + other[1:])
+
+
+def test_directories_are_exchanged(mount, folder):
+    m = mount({"store k": {"backend": "local", "base_path": folder / "data", "create_if_missing": "yes"}})
+    root = m / "k"
+    sample_tree(root / "a")
+    (root / "b/c").mkdir(parents=True)
+    (root / "b/c/f").write_bytes(b"deep")
+    (root / "file").write_bytes(b"plain")
+    before = tree(root / "a")
+    with open(root / "b/c/f", "r+b", buffering=0) as file:
+        file.write(b"D")
+        renameat2(root / "a", root / "b", RENAME_EXCHANGE)
+        assert tree(root / "b") == before and os.listdir(root / "a/c") == ["f"]
+        file.write(b"E")
+        assert (root / "a/c/f").read_bytes() == b"DEep"
+    renameat2(root / "a", root / "file", RENAME_EXCHANGE)  # a directory and a file
+    assert (root / "a").read_bytes() == b"plain" and (root / "file/c/f").read_bytes() == b"DEep"
+    with fails_with(errno.EINVAL):
+        renameat2(root / "file", root / "file/c", RENAME_EXCHANGE)
+    m.remount()
+    assert (folder / "data/file/c/f").read_bytes() == b"DEep" and tree(m / "k/b") == before

@@ -206,15 +206,6 @@ def test_copy_file_range(root):
     assert (root / "g").read_bytes() == data
 
 
-def test_names_are_not_exchanged(root):
-    """No store swaps two names in one step: EINVAL, and nothing has changed."""
-    (root / "a").write_text("a")
-    (root / "b").write_text("b")
-    with fails_with(errno.EINVAL):
-        system.renameat2(root / "a", root / "b", system.RENAME_EXCHANGE)
-    assert (root / "a").read_text() == "a" and (root / "b").read_text() == "b"
-
-
 def test_preallocation(root):
     """fallocate gives size, not space at the store; holes are punched, ranges are not collapsed."""
     descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)

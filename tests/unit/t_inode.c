@@ -151,6 +151,36 @@ static void test_an_older_version_keeps_its_inode(void)
     CHECK_INT(inode_count(t), 1);
 }
 
+static void check_path(struct inode *i, const char *want)
+{
+    char *path = inode_path(t, i);
+    CHECK_STR(path, want);
+    free(path);
+}
+
+static void test_exchanged(void)
+{
+    struct inode *root = inode_root(t), *dir = enter("dir"), *file = enter("file");
+    struct inode_spec spec = {.kind = INODE_OBJECT, .key = no_key, .name = "in", .segment = "in"};
+    struct inode *in = inode_enter(t, dir, &spec);
+    struct inode_place a = {dir, "in", "in"}, b = {root, "file", "file"}, c = {root, "dir", "dir"}, none = {root, "x", "x"};
+    inode_exchanged(t, &a, &b);
+    check_path(in, "file");
+    check_path(file, "dir/in");
+    inode_exchanged(t, &b, &c); /* a directory, with what is in it */
+    check_path(dir, "file");
+    check_path(in, "dir");
+    check_path(file, "file/in");
+    inode_exchanged(t, &c, &none); /* one of the two was never looked up */
+    check_path(in, "x");
+    inode_exchanged(t, &none, &none);
+    inode_exchanged(t, &(struct inode_place){root, "y", "y"}, &none);
+    check_path(in, "y");
+    leave(in);
+    leave(file);
+    leave(dir);
+}
+
 int main(void)
 {
     t = inode_table_new();
@@ -158,6 +188,7 @@ int main(void)
     RUN(test_cached_handles_keep_it_cached);
     RUN(test_who_does_not_fit_gets_another_inode);
     RUN(test_an_older_version_keeps_its_inode);
+    RUN(test_exchanged);
     inode_table_free(t);
     return t_done();
 }

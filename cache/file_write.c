@@ -14,7 +14,6 @@
 #include "cache/stream.h"
 #include "cache/undo.h"
 
-#include <assert.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -228,23 +227,26 @@ static int keep_promised(struct vnode *n, struct op *op, uint64_t off, uint64_t 
 {
     if (!n->promised)
         return 0;
-    if (!n->undo) { /* what has grown or was fetched since the row keeps a little more than it has promised */
-        uint64_t base_len = n->base ? n->base_len : 0;
-        struct undo *u = undo_new(n->v->stage, n->file_name, n->promise, n->attr.size, base_len, &n->staged);
+    if (!n->undo) { /* what was fetched since the row is kept as well */
+        struct undo *u = undo_new(n->v->stage, n->file_name, n->promise, n->attr.size, &n->staged);
         LOCK_SCOPE(&n->lock);
         n->undo = u;
     }
-    struct range window = undo_window(n->undo, off, end);
-    uint64_t before = undo_bytes(n->undo), bytes = undo_need(n->undo, window);
-    if (bytes == 0)
-        return 0;
-    if (!wait)
-        return -EAGAIN;
-    int r = reserve_once(n, op, bytes);
-    if (r == 0 && (r = undo_keep(n->undo, n->file->fd, window, &op->err)) < 0)
-        cache_release_dirty(n->v->cache, bytes);
-    assert(r < 0 || undo_bytes(n->undo) == before + bytes);
-    return r < 0 ? err_prefix(&op->err, "%s: %s", n->v->key, n->path) : 0;
+    struct range next;
+    while (undo_next(n->undo, off, end, &next)) {
+        int r = wait ? op_check(op) : -EAGAIN;
+        uint64_t bytes = undo_need(n->undo, next);
+        if (r == 0)
+            r = reserve_once(n, op, bytes);
+        if (r < 0)
+            return r == -EAGAIN ? r : err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+        r = undo_keep(n->undo, n->file->fd, next, &op->err);
+        if (r < 0) {
+            cache_release_dirty(n->v->cache, bytes);
+            return err_prefix(&op->err, "%s: %s", n->v->key, n->path);
+        }
+    }
+    return 0;
 }
 
 /* [off, end) is in the stage file now. */

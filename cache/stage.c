@@ -419,7 +419,7 @@ static void recover_row(struct stage *s, struct stage_row *row, stage_row_fn *fn
     int r = row->in_row ? 0 : stage_file_open(s, row->file, &err, &f);
     bool gone = r == -ENOENT;
     if (r == 0 && f)
-        r = undo_apply(s, f, row->file, row->promise, row->attr.size, &err);
+        r = undo_apply(s, f, row, &err);
     if (r == 0) {
         fn(arg, row, f);
         return;

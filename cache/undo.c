@@ -35,15 +35,13 @@ struct undo {
     uint64_t end, bytes;
 };
 
-struct undo *undo_new(struct stage *s, const char *file, uint64_t promise, uint64_t size, uint64_t base_len,
-                      const struct ranges *staged)
+struct undo *undo_new(struct stage *s, const char *file, uint64_t promise, uint64_t size, const struct ranges *staged)
 {
     struct undo *u = xcalloc(1, sizeof(*u));
     u->stage = s;
     u->name = xstrdup(file);
     u->promise = promise;
     ranges_copy(&u->kept, staged);
-    ranges_add(&u->kept, base_len, size);
     ranges_remove(&u->kept, size, UINT64_MAX);
     return u;
 }
@@ -75,14 +73,18 @@ uint64_t undo_need(const struct undo *u, struct range r)
     return ranges_overlap(&u->kept, r.off, r.end);
 }
 
-struct range undo_window(const struct undo *u, uint64_t off, uint64_t end)
+bool undo_next(const struct undo *u, uint64_t off, uint64_t end, struct range *ret)
 {
-    if (undo_need(u, (struct range){off, end}) == 0)
-        return (struct range){off, off};
-    uint64_t more = u->bytes / 4;
+    uint64_t next = off, more = u->bytes / 4;
+    while (off < end && !ranges_run(&u->kept, off, end, &next))
+        off = next;
+    if (off >= end)
+        return false;
     more = more < WINDOW_MIN ? WINDOW_MIN : more > WINDOW_MAX ? WINDOW_MAX : more;
-    more = more > UINT64_MAX - off ? UINT64_MAX : off + more;
-    return (struct range){off, end > more ? end : more};
+    if (end - off > more)
+        more = end - off < WINDOW_MAX ? end - off : WINDOW_MAX;
+    *ret = (struct range){off, more < UINT64_MAX - off ? off + more : UINT64_MAX};
+    return true;
 }
 
 /* ---- copying away ---- */
@@ -193,10 +195,45 @@ static int get_record(int fd, uint64_t at, uint64_t promise, struct head *h, cha
     return h->crc == head_crc(h, bytes);
 }
 
+static int write_zeros(int fd, uint64_t pos, uint64_t end)
+{
+    static const char zeros[64 << 10];
+    ssize_t put = 0;
+    for (; pos < end && put >= 0; pos += (uint64_t)put)
+        put = sys_pwrite(fd, zeros, end - pos < sizeof(zeros) ? (size_t)(end - pos) : sizeof(zeros), pos);
+    return put < 0 ? (int)put : 0;
+}
+
+/* Where it is not a hole already. */
+static int make_hole(int fd, uint64_t pos, uint64_t end)
+{
+    int r = 0;
+    while (r == 0 && (pos = skip_hole(fd, pos, end)) < end) {
+        off_t at = lseek(fd, (off_t)pos, SEEK_HOLE);
+        uint64_t stop = at > (off_t)pos && (uint64_t)at < end ? (uint64_t)at : end;
+        r = sys_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, stop - pos);
+        if (r == -EOPNOTSUPP)
+            r = write_zeros(fd, pos, stop);
+        pos = stop;
+    }
+    return r;
+}
+
+/* What is zeros because nothing was written there. */
+static int make_holes(int fd, const struct stage_row *row)
+{
+    uint64_t pos = row->base_version[0] ? row->base_len : 0, next;
+    int r = 0;
+    for (; pos < row->attr.size && r == 0; pos = next)
+        if (!ranges_run(&row->staged, pos, row->attr.size, &next))
+            r = make_hole(fd, pos, next);
+    return r;
+}
+
 static int put_back(int fd, const struct head *h, const char *bytes)
 {
     if (h->hole)
-        return sys_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, h->off, h->len);
+        return make_hole(fd, h->off, h->off + h->len);
     ssize_t put = sys_pwrite(fd, bytes, (size_t)h->len, h->off);
     return put == (ssize_t)h->len ? 0 : put < 0 ? (int)put : -EIO;
 }
@@ -216,24 +253,25 @@ static int put_all_back(int from, int to, uint64_t promise)
     return r;
 }
 
-int undo_apply(struct stage *s, struct stage_file *f, const char *file, uint64_t promise, uint64_t size,
-               struct err *err)
+int undo_apply(struct stage *s, struct stage_file *f, const struct stage_row *row, struct err *err)
 {
     struct stage_file *from = NULL;
     struct stat st;
-    int r = stage_undo_open(s, file, err, &from);
+    int r = stage_undo_open(s, row->file, err, &from);
     bool edited = r == 0;
     if (r < 0 && r != -ENOENT)
         return r;
-    r = edited ? put_all_back(from->fd, f->fd, promise) : 0;
+    r = edited ? put_all_back(from->fd, f->fd, row->promise) : 0;
     if (r == 0 && fstat(f->fd, &st) < 0)
         r = -errno;
-    if (r == 0 && (uint64_t)st.st_size != size) /* what was appended, or cut off, since */
-        r = sys_ftruncate(f->fd, size);
+    if (r == 0 && (uint64_t)st.st_size != row->attr.size) /* what was appended, or cut off, since */
+        r = sys_ftruncate(f->fd, row->attr.size);
+    if (r == 0)
+        r = make_holes(f->fd, row);
     if (r == 0 && edited)
         r = sys_fdatasync(f->fd);
     if (r == 0 && edited)
-        stage_undo_remove(s, file);
+        stage_undo_remove(s, row->file);
     stage_file_put(from);
     if (r < 0)
         return err_set(err, -r, "%s: cannot be made what was closed before: %s", f->path, strerror(-r));

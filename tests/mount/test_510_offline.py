@@ -11,7 +11,7 @@ from harness.tools import eventually, fails_with
 from servers import Fault
 
 MIB = 1024 * 1024
-QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "2s", "cache.ttl": "1s"}
+QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s", "cache.ttl": "1s"}
 AWAY = (errno.EHOSTUNREACH, errno.ETIMEDOUT)
 
 

@@ -13,7 +13,7 @@ from harness.tools import eventually, fails_with, run
 from servers import Fault
 
 MIB = 1024 * 1024
-QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "2s", "cache.ttl": "1s",
+QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s", "cache.ttl": "1s",
          "multipart_threshold": "6MiB", "multipart_chunksize": "5MiB"}
 XML = "Content-Type: application/xml\r\n"
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"

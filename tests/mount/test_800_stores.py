@@ -83,7 +83,7 @@ def test_a_slow_store_does_not_hold_up_another(mount, own_minio, make_bucket, fo
     bucket = make_bucket(own_minio)
     for number in range(30):
         bucket.put(f"f{number}", b"x")
-    m = mount({"store slow": {**bucket.store(), "retries": "0", "timeout": "8s"},
+    m = mount({"store slow": {**bucket.store(), "retries": "0", "timeout": "60s"},
                "store quick": {"backend": "memory"}})
     os.listdir(m / "slow")
     own_minio.pause()

@@ -15,7 +15,7 @@ from servers import Relay, free_port
 from servers.sshd import generate_key
 
 MIB = 1024 * 1024
-QUICK = {"retry_delay": "20ms", "connection_timeout": "1s"}
+QUICK = {"retry_delay": "20ms", "connection_timeout": "5s"}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_later_endpoint_is_used_when_the_first_says_nothing(mount, sshd, place
     (place / "f").write_bytes(b"content")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = endpoints(silent.getsockname()[1], sshd.port)
-        m = mount({"store k": sshd.store(place.name, endpoints=ports, retry_delay="20ms", connection_timeout="200ms")})
+        m = mount({"store k": sshd.store(place.name, endpoints=ports, retry_delay="20ms", connection_timeout="3s")})
         assert (m / "k/f").read_bytes() == b"content"
 
 

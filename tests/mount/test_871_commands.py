@@ -13,7 +13,7 @@ from servers import Relay
 from servers.sshd import BUSYBOX, busybox_only
 
 MIB = 1024 * 1024
-QUICK = {"retry_delay": "20ms", "connection_timeout": "1s"}
+QUICK = {"retry_delay": "20ms", "connection_timeout": "5s"}
 
 
 def force(folder, name: str, script: str) -> str:

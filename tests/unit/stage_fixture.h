@@ -24,7 +24,7 @@ static inline size_t stage_files(struct vx *x)
 /* No file is left. A nameless one has a name for the moment between its creation and its unlink, while uploads run. */
 static inline void check_no_files(struct vx *x)
 {
-    for (int i = 0; i < 200 && stage_files(x); i++)
+    for (int i = 0; i < 3000 && stage_files(x); i++)
         clock_sleep_ms(20);
     CHECK_INT(stage_files(x), 0);
 }
@@ -40,7 +40,7 @@ static inline size_t staged(struct vx *x)
 
 static inline void wait_stored(struct vx *x)
 {
-    for (int i = 0; i < 200 && staged(x); i++)
+    for (int i = 0; i < 3000 && staged(x); i++)
         clock_sleep_ms(20);
     CHECK_INT(staged(x), 0);
 }

@@ -106,14 +106,16 @@ static void test_posts_are_committed_unasked(void)
     fx_fresh_dir();
     struct cache_index *idx = open_index();
     index_post(idx, add_value, value(1));
-    clock_sleep_ms(200);
     struct err err = ERR_INIT;
     struct sqldb *db = NULL;
     int64_t n = 0;
     char path[PATH_MAX + 16];
     snprintf(path, sizeof(path), "%s/index.db", fx_dir);
     CHECK_INT(sqldb_open(path, SQLDB_READONLY, &err, &db), 0);
-    CHECK_INT(count(db, &n, &err), 0);
+    for (int i = 0; i < 3000 && n == 0; i++) {
+        clock_sleep_ms(20);
+        CHECK_INT(count(db, &n, &err), 0);
+    }
     CHECK_INT(n, 1);
     sqldb_close(db);
     index_close(idx);

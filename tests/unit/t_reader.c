@@ -95,7 +95,7 @@ static void read_all(struct reader *r, uint64_t size, size_t step)
 static void wait_kept(struct rig *g, uint64_t bytes)
 {
     struct cache_usage u = {0};
-    for (int i = 0; i < 500 && u.bytes < bytes; i++) {
+    for (int i = 0; i < 6000 && u.bytes < bytes; i++) {
         cache_get_usage(g->c, NULL, &u);
         clock_sleep_ms(u.bytes < bytes ? 10 : 0);
     }
@@ -189,7 +189,7 @@ static uint64_t memory_used(struct rig *g)
 /* What was cancelled on its way gives its memory back when its worker has noticed. */
 static void wait_memory_back(struct rig *g)
 {
-    for (int i = 0; i < 5000 && memory_used(g); i++)
+    for (int i = 0; i < 60000 && memory_used(g); i++)
         clock_sleep_ms(1);
     CHECK_INT(memory_used(g), 0);
 }
@@ -313,7 +313,7 @@ static void start(struct reader *r, struct pending *p, uint64_t off, size_t len,
 
 static void wait_done(struct pending *p)
 {
-    for (int i = 0; i < 5000 && atomic_load(&p->done) == 0; i++)
+    for (int i = 0; i < 60000 && atomic_load(&p->done) == 0; i++)
         clock_sleep_ms(1);
     CHECK_INT(atomic_load(&p->done), 1);
     CHECK(!p->wrong);
@@ -560,7 +560,7 @@ static void test_tight_memory(void)
         atomic_uint left = N;
         for (unsigned i = 0; i < N; i++)
             start(r, &p[i], (uint64_t)random_below((uint32_t)(BIG - MIB)), 1024 * 1024, &left);
-        for (int i = 0; i < 20000 && atomic_load(&left); i++)
+        for (int i = 0; i < 60000 && atomic_load(&left); i++)
             clock_sleep_ms(1);
         for (unsigned i = 0; i < N; i++) {
             wait_done(&p[i]);

@@ -466,7 +466,7 @@ static void test_cancel(void)
     CHECK_INT(pthread_create(&thread, NULL, cancel_soon, &op), 0);
     uint64_t start = clock_now_ns();
     CHECK_INT(database_exec(db, &op, "SELECT pg_sleep(20)", NULL, 0, NULL), -EINTR);
-    CHECK(clock_now_ns() - start < 2 * NS_PER_S);
+    CHECK(clock_now_ns() - start < 15 * NS_PER_S);
     CHECK_INT(pthread_join(thread, NULL), 0);
     database_abort(db);
     CHECK_INT(database_connect(db, &t_op), 0);

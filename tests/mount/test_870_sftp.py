@@ -146,7 +146,7 @@ def test_the_server_restarts(mount, sftp_server_factory):
 
 def test_a_hanging_server_fails_in_time(mount, sftp_server_factory):
     server = sftp_server_factory()
-    m = mount({"store k": server.store(timeout="1s", retries="0", **{"cache.ttl": "1ms"}, connection_timeout="1s")})
+    m = mount({"store k": server.store(timeout="5s", retries="0", **{"cache.ttl": "1ms"}, connection_timeout="5s")})
     (m / "k/f").write_bytes(b"content")
     server.pause()
     with fails_with(errno.ETIMEDOUT, errno.EHOSTUNREACH):

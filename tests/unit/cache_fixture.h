@@ -123,6 +123,29 @@ static UNUSED uint64_t fx_disk_usage(void)
     return fx_disk_bytes;
 }
 
+static UNUSED int64_t fx_committed_extents(void)
+{
+    struct err err = ERR_INIT;
+    struct sqldb *db = NULL;
+    struct sqlstmt *st = NULL;
+    int64_t n = 0;
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/index.db", fx_dir);
+    if (sqldb_open(path, SQLDB_READONLY, &err, &db) == 0 &&
+        sqldb_prepare(db, "SELECT count(*) FROM extent", &err, &st) == 0 && sqldb_step(st, &err) == 1)
+        n = sqldb_i64(st, 0);
+    sqldb_finalize(st);
+    sqldb_close(db);
+    return n;
+}
+
+/* Until the writer of the index has committed something. */
+static UNUSED void fx_wait_committed(void)
+{
+    for (int i = 0; i < 3000 && fx_committed_extents() == 0; i++)
+        clock_sleep_ms(20);
+}
+
 /* ---- a store to play with ---- */
 #define FX_RANGES 4096
 struct fx_store {

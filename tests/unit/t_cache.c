@@ -583,29 +583,6 @@ static void test_faults(void)
     CHECK_INT(with_faults("fallocate:95@1+", no_holes), 0); /* a file system without holes */
 }
 
-static int64_t committed_extents(void)
-{
-    struct err err = ERR_INIT;
-    struct sqldb *db = NULL;
-    struct sqlstmt *st = NULL;
-    int64_t n = 0;
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof(path), "%s/index.db", fx_dir);
-    if (sqldb_open(path, SQLDB_READONLY, &err, &db) == 0 &&
-        sqldb_prepare(db, "SELECT count(*) FROM extent", &err, &st) == 0 && sqldb_step(st, &err) == 1)
-        n = sqldb_i64(st, 0);
-    sqldb_finalize(st);
-    sqldb_close(db);
-    return n;
-}
-
-/* Until the writer of the index has committed something. */
-static void wait_committed(void)
-{
-    for (int i = 0; i < 3000 && committed_extents() == 0; i++)
-        clock_sleep_ms(20);
-}
-
 /* Killed without closing: what was committed is found, what was not is not there. */
 static void fill_and_die(void)
 {
@@ -614,7 +591,7 @@ static void fill_and_die(void)
     struct cache *c = fx_open(&set, stats);
     struct cache_object *o = get(c, "a");
     cache_object_store(o, 0, data, 2 * MIB);
-    wait_committed();
+    fx_wait_committed();
     cache_object_store(o, 2 * MIB, data + 2 * MIB, MIB);
     _exit(0);
 }

@@ -465,10 +465,24 @@ static int transfer_set_up(struct http_handle *h, struct transfer *t)
     return 0;
 }
 
+/* The server has all of it, or will have: it may do what it was asked for whether we wait or not. */
+static bool is_sent(struct http_handle *h, const struct transfer *t)
+{
+    curl_off_t body = 0;
+    long head = 0;
+    (void)curl_easy_getinfo(h->easy, CURLINFO_REQUEST_SIZE, &head);
+    (void)curl_easy_getinfo(h->easy, CURLINFO_SIZE_UPLOAD_T, &body);
+    return head > 0 && (!t->req->body || (uint64_t)body >= t->req->body->size);
+}
+
 /* Cancelled, past its deadline, or stalled? */
 static int transfer_check(struct http_handle *h, struct transfer *t)
 {
     int r = op_check(t->op);
+    if (r == -EINTR && op_waits_for_sent(t->op) && is_sent(h, t)) {
+        err_clear(&t->op->err);
+        r = 0;
+    }
     if (r < 0)
         return r;
     curl_off_t up = 0;

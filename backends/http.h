@@ -8,7 +8,8 @@
  *  - TLS: peer and host verified, TLS 1.2 or later; `verify_tls = no` logs a warning at every open.
  *  - Redirects are not followed; the caller sees the 3xx. Only http and https are spoken.
  *  - Stalls: no byte for low_speed_s -> -ETIMEDOUT; connecting takes at most connect_ms.
- *    There is no absolute limit but op->deadline. op_cancel ends a transfer within 100 ms: -EINTR.
+ *    There is no absolute limit but op->deadline. op_cancel ends a transfer within 100 ms: -EINTR; op_cancel_unsent
+ *    does not when the request was sent completely.
  *  - Bodies stream both ways: uploads from a struct source (rewindable), downloads into the caller's
  *    memory (to_iov), to a function (sink) or into a growing buf (bounded by body_max).
  *  - A download's length must match Content-Length; a short body is -EIO, ERR_RETRY_SAFE.

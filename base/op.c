@@ -17,6 +17,7 @@ void op_init(struct op *op, const char *name, unsigned timeout_ms)
     op->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
     op->deadline_ns = timeout_ms ? clock_now_ns() + timeout_ms * NS_PER_MS : 0;
     atomic_init(&op->cancelled, false);
+    atomic_init(&op->unwanted, false);
     op->attempt = 1;
     op->once = false;
     op->err = ERR_INIT;
@@ -27,9 +28,19 @@ void op_cancel(struct op *op)
     atomic_store(&op->cancelled, true);
 }
 
+void op_cancel_unsent(struct op *op)
+{
+    atomic_store(&op->unwanted, true);
+}
+
+bool op_waits_for_sent(const struct op *op)
+{
+    return atomic_load(&op->unwanted) && !atomic_load(&op->cancelled);
+}
+
 int op_check(struct op *op)
 {
-    if (atomic_load(&op->cancelled))
+    if (atomic_load(&op->cancelled) || atomic_load(&op->unwanted))
         return err_set(&op->err, EINTR, "%s: cancelled", op->name);
     if (op->deadline_ns && clock_now_ns() >= op->deadline_ns)
         return err_set(&op->err, ETIMEDOUT, "%s: deadline passed", op->name);

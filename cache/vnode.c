@@ -15,6 +15,7 @@
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
 #define SEEN_MAX 65536
 #define PATIENCE 2    /* slices that a writer waits for an upload in the background */
+#define PATIENCE_SENT 20 /* and for the answer to one that was sent as a whole: given up, it may still be done, later */
 #define CANCELS_MAX 3 /* then it may take its time */
 
 /* ---- name locks ---- */
@@ -245,14 +246,18 @@ void vnode_move(struct vnode *n, const char *path)
 static int begin(struct vnode *n, struct op *op, bool cancel)
 {
     LOCK_SCOPE(&n->lock);
+    bool gave_up = false;
     for (unsigned waits = 0; n->busy; waits++) {
         int r = op_check(op);
         if (r < 0)
             return r;
         if (cancel && waits == PATIENCE && n->background && n->cancels < CANCELS_MAX) {
-            op_cancel(n->background);
+            op_cancel_unsent(n->background);
             n->cancels++;
+            gave_up = true;
         }
+        if (gave_up && waits == PATIENCE_SENT && n->background)
+            op_cancel(n->background);
         (void)cond_wait_until(&n->cond, &n->lock, clock_now_ns() + WAIT_SLICE_NS);
     }
     n->busy = true;

@@ -4,11 +4,13 @@ import errno
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
 from harness.data import pattern
 from harness.tools import eventually, fails_with, run
+from servers import FakeS3
 
 MIB = 1024 * 1024
 QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s", "cache.ttl": "1s"}
@@ -219,6 +221,24 @@ def test_local_store_obeys_its_permissions(mount, folder):
                 (m / "k/f").write_bytes(b"x")
         finally:
             run("chattr", "-i", store)
+
+
+def test_removed_while_its_upload_is_on_its_way(mount):
+    """A server does what it was sent completely, whether we wait for its answer or not: the name must not come back."""
+    fake = FakeS3().start()
+    m = mount({"store k": {**fake.store(), "write": "back"}})
+    (m / "k/before").write_bytes(b"the server has been tried")
+    eventually(lambda: list(fake.objects) == [b"before"])
+    assert not (m / "k/f").exists()  # or creating it would be slow
+    fake.slow = 1.0
+    (m / "k/f").write_bytes(b"on its way")
+    eventually(lambda: fake.count(r"PUT .*/f$") == 1)
+    fake.slow = 0.0
+    (m / "k/f").unlink()
+    time.sleep(1.5)  # the server has got to it
+    assert list(fake.objects) == [b"before"]
+    m.stop()
+    fake.stop()
 
 
 def edit(path, data: bytes) -> bytes:

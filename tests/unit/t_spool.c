@@ -135,7 +135,7 @@ static void scan_what_is_new(struct spool *sp, const char *rel, struct spool_lis
             return;
         spool_list_done(l);
     }
-    CHECK(!"this machine is too slow");
+    CHECK(false); /* 1000 goes: something else is wrong */
 }
 
 static void test_scan_ready(void)

@@ -31,8 +31,9 @@ class FakeGcsProcess(Server):
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, path: str, data: bytes | None = None, method: str | None = None) -> bytes:
-        request = urllib.request.Request(self.endpoint + path, data=data, method=method)
+    def ask(self, path: str, data: bytes | None = None, method: str | None = None, kind: str = "") -> bytes:
+        headers = {"Content-Type": kind} if kind else {}
+        request = urllib.request.Request(self.endpoint + path, data=data, method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=30) as reply:
             return reply.read()
 
@@ -47,8 +48,10 @@ class FakeGcsProcess(Server):
         return f"/storage/v1/b/{BUCKET}/o/{urllib.parse.quote(name, safe='')}"
 
     def put(self, name: str, data: bytes) -> None:
-        query = urllib.parse.urlencode({"uploadType": "media", "name": name})
-        self.ask(f"/upload/storage/v1/b/{BUCKET}/o?{query}", data)
+        mark, resource = b"--part-of-a-test", json.dumps({"name": name}).encode()
+        parts = [mark, b"Content-Type: application/json", b"", resource, mark, b"Content-Type: text/plain", b"", data]
+        self.ask(f"/upload/storage/v1/b/{BUCKET}/o?uploadType=multipart", b"\r\n".join([*parts, mark + b"--\r\n"]),
+                 kind="multipart/related; boundary=part-of-a-test")
 
     def get(self, name: str) -> bytes:
         return self.ask(self._object(name) + "?alt=media")

@@ -55,6 +55,11 @@ struct dir_items {
     size_t n, cap;
 };
 
+struct waiter { /* for a connection; on its thread's stack */
+    bool transfer;
+    struct waiter *next;
+};
+
 struct sftp {
     struct store store;
     struct endpoint *endpoints;
@@ -74,6 +79,7 @@ struct sftp {
         struct cond changed;
         struct conn **idle; /* max_connections places; the last one was used last */
         size_t n_idle;
+        struct waiter *waiting; /* in the order in which they came */
         unsigned open;      /* connections, idle or in use, or about to be made */
         unsigned transfers; /* of them used by transfers */
         uint64_t

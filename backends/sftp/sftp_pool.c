@@ -190,19 +190,45 @@ static int next_step_locked(struct sftp *s, struct op *op, bool transfer, struct
     return 2;
 }
 
+/* Who came first is first, or one busy thread after the other goes by one that waits; but who may have a connection
+ * now does not wait for a transfer that may not. */
+static bool is_turn_locked(const struct sftp *s, const struct waiter *me)
+{
+    const struct waiter *w = s->pool.waiting;
+    while (w != me && w->transfer && !may_take_locked(s, true))
+        w = w->next;
+    return w == me;
+}
+
+static void leave_locked(struct sftp *s, const struct waiter *me)
+{
+    struct waiter **at = &s->pool.waiting;
+    while (*at != me)
+        at = &(*at)->next;
+    *at = me->next;
+    if (s->pool.waiting)
+        cond_broadcast(&s->pool.changed);
+}
+
 static int next_step(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
 {
+    struct waiter me = {.transfer = transfer}, **last = &s->pool.waiting;
+    int r = 0;
     LOCK_SCOPE(&s->pool.lock);
+    while (*last)
+        last = &(*last)->next;
+    *last = &me;
     for (;;) {
-        int r = op_check(op);
-        if (r == 0)
+        r = op_check(op);
+        if (r == 0 && is_turn_locked(s, &me))
             r = next_step_locked(s, op, transfer, ret);
-        if (r > 0)
-            s->pool.transfers += transfer;
         if (r != 0)
-            return r;
+            break;
         (void)cond_wait_until(&s->pool.changed, &s->pool.lock, clock_now_ns() + 100 * NS_PER_MS);
     }
+    s->pool.transfers += r > 0 && transfer;
+    leave_locked(s, &me);
+    return r;
 }
 
 /* The place of a connection that is no more. */

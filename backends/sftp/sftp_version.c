@@ -35,6 +35,12 @@ bool versions_alike(const struct version_id *a, const struct version_id *b)
     return a->mtime == b->mtime && a->size == b->size && a->inode == b->inode;
 }
 
+/* A new file may get the inode of one that was there a few contents before, in the same second. */
+static bool near(const struct version_id *a, const struct version_id *b)
+{
+    return a->mtime == b->mtime && a->size == b->size;
+}
+
 static bool equal(const struct version_id *a, const struct version_id *b)
 {
     return versions_alike(a, b) && a->mark == b->mark;
@@ -51,6 +57,15 @@ static bool find_mark_locked(struct versions *v, uint64_t key, struct version_id
             return true;
         }
     }
+    return false;
+}
+
+static bool knows_near_locked(struct versions *v, uint64_t key, const struct version_id *id)
+{
+    __auto_type set = &v->sets[key % VERSION_SETS];
+    for (unsigned i = 0; i < VERSION_WAYS; i++)
+        if (set->known[i].key == key && near(&set->known[i].id, id))
+            return true;
     return false;
 }
 
@@ -150,14 +165,12 @@ static uint32_t new_mark(void)
     return 1 + random_below(UINT32_MAX - 1);
 }
 
-/* `id` gets a mark when a content of the key with this mtime and size is known, or was just there.
- */
+/* It gets a mark when a content of the key with this mtime and size is known, or was just there. */
 static void note_content_locked(struct versions *v, uint64_t key, const struct version_id *before,
                                 const struct version_id *after)
 {
     struct version_id id = *after;
-    bool known = find_mark_locked(v, key, &id);
-    id.mark = known || versions_alike(before, &id) ? new_mark() : 0;
+    id.mark = knows_near_locked(v, key, &id) || near(before, &id) ? new_mark() : 0;
     remember_locked(v, key, &id);
 }
 

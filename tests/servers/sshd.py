@@ -128,7 +128,10 @@ class SSHD(Server):
         shadow.touch(mode=0o600)
         shadow.write_text(f"{self.user}:{hashed}:19000:0:99999:7:::\n")
         pam.write_text("auth required pam_unix.so\naccount required pam_permit.so\nsession required pam_permit.so\n")
-        return ["unshare", "--mount", "sh", "-ec",
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        # In a chroot that is no mount by itself nothing can be made private; who made it has seen to that.
+        propagation = "private" if any(line.split()[4] == "/" for line in mounts) else "unchanged"
+        return ["unshare", "--mount", "--propagation", propagation, "sh", "-ec",
                 'mount --bind "$1" /etc/shadow; mount --bind "$2" /etc/pam.d/sshd; shift 2; exec "$@"', "sh",
                 str(shadow), str(pam), *command]
 

@@ -120,12 +120,15 @@ def test_a_newer_journal_is_refused(build_dir, folder):
                                 "UPDATE schema_version SET version = 1")):
         with contextlib.closing(sqlite3.connect(cache / name)) as db:
             db.executescript(change)
-        files = sorted(p.relative_to(cache) for p in cache.rglob("*") if p.is_file())
+        def kept():  # but for what SQLite makes and removes beside a database that is open
+            return {p.relative_to(cache) for p in cache.rglob("*") if p.is_file() and not p.name.endswith(("-wal", "-shm"))}
+
+        files = kept()
         (folder / "refused").mkdir(exist_ok=True)
         done = call(build_dir / "fs/quayfs", "-f", "-c", conf, folder / "refused")
         assert done.returncode != 0 and f"{cache}/{name} was written by a newer quayfs: it has form 99" in done.stderr
         assert "Start that quayfs again" in done.stderr
-        assert set(files) <= set(p.relative_to(cache) for p in cache.rglob("*") if p.is_file())
+        assert files <= kept()
         with contextlib.closing(sqlite3.connect(cache / name)) as db:
             db.executescript(back)
     with mounted(build_dir, folder, "-c", conf) as mnt:

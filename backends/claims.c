@@ -50,6 +50,15 @@ int claims_take(struct claims *c, struct op *op, const char *key)
     return take(c, op, claim_of(key));
 }
 
+bool claims_try(struct claims *c, const char *key)
+{
+    size_t i = claim_of(key);
+    LOCK_SCOPE(&c->lock);
+    bool taken = !c->busy[i];
+    c->busy[i] = true;
+    return taken;
+}
+
 void claims_release(struct claims *c, const char *key)
 {
     release(c, claim_of(key));

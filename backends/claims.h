@@ -8,7 +8,9 @@
  *
  *     r = claims_take(&c, op, key); if (r < 0) return r; ... claims_release(&c, key);
  *
- * A thread holds one claim, or the two of claims_take_both (taken in ascending order).
+ * A thread holds one claim, or the two of claims_take_both (taken in ascending order). Who waits for
+ * a claim holds nothing that its holder may wait for, a connection of a pool for instance: with one
+ * in hand, claims_try() first.
  * Errors: op_check()'s while waiting. Threads: any. */
 #ifndef QUAY_BACKENDS_CLAIMS_H
 #define QUAY_BACKENDS_CLAIMS_H
@@ -27,6 +29,7 @@ struct claims {
 void claims_init(struct claims *c, const char *name /* must live as long as c */);
 void claims_done(struct claims *c);
 int claims_take(struct claims *c, struct op *op, const char *key);
+bool claims_try(struct claims *c, const char *key); /* taken, without waiting? */
 void claims_release(struct claims *c, const char *key);
 int claims_take_both(struct claims *c, struct op *op, const char *a, const char *b);
 void claims_release_both(struct claims *c, const char *a, const char *b);

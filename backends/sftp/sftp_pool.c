@@ -190,8 +190,8 @@ static int next_step_locked(struct sftp *s, struct op *op, bool transfer, struct
     return 2;
 }
 
-/* Who came first is first, or one busy thread after the other goes by one that waits; but who may have a connection
- * now does not wait for a transfer that may not. */
+/* Who came first is first, or one busy thread after the other goes by one that waits; but who may
+ * have a connection now does not wait for a transfer that may not. */
 static bool is_turn_locked(const struct sftp *s, const struct waiter *me)
 {
     const struct waiter *w = s->pool.waiting;

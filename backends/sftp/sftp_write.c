@@ -17,6 +17,7 @@ struct put { /* one put under way */
     const struct put_req *req;
     const char *path;
     char *temp;
+    bool transfer;              /* c counts as a transfer's */
     bool made;                  /* the temporary may be there */
     struct wire_attr made_attr; /* what the new object is */
     struct wire_attr old;       /* what it replaces; flags 0: nothing */
@@ -216,31 +217,57 @@ static int put_claimed(struct put *p)
     return r;
 }
 
+/* The claim of the target. Who has it may wait for a connection, so ours is given back while we
+ * wait: or with all of them in the hands of such waiters nobody would go on. */
+static int claim_target(struct put *p)
+{
+    struct sftp *s = p->s;
+    bool transfer = p->transfer;
+    size_t endpoint = p->c->endpoint;
+    if (claims_try(&s->claims, p->req->key))
+        return 0;
+    sftp_give(s, p->c, transfer);
+    p->c = NULL;
+    p->transfer = false;
+    int r = claims_take(&s->claims, p->op, p->req->key);
+    if (r < 0)
+        return r;
+    r = sftp_take(s, p->op, transfer, &p->c);
+    p->transfer = r == 0 && transfer;
+    if (r == 0 && p->c->endpoint != endpoint) { /* what was sent is not there */
+        r = err_set(&p->op->err, EIO, "put %s: sent to an endpoint that is no longer used",
+                    p->req->key);
+        p->op->err.retry = ERR_RETRY_SAFE;
+    }
+    if (r < 0)
+        claims_release(&s->claims, p->req->key);
+    return r;
+}
+
 int sftp_put(struct store *store, struct op *op, const struct put_req *req, struct attr *ret)
 {
     struct sftp *s = sftp_of(store);
     CLEANUP_FREE char *path = NULL, *temp = NULL;
-    bool transfer = req->src->size > 256 * 1024;
-    struct put p = {.s = s, .op = op, .req = req};
+    struct put p = {.s = s, .op = op, .req = req, .transfer = req->src->size > 256 * 1024};
     int r = sftp_no_xattrs(op, req->attr, req->key);
     if (r == 0)
         r = sftp_path(s, op, req->key, &path);
     if (r == 0)
-        r = sftp_take(s, op, transfer, &p.c);
+        r = sftp_take(s, op, p.transfer, &p.c);
     if (r < 0)
         return r;
     p.path = path;
     p.temp = temp = temp_path(path);
     r = req->attr->kind == ATTR_SYMLINK ? make_link(&p) : make_file(&p);
     if (r == 0)
-        r = claims_take(&s->claims, op, req->key);
+        r = claim_target(&p);
     if (r == 0) {
         r = put_claimed(&p);
         claims_release(&s->claims, req->key);
     }
     if (r < 0)
         drop_temp(&p);
-    sftp_give(s, p.c, transfer);
+    sftp_give(s, p.c, p.transfer);
     if (r == 0)
         sftp_attr_of(s, req->key, &p.made_attr, ret);
     return r;

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #define THREADS 8
 #define ROUNDS 25
@@ -22,7 +23,7 @@ static void must(const struct worker *w, const char *what, int r)
     if (r == 0)
         return;
     fprintf(stderr, "thread %u: %s is %d: %s\n", w->number, what, r, err_text(&w->op.err));
-    exit(1);
+    _exit(1); /* the others go on: nothing is taken down under them */
 }
 
 /* Objects of this thread alone: each step sees the step before. */
@@ -115,20 +116,53 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void many_threads(struct suite *s)
+static void all_at_once(struct suite *s, void *(*run)(void *worker))
 {
     struct worker w[THREADS];
+    for (unsigned i = 0; i < THREADS; i++) {
+        w[i] = (struct worker){.s = s, .number = i};
+        snprintf(w[i].prefix, sizeof(w[i].prefix), "%s", s->prefix);
+        CHECK(pthread_create(&w[i].thread, NULL, run, &w[i]) == 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        CHECK(pthread_join(w[i].thread, NULL) == 0);
+}
+
+static void many_threads(struct suite *s)
+{
     CLEANUP_FREE char *text = xmalloc(2000);
     memset(text, 'z', 1999);
     text[1999] = '\0';
     put_text(s, "shared", text, NULL);
-    for (unsigned i = 0; i < THREADS; i++) {
-        w[i] = (struct worker){.s = s, .number = i};
-        snprintf(w[i].prefix, sizeof(w[i].prefix), "%s", s->prefix);
-        CHECK(pthread_create(&w[i].thread, NULL, work, &w[i]) == 0);
+    all_at_once(s, work);
+}
+
+/* One object that is put, changed and removed by all at once, also where there is one connection:
+ * who waits for the others' change does not hold what they need to make it. Once sftp's put held
+ * its connection while it waited, and each deadline passed. */
+static void must_or_gone(const struct worker *w, const char *what, int r)
+{
+    must(w, what, r == -ENOENT || r == -ESTALE || r == -ENOTSUP ? 0 : r);
+}
+
+static void *contend(void *arg)
+{
+    struct worker *w = arg;
+    CLEANUP_FREE char *key = xasprintf("%scontended", w->prefix);
+    struct attr change = {.known = ATTR_HAS_MODE, .mode = 0600 | w->number};
+    op_init(&w->op, "worker", 60000);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct source_mem src = source_mem("contended", 9);
+        struct put_req put = {.key = key, .src = &src.base};
+        CLEANUP_ATTR struct attr made = ATTR_INIT, changed = ATTR_INIT;
+        must(w, "put contended", store_put(w->s->store, &w->op, &put, &made));
+        if (w->number % 2)
+            must_or_gone(w, "remove contended", store_remove(w->s->store, &w->op, key, NULL));
+        else
+            must_or_gone(w, "set_meta contended",
+                         store_set_meta(w->s->store, &w->op, key, NULL, &change, &changed));
     }
-    for (unsigned i = 0; i < THREADS; i++)
-        CHECK(pthread_join(w[i].thread, NULL) == 0);
+    return NULL;
 }
 
 static void *cancel_soon(void *arg)
@@ -181,6 +215,7 @@ void suite_threads(struct suite *s)
 {
     suite_begin(s, "threads");
     many_threads(s);
+    all_at_once(s, contend);
     cancel_a_put(s);
     broken_source(s);
 }

@@ -420,7 +420,7 @@ int store_exchange(struct store *s, struct op *op, const char *a, const char *b)
         r = check_key(s, op, a, KEY_BELOW);
     if (r == 0)
         r = check_key(s, op, b, KEY_BELOW);
-    if (r == 0 && (strcmp(a, b) == 0 || path_below(a, b) || path_below(b, a)))
+    if (r == 0 && (path_within(a, b) || path_below(b, a)))
         r = err_set(&op->err, EINVAL, "'%s' and '%s': one is in the other", a, b);
     if (r == 0)
         r = check_write(s, op, CAP_EXCHANGE, s->cls->exchange != NULL, "exchange");

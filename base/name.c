@@ -240,6 +240,11 @@ bool path_below(const char *path, const char *dir)
     return path_is_slashes(dir) || path[len] == '/';
 }
 
+bool path_within(const char *path, const char *dir)
+{
+    return strcmp(path, dir) == 0 || path_below(path, dir);
+}
+
 const char *path_rest(const char *path, const char *dir)
 {
     bool joined = path_is_slashes(dir) && !path_is_slashes(path);

@@ -59,6 +59,7 @@ char *path_child(const char *dir, const char *segment);
 const char *path_base(const char *path, size_t *ret_parent_len);
 char *path_parent(const char *path); /* malloc'd; "" for the root and its children */
 bool path_below(const char *path, const char *dir); /* strictly; everything is below "" */
+bool path_within(const char *path, const char *dir); /* is it dir, or below it? */
 /* What path_child() adds to dir to get a path below it: path_child(other, path_rest(path, dir)) moves it. */
 const char *path_rest(const char *path, const char *dir);
 /* A file with the empty segment as its name ("d/"). */

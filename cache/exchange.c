@@ -15,15 +15,10 @@ struct exchange {
     size_t n, held;       /* the first `held` of them with their tokens */
 };
 
-static bool is_part(const char *path, const char *of)
-{
-    return strcmp(path, of) == 0 || path_below(path, of);
-}
-
 static bool pick(const struct vnode *n, const void *arg)
 {
     const struct exchange *x = arg;
-    return is_part(n->path, x->path[0]) || is_part(n->path, x->path[1]);
+    return path_within(n->path, x->path[0]) || path_within(n->path, x->path[1]);
 }
 
 static int by_path(const void *a, const void *b)
@@ -80,7 +75,7 @@ static void release(struct exchange *x)
 
 static char *new_path(const struct exchange *x, const char *path)
 {
-    bool second = is_part(path, x->path[1]);
+    bool second = path_within(path, x->path[1]);
     const char *from = x->path[second], *to = x->path[!second];
     return strcmp(path, from) == 0 ? xstrdup(to) : path_child(to, path_rest(path, from));
 }
@@ -120,10 +115,8 @@ static void forget(struct exchange *x)
 {
     struct volume *v = x->v;
     for (int i = 0; i < 2; i++) {
-        meta_forget_tree(v->meta, x->path[i]);
-        volume_changed(v, x->path[i], NULL);
+        volume_forget_tree(v, x->path[i]);
         seen_set(v, x->path[i], NULL);
-        seen_forget_below(v, x->path[i]);
         volume_parents_forget(v, x->path[i]);
     }
 }

@@ -122,7 +122,7 @@ int vnode_unshare(struct vnode *n, struct op *op)
 
 static bool pick_copy_locked(const struct vnode *n, const void *arg)
 {
-    return n->copy_of && (strcmp(n->copy_of, arg) == 0 || path_below(n->copy_of, arg));
+    return n->copy_of && path_within(n->copy_of, arg);
 }
 
 void volume_settle_copies(struct volume *v, struct op *op, const char *path)

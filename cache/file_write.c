@@ -3,8 +3,8 @@
  * Everything here runs with the vnode's token, so it never meets a commit.
  * Invariants: (1) the stage file is as long as attr.size, so every byte of the content that is not of the
  * base can be read from it at its own offset; (2) bytes are counted in `reserved` before they are written;
- * (3) what the journal has promised of a
- * file can be had back until it has promised something else: undo.h, or the file is left alone (old_name). */
+ * (3) what the journal has promised of a file can be had back until it has promised something else: undo.h, or
+ * the file is left alone (old_name). */
 #include "cache/volume_int.h"
 
 #include "base/cleanup.h"

@@ -7,7 +7,7 @@
  *     index_call(idx, fn, arg, &err);    // the same, and waits for the commit
  * A fn that fails (negative return) is logged at debug and undone alone (savepoint).
  * Tables: `meta_*` belong to meta.c, `object`/`extent` to the block cache. Each owner creates its tables
- * with index_call at start. The schema has a version row; an older one is moved aside, as is a
+ * with index_call at start. The schema has a version row; an older one is moved aside (a newer one is refused), as is a
  * file that is not a sound database: the cache then starts empty, with one warning.
  * Threads: any. posted args are freed by fn. index_close runs what is queued first. */
 #ifndef QUAY_CACHE_INDEX_H

@@ -355,17 +355,12 @@ void meta_forget(struct meta *m, const char *path)
     listing_drop_locked(m, path);
 }
 
-static bool is_below(const char *path, const char *dir)
-{
-    return strcmp(path, dir) == 0 || path_below(path, dir);
-}
-
 static void forget_listings_locked(struct meta *m, const char *dir)
 {
     struct strmap kept = STRMAP_INIT;
     STRMAP_EACH(&m->listings, it) {
         struct listing *l = it->value;
-        if (!is_below(it->key, dir)) {
+        if (!path_within(it->key, dir)) {
             (void)strmap_put(&kept, it->key, l);
             continue;
         }
@@ -383,7 +378,7 @@ void meta_forget_tree(struct meta *m, const char *dir)
         m->seqs[i]++;
     for (struct entry *e = m->lru.newer, *next; e != &m->lru; e = next) {
         next = e->newer;
-        if (is_below(e->path, dir))
+        if (path_within(e->path, dir))
             entry_drop_locked(m, e->path, e->dir);
     }
     forget_listings_locked(m, dir);

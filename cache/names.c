@@ -56,7 +56,7 @@ void volume_parents_forget(struct volume *v, const char *dir)
     LOCK_SCOPE(&v->s.lock);
     struct strmap kept = STRMAP_INIT;
     STRMAP_EACH(&v->s.parents, it) {
-        if (strcmp(it->key, dir) == 0 || path_below(it->key, dir))
+        if (path_within(it->key, dir))
             free(it->value);
         else
             (void)strmap_put(&kept, it->key, it->value);

@@ -23,15 +23,10 @@ struct pin {
     char path[];
 };
 
-static bool covers(const char *pin, const char *path)
-{
-    return strcmp(pin, path) == 0 || path_below(path, pin);
-}
-
 static struct pin *find_covering(const struct cache_key *k, const char *path)
 {
     struct pin *p = k ? k->pins : NULL;
-    while (p && !covers(p->path, path))
+    while (p && !path_within(path, p->path))
         p = p->next;
     return p;
 }
@@ -186,7 +181,7 @@ static struct wanted others_locked(const struct cache *c, const struct cache_key
     {
         const struct cache_key *x = it->value;
         for (const struct pin *p = x->pins; p; p = p->next) {
-            if (x == k && covers(path, p->path))
+            if (x == k && path_within(p->path, path))
                 continue;
             w.bytes += p->bytes;
             w.files += p->files;
@@ -232,7 +227,7 @@ static struct pin *take_below_locked(struct cache_key *k, const char *path)
     struct pin *taken = NULL;
     for (struct pin **at = &k->pins; *at;) {
         struct pin *p = *at;
-        if (!covers(path, p->path)) {
+        if (!path_within(p->path, path)) {
             at = &p->next;
             continue;
         }
@@ -407,7 +402,7 @@ static void count_have_locked(struct cache *c, const struct cache_key *k, struct
     for (size_t b = 0; b < c->s.n_buckets && n; b++)
         for (const struct cache_object *o = c->s.by_name[b]; o; o = o->next_name)
             for (size_t i = 0; o->key == k && o->pinned && i < n; i++)
-                if (covers(list[i].path, o->path))
+                if (path_within(o->path, list[i].path))
                     list[i].have += o->bytes;
 }
 
@@ -472,7 +467,7 @@ static struct cache_object *unseen_locked(struct cache *c, size_t bucket, const 
 {
     struct cache_object *o = c->s.by_name[bucket];
     while (o && (o->key != k || !o->keep || o->zombie || o->passes || o->pin_round >= round ||
-                 !covers(path, o->path)))
+                 !path_within(o->path, path)))
         o = o->next_name;
     return o;
 }

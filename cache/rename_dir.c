@@ -433,12 +433,8 @@ static int move_tree(struct moving *m)
 void moving_forget(struct moving *m)
 {
     struct volume *v = m->v;
-    const char *const dirs[] = {m->from, m->to};
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-        meta_forget_tree(v->meta, dirs[i]);
-        volume_changed(v, dirs[i], NULL);
-        seen_forget_below(v, dirs[i]);
-    }
+    volume_forget_tree(v, m->from);
+    volume_forget_tree(v, m->to);
     volume_parents_forget(v, m->from);
 }
 

@@ -112,7 +112,8 @@ int stage_upload_put(struct stage *s, const char *path, const char *id, struct e
 int stage_upload_remove(struct stage *s, const char *id, struct err *err);
 
 /* At start: every row of this key whose file nobody uses is given with its opened file, which is what was
- * promised again (both taken by `row`; with content: NULL); rows without a file are reported and removed; files without a row are removed. */
+ * promised again (both taken by `row`; with content: NULL); rows without a file are reported and removed; files
+ * without a row are removed. */
 typedef void stage_row_fn(void *arg, struct stage_row *row, struct stage_file *f);
 int stage_recover(struct stage *s, stage_row_fn *row, void *arg, struct err *err);
 /* At start: multipart uploads left by an earlier process. */

@@ -252,6 +252,13 @@ void volume_changed(struct volume *v, const char *path, const struct attr *a)
     meta_own(v->meta, path, a);
 }
 
+void volume_forget_tree(struct volume *v, const char *dir)
+{
+    meta_forget_tree(v->meta, dir);
+    volume_changed(v, dir, NULL);
+    seen_forget_below(v, dir);
+}
+
 /* ---- attributes ---- */
 
 static bool is_away(int r)

@@ -274,6 +274,8 @@ int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool al
 int volume_check_write(struct volume *v, struct op *op, const char *path);
 /* After a change of ours: the version under `path` is this (NULL: gone). */
 void volume_changed(struct volume *v, const char *path, const struct attr *a);
+/* What was known of `dir` and all below it is out of date. */
+void volume_forget_tree(struct volume *v, const char *dir);
 
 /* Counts entries of the directory until there are `want` or all are seen: a page may have none although
  * more follow. *ret_marker: the directory has an object of its own. */

@@ -97,15 +97,21 @@ static int names_durable(struct op *op, const struct local_at *a, const struct l
     return e;
 }
 
+/* Both places, and their claims. */
+static int hold_both(struct local *l, struct op *op, const char *key_a, const char *key_b,
+                     struct local_at *a, struct local_at *b)
+{
+    int r = local_at(l, op, key_a, a);
+    if (r == 0)
+        r = local_at(l, op, key_b, b);
+    return r < 0 ? r : claims_take_both(&l->claims, op, key_a, key_b);
+}
+
 int local_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
 {
     struct local *l = local_of(s);
     CLEANUP_AT struct local_at a = LOCAL_AT_INIT, b = LOCAL_AT_INIT;
-    int r = local_at(l, op, from, &a);
-    if (r == 0)
-        r = local_at(l, op, to, &b);
-    if (r == 0)
-        r = claims_take_both(&l->claims, op, from, to);
+    int r = hold_both(l, op, from, to, &a, &b);
     if (r < 0)
         return r;
     r = rename_claimed(l, op, &a, &b, from, to, no_replace);
@@ -137,11 +143,7 @@ int local_exchange(struct store *s, struct op *op, const char *key_a, const char
 {
     struct local *l = local_of(s);
     CLEANUP_AT struct local_at a = LOCAL_AT_INIT, b = LOCAL_AT_INIT;
-    int r = local_at(l, op, key_a, &a);
-    if (r == 0)
-        r = local_at(l, op, key_b, &b);
-    if (r == 0)
-        r = claims_take_both(&l->claims, op, key_a, key_b);
+    int r = hold_both(l, op, key_a, key_b, &a, &b);
     if (r < 0)
         return r;
     r = exchange_claimed(l, op, &a, &b, key_a, key_b);

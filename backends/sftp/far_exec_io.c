@@ -57,8 +57,7 @@ static int take_data(void *arg, struct op *op, const char *bytes, size_t len)
     memcpy((char *)req->iov.iov_base + f->got, bytes, len);
     f->got += len;
     /* More than `before` has: a write came between; that is judged at the end, nothing is shown. */
-    uint64_t there = f->before.size > req->offset ? f->before.size - req->offset : 0;
-    if (f->got <= there && req->on_data && req->on_data(req->on_data_arg, f->got) != 0)
+    if (f->got <= far_there(&f->before, req) && req->on_data && req->on_data(req->on_data_arg, f->got) != 0)
         return err_set(&op->err, EINTR, "read %s: stopped by the reader", req->key);
     return 0;
 }
@@ -77,8 +76,7 @@ int commands_read(struct conn *c, struct op *op, struct far_read *f)
     int r = shell_run(c, op, &run, "read", req->key);
     if (r == 0 && !rd.known)
         r = conn_bad_reply(c, op, "read", req->key);
-    uint64_t there = f->before.size > req->offset ? f->before.size - req->offset : 0;
-    f->wanted = there < req->iov.iov_len ? (size_t)there : req->iov.iov_len;
+    f->wanted = far_there(&f->before, req);
     /* Nothing behind it: the file went meanwhile, `after` is like nothing. */
     if (r == 0 && exec_attrs(run.extra, run.extra + strlen(run.extra), &f->after) <= 0)
         f->after = (struct wire_attr){.flags = 0};
@@ -103,14 +101,7 @@ int commands_make(struct conn *c, struct op *op, struct far_make *m)
     const struct wire_attr nothing = {.flags = 0};
     const struct patch_range all = {.offset = 0, .length = m->src->size};
     struct shell_run run = SHELL_RUN_INIT;
-    int r = far_lstat(c, op, m->path, m->key, &old);
-    if (r == -ENOENT) {
-        err_clear(&op->err);
-        old = nothing;
-        r = 0;
-    }
-    if (r == 0)
-        r = m->judge(m->arg, op, &old);
+    int r = far_judge(op, far_lstat(c, op, m->path, m->key, &old), &old, m->judge, m->arg);
     if (r < 0)
         return r;
     struct wire_attr owner = sftp_owner_of(m->attr, &nothing),
@@ -191,13 +182,9 @@ static ssize_t patch_some(struct conn *c, struct op *op, struct far_patch *p, si
 int commands_patch(struct conn *c, struct op *op, struct far_patch *p)
 {
     size_t done = 0;
-    int r = far_lstat(c, op, p->path, p->req->key, &p->before);
-    if (r == 0)
-        r = p->judge(p->arg, op, &p->before);
+    int r = far_begin_patch(c, op, far_lstat(c, op, p->path, p->req->key, &p->before), p);
     if (r < 0)
         return r;
-    p->begun = true;
-    conn_changing(c, true);
     do {
         ssize_t n = patch_some(c, op, p, done);
         if (n < 0)

@@ -94,8 +94,7 @@ static int read_handle(struct conn *c, struct op *op, const struct handle *h, st
         r = f->judge(f->arg, op, &f->before);
     if (r < 0)
         return r;
-    uint64_t there = f->before.size > req->offset ? f->before.size - req->offset : 0;
-    t.most = there < req->iov.iov_len ? there : req->iov.iov_len;
+    t.most = far_there(&f->before, req);
     r = read_bytes(&t);
     if (r < 0)
         return r;
@@ -212,13 +211,7 @@ static int judge_old(struct conn *c, struct op *op, struct far_make *m, uint32_t
 {
     struct wire_attr old;
     int r = conn_expect_attrs(c, op, stat, "put", m->key, &old);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    if (r == -ENOENT) {
-        err_clear(&op->err);
-        old = (struct wire_attr){.flags = 0};
-    }
-    return m->judge(m->arg, op, &old);
+    return far_judge(op, r, &old, m->judge, m->arg);
 }
 
 int packets_make(struct conn *c, struct op *op, struct far_make *m)
@@ -253,12 +246,9 @@ static int patch_handle(struct conn *c, struct op *op, struct far_patch *p, cons
     const struct patch_req *req = p->req;
     uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
     int r = conn_expect_attrs(c, op, id, "patch", req->key, &p->before);
-    if (r == 0)
-        r = p->judge(p->arg, op, &p->before);
+    r = far_begin_patch(c, op, r, p);
     if (r < 0)
         return r;
-    p->begun = true;
-    conn_changing(c, true);
     for (size_t i = 0; i < req->n_ranges && r == 0; i++)
         r = send_range(c, op, h, req->key, req->src, req->ranges[i].offset,
                        req->ranges[i].offset + req->ranges[i].length);

@@ -7,13 +7,6 @@
 
 #include "base/name.h"
 
-int far_remove(struct conn *c, struct op *op, const char *path, const char *key)
-{
-    struct remove_result result = {.code = 0};
-    int r = c->far->remove(c, op, &path, &key, 1, &result);
-    return r < 0 ? r : -result.code;
-}
-
 /* What is at `path` now; flags 0: nothing, or it cannot be told. Keeps op->err. */
 static struct wire_attr look(struct conn *c, struct op *op, const char *path)
 {

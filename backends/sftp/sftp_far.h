@@ -101,6 +101,12 @@ struct far {
 
 extern const struct far far_sftp, far_exec;
 
+/* For the classes. What looking at a path gave (r; -ENOENT: nothing) and whether to go on. */
+int far_judge(struct op *op, int r, struct wire_attr *w, far_judge_fn *judge, void *arg);
+/* The same for a file that is going to be changed, which begins here. */
+int far_begin_patch(struct conn *c, struct op *op, int r, struct far_patch *p);
+/* How many of the bytes asked for `w` has. */
+size_t far_there(const struct wire_attr *w, const struct read_req *req);
 /* One file. */
 int far_remove(struct conn *c, struct op *op, const char *path, const char *key);
 /* What is at `path`; -ENOENT. */

@@ -85,13 +85,7 @@ static int look_at_target(struct put *p)
 {
     struct wire_attr w = {.flags = 0};
     int r = far_lstat(p->c, p->op, p->path, p->req->key, &w);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    if (r == -ENOENT) {
-        err_clear(&p->op->err);
-        w = (struct wire_attr){.flags = 0};
-    }
-    return judge_target(p, p->op, &w);
+    return far_judge(p->op, r, &w, judge_target, p);
 }
 
 static struct attr with_mtime(const struct attr *attr) /* borrows */

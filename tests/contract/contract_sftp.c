@@ -21,12 +21,7 @@ static char *section(const char *below, const char *more)
 static void run_suite(const char *label, const char *below, const char *more)
 {
     CLEANUP_FREE char *text = section(below, more);
-    struct stats *stats = stats_new();
-    struct suite s;
-    suite_init(&s, label, open_store(text, stats));
-    suite_run(&s);
-    suite_done(&s);
-    stats_free(stats);
+    suite_over(label, text);
 }
 
 /* Without the listings of a thousand objects, for which every one of them is put. */

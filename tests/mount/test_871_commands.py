@@ -193,24 +193,25 @@ def test_a_server_that_runs_nothing(mount, sftp_server_factory, folder):
     assert "no SFTP subsystem" in text and "runs no commands" in text and "No shell for you." in text
 
 
-def test_tools_that_cannot(mount, sftp_server_factory, folder):
-    """What is missing is named at the login, not in the middle of a write."""
+def with_broken(folder, tool, complaint):
+    """A server on which this command only complains."""
     tools = folder / "tools"
     tools.mkdir()
-    (tools / "dd").write_text('#!/bin/sh\necho "dd: unknown operand" >&2\nexit 1\n')
-    (tools / "dd").chmod(0o755)
-    path = force(folder, "old", f'PATH={tools}:$PATH; export PATH; eval "$SSH_ORIGINAL_COMMAND"\n')
+    (tools / tool).write_text(f'#!/bin/sh\necho "{complaint}" >&2\nexit 1\n')
+    (tools / tool).chmod(0o755)
+    return force(folder, "broken", f'PATH={tools}:$PATH; export PATH; eval "$SSH_ORIGINAL_COMMAND"\n')
+
+
+def test_tools_that_cannot(mount, sftp_server_factory, folder):
+    """What is missing is named at the login, not in the middle of a write."""
+    path = with_broken(folder, "dd", "dd: unknown operand")
     text = refused(mount({"store k": sftp_server_factory(subsystem=False, extra=path).store(retries="0", **QUICK)}))
     assert "dd iflag" in text
 
 
 def test_unreadable_directories_are_errors(mount, sftp_server_factory, folder):
     """Not an empty listing: the tools' reasons are understood."""
-    lost = folder / "tools"
-    lost.mkdir()
-    (lost / "find").write_text("#!/bin/sh\necho \"find: '$1': Input/output error\" >&2\nexit 1\n")
-    (lost / "find").chmod(0o755)
-    path = force(folder, "bad", f'PATH={lost}:$PATH; export PATH; eval "$SSH_ORIGINAL_COMMAND"\n')
+    path = with_broken(folder, "find", "find: '$1': Input/output error")
     server = sftp_server_factory(subsystem=False, extra=path)
     (server.data / "f").write_bytes(b"x")
     m = mount({"store k": server.store(retries="0", **QUICK)})

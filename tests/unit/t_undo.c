@@ -101,16 +101,25 @@ static void check_large(struct vx *x, const char *path, const char *head, size_t
     CHECK(memcmp(got, want, LARGE) == 0);
 }
 
+/* LARGE bytes are stored as `base`; then `work` runs with write = back and a store that is away, and is killed. */
+static struct vx left_by(const char *base, void (*work)(struct vx *x))
+{
+    struct vx x = vx_new();
+    x.policy.stage_memory = 64;
+    if (base) {
+        vx_open_local(&x, "");
+        vfile_release(large(&x, base));
+        CHECK_INT(vx_close(&x), 0);
+    }
+    x.policy.write = VOLUME_BACK;
+    killed(&x, AWAY, work);
+    return x;
+}
+
 static void test_edits_keep_promises(void)
 {
     static const char *const names[] = {"appended", "edited", "cut", "short", "punched", "stamped"};
-    struct vx x = vx_new();
-    x.policy.stage_memory = 64;
-    vx_open_local(&x, "");
-    vfile_release(large(&x, "base"));
-    CHECK_INT(vx_close(&x), 0);
-    x.policy.write = VOLUME_BACK;
-    killed(&x, AWAY, work_edits);
+    struct vx x = left_by("base", work_edits);
     vx_open_local(&x, "");
     wait_stored(&x);
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -125,13 +134,7 @@ static void test_edits_keep_promises(void)
 /* What was appended to a promised file and lost is not seen again when the file grows. */
 static void test_recovered_tail(void)
 {
-    struct vx x = vx_new();
-    x.policy.stage_memory = 64;
-    vx_open_local(&x, "");
-    vfile_release(large(&x, "base"));
-    CHECK_INT(vx_close(&x), 0);
-    x.policy.write = VOLUME_BACK;
-    killed(&x, AWAY, work_edits);
+    struct vx x = left_by("base", work_edits);
     vx_open_local(&x, AWAY);
     struct vfile *f = vx_fopen(&x, "appended", RW, 0);
     char got[8] = "";
@@ -173,10 +176,7 @@ static void work_full(struct vx *x)
 
 static void test_edit_with_a_full_disk(void)
 {
-    struct vx x = vx_new();
-    x.policy.write = VOLUME_BACK;
-    x.policy.stage_memory = 64;
-    killed(&x, AWAY, work_full);
+    struct vx x = left_by(NULL, work_full);
     vx_open_local(&x, "");
     wait_stored(&x);
     check_large(&x, "f", "", 0, 'p');
@@ -234,13 +234,7 @@ static void work_random(struct vx *x)
 static void test_random_edits(void)
 {
     for (int round = 0; round < 12; round++) {
-        struct vx x = vx_new();
-        x.policy.stage_memory = 64;
-        vx_open_local(&x, "");
-        vfile_release(large(&x, "f"));
-        CHECK_INT(vx_close(&x), 0);
-        x.policy.write = VOLUME_BACK;
-        killed(&x, AWAY, work_random);
+        struct vx x = left_by("f", work_random);
         vx_open_local(&x, "");
         wait_stored(&x);
         CLEANUP_FREE char *model = xasprintf("%s/model", x.dir), *want = malloc(MODEL_MAX);

@@ -157,6 +157,11 @@ int flat_remove_dir(const struct flat_view *v, struct store *s, struct op *op, c
 /* Of a file, else of the directory of that key. */
 int flat_set_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key, const char *if_match,
                   const struct attr *change, struct attr *ret);
+/* After a copy of object `from` to object `to` by a service that gives copies a time of their own: one whose source
+ * has no stored time is given the one that the source has shown, when there is room for it. *copy: what is there
+ * now. Costs requests only for such a source. */
+int flat_keep_time(const struct flat_view *v, struct store *s, struct op *op, const char *from,
+                   const char *from_version, const char *to, struct attr *copy);
 int flat_set_dir_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key,
                       const struct attr *change, struct attr *ret);
 

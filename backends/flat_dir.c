@@ -125,6 +125,29 @@ int flat_remove_dir(const struct flat_view *v, struct store *s, struct op *op, c
     return v->remove(s, op, object, NULL);
 }
 
+int flat_keep_time(const struct flat_view *v, struct store *s, struct op *op, const char *from,
+                   const char *from_version, const char *to, struct attr *copy)
+{
+    struct attr source = ATTR_INIT, now = ATTR_INIT;
+    if (!v->posix || (copy->known & ATTR_HAS_MTIME))
+        return 0;
+    int r = v->head(s, op, "copy", from, from_version, &source);
+    if (r == 0 && source.mtime.tv_sec != copy->mtime.tv_sec) {
+        struct attr time = {.kind = ATTR_FILE, .known = ATTR_HAS_MTIME, .mtime = source.mtime};
+        r = v->set_meta(s, op, to, copy->version, &time, &now);
+        if (r == 0) {
+            attr_done(copy);
+            attr_move(copy, &now);
+        }
+    }
+    attr_done(&source);
+    if (r == -E2BIG || r == -ESTALE || r == -ENOENT) { /* no room for it; or others have changed source or copy */
+        err_clear(&op->err);
+        r = 0;
+    }
+    return r;
+}
+
 int flat_set_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key, const char *if_match,
                   const struct attr *change, struct attr *ret)
 {

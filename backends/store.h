@@ -256,7 +256,7 @@ struct store_class {
     int (*remove_many)(struct store *s, struct op *op, const char *const *keys, size_t n,
                        struct remove_result *results); /* default: remove, one by one. 0: each key has
                                                           its result; -errno: nothing is known */
-    /* With the source's metadata. (s3: and with its time, where the source has none stored.) */
+    /* With the source's metadata. (s3, gcs, azure: and with its time, where the source has none stored.) */
     int (*copy)(struct store *s, struct op *op, const char *from, const char *from_version,
                 const char *to, const struct precond *pre, struct attr *ret);
     /* File: replaces `to` unless no_replace (-EEXIST). Directory: only with CAP_RENAME_DIR; `to` must be

@@ -84,7 +84,14 @@ int azure_copy(struct store *store, struct op *op, const char *from, const char 
         return r;
     bool pending = is_pending(&res.headers);
     http_res_done(&res);
-    return wait_copied(s, op, target, pending, ret);
+    struct attr made = ATTR_INIT;
+    r = wait_copied(s, op, target, pending, &made);
+    if (r == 0)
+        r = flat_keep_time(&s->view, store, op, source, from_version, target, &made);
+    if (r == 0)
+        attr_move(ret, &made);
+    attr_done(&made);
+    return r;
 }
 
 /* ---- set_meta ---- */

@@ -109,6 +109,8 @@ int gcs_copy(struct store *store, struct op *op, const char *from, const char *f
     free(w.token);
     r = r < 0 ? judge(s, op, &w, r) : gcs_take_object(s, op, "copy", o, &made);
     if (r == 0)
+        r = flat_keep_time(&s->view, store, op, source, w.from_version, target, &made.attr);
+    if (r == 0)
         attr_move(ret, &made.attr);
     gcs_object_done(&made);
     json_decref(o);

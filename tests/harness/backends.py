@@ -140,13 +140,30 @@ class PostgresTables(BlobTables):
 
     def __init__(self, database):
         self.database = database
+        self.kept = None
+
+    def keep(self) -> None:
+        """One connection for all that follows, until close()."""
+        self.kept = self.database.server.connect(self.database.name)
+
+    def close(self) -> None:
+        if self.kept:
+            self.kept.close()
+            self.kept = None
 
     def _make(self) -> None:
         """A mount has made them."""
 
     def _ask(self, *statements: tuple) -> list[tuple]:
+        if self.kept:
+            return self._in_transaction(self.kept, statements)
+        with self.database.server.connect(self.database.name) as db:
+            return self._in_transaction(db, statements)
+
+    @staticmethod
+    def _in_transaction(db, statements: tuple) -> list[tuple]:
         rows: list[tuple] = []
-        with self.database.server.connect(self.database.name) as db, db.transaction():
+        with db.transaction():
             for text, *values in statements:
                 done = db.execute(text.replace("?", "%s"), values or None)
                 rows = done.fetchall() if done.description else []
@@ -158,6 +175,16 @@ class MariaTables(BlobTables):
 
     def __init__(self, database):
         self.database = database
+        self.session = None
+
+    def keep(self) -> None:
+        """One client for all that follows, until close()."""
+        self.session = self.database.server.session(self.database.name)
+
+    def close(self) -> None:
+        if self.session:
+            self.session.close()
+            self.session = None
 
     def _make(self) -> None:
         """A mount has made them."""
@@ -170,9 +197,14 @@ class MariaTables(BlobTables):
             texts.append(text)
         if len(texts) > 1:
             texts = ["START TRANSACTION", *texts, "COMMIT"]
-        done = self.database.server.client("; ".join(texts), self.database.name)
+        return [tuple(self._value(cell) for cell in line.split("\t")) for line in self._lines("; ".join(texts))]
+
+    def _lines(self, text: str) -> list[str]:
+        if self.session:
+            return self.session.ask(text)
+        done = self.database.server.client(text, self.database.name)
         assert done.returncode == 0, done.stderr
-        return [tuple(self._value(cell) for cell in line.split("\t")) for line in done.stdout.decode().splitlines()]
+        return done.stdout.decode().splitlines()
 
     @staticmethod
     def _literal(value: bytes | str | int) -> str:

@@ -89,7 +89,7 @@ class Daemon:
                 self.dump_stacks()
                 self.kill9()
                 raise DaemonFailed(f"{self.program.name} was not ready in time", None, self.log())
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None

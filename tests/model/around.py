@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from dataclasses import dataclass
 
 from . import check
 from .check import Mismatch, differ, same_bytes
 from .names import NameOps, files_below
-from .play import Skip, bytes_of
+from .play import PASSED, SETTLE, Skip, bytes_of, wait_until
 from .state import ABSENT, Dir, File, Link, Meta, Node, Wrong
 
 
@@ -54,8 +53,6 @@ class Player(NameOps):
         key = self.world.key
         self.foreign += 1
         key.put_behind(where, data, (1_000_000_000 + self.foreign) * key.time_ns if key.time_ns > 1 else None)
-        if key.backend == "mysql":
-            self._child_has_ended()
 
     def _replaced(self, parent: Dir, name: str, data: bytes) -> File:
         made = File(0)
@@ -73,15 +70,13 @@ class Player(NameOps):
         if node is None:
             raise Skip
         self.world.key.delete_behind(f"{parent.path()}/{name}".lstrip("/"))
-        if self.world.key.backend == "mysql":
-            self._child_has_ended()
         parent.take(name)
         self.settle()
 
     def do_race(self, path: str, off: int, size: int, seed: int) -> None:
         """We write, somebody else is first: our close fails, and both are kept."""
         parent, name, node = self._others_may(path)
-        if node is None or not size or self.world.key.backend == "mysql":  # whose client is a child: our close is first
+        if node is None or not size:
             raise Skip
         where = f"{parent.path()}/{name}".lstrip("/")
         ours = bytearray(node.data)
@@ -117,7 +112,7 @@ class Player(NameOps):
     def _second(self, path: str) -> str:
         if self.world.other is None:
             raise Skip
-        self.settle()
+        wait_until(max(self.second_looked + SETTLE, self.looked + PASSED))
         return f"{self.world.other}/{path}"
 
     def do_b_read(self, path: str) -> None:
@@ -147,8 +142,8 @@ class Player(NameOps):
             check.same_stat("second mount", os.stat(full), node)
 
     def do_b_write(self, path: str, size: int, seed: int) -> None:
-        full = self._second(path)
         parent, name, node = self._others_may(path)
+        full = self._second(path)
         data = bytes_of(seed, size)
         descriptor = os.open(full, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
         os.write(descriptor, data)
@@ -163,10 +158,10 @@ class Player(NameOps):
         self.settle()
 
     def do_b_edit(self, path: str, off: int, size: int, seed: int) -> None:
-        full = self._second(path)
         _, _, node = self._others_may(path)
         if node is None or not size:
             raise Skip
+        full = self._second(path)
         data = bytes_of(seed, size)
         descriptor = os.open(full, os.O_RDWR)
         os.pwrite(descriptor, data, off)
@@ -182,35 +177,36 @@ class Player(NameOps):
             held.written = True
 
     def do_b_unlink(self, path: str) -> None:
-        full = self._second(path)
         parent, name, node = self._others_may(path)
         if node is None:
             raise Skip
+        full = self._second(path)
         os.unlink(full)
         parent.take(name)
         self.settle()
 
     def do_b_open(self, number: int, path: str) -> None:
         """An open file of the second mount, to be read later, when this one has changed it."""
-        full = self._second(path)
         if number in self.held:
             raise Skip
         parent, name, node = self._others_may(path)
         if node is None:
             raise Skip
+        full = self._second(path)
         self.held[number] = Held(os.open(full, os.O_RDONLY), bytes(node.data), path)
 
     def do_b_pread(self, number: int, off: int, size: int) -> None:
         """The version that was opened, or ESTALE; never a new one, but for what the second mount has written."""
         if number not in self.held:
             raise Skip
-        held = self.held[number]
-        try:
-            got = os.pread(held.descriptor, size, off)
+        held, got = self.held[number], b""
+        try:  # to the end: what comes first is what the kernel has, and how it goes on is told by the next call
+            while part := os.pread(held.descriptor, size - len(got), off + len(got)):
+                got += part
         except OSError as error:
             if error.errno not in (errno.ESTALE, errno.EIO):  # EIO: the kernel had asked ahead
                 raise
-            return
+            size = len(got)
         if not held.written:
             same_bytes("second mount, open file", got, held.data[off:off + size])
 
@@ -256,8 +252,6 @@ class Player(NameOps):
         """kill -9: what was closed or fsynced is there; the rest may be, in one piece, or may not."""
         if not self.world.lasting or not self.world.quay:
             raise Skip
-        if self.world.variant.list_metadata == "no":  # a time of whole seconds tells metadata apart
-            time.sleep(1.5)
         self.world.mounts[0].kill9()
         for number in list(self.slots):
             descriptor, shared = self.slots.pop(number)

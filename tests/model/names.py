@@ -62,9 +62,6 @@ class NameOps(FileOps):
             elif isinstance(node, Dir):
                 for below in files_below(node):
                     below.maybe_publish()
-            for below in files_below(node) if isinstance(node, Dir) else [node]:
-                if getattr(below, "foreign", False) and self.world.backend != "s3":  # KNOWN: a copy's time becomes its time
-                    below.meta.mtime = None
 
     def _may_exchange(self, src: Node | None, dst: Node | None) -> None:
         """Local swaps any two names in one step, memory files; the kernel answers for one and the same by itself."""

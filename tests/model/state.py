@@ -105,6 +105,11 @@ class File(Node):
         self.dirty = True
         self.meta.mtime = (since - CLOCK_SLACK * 5, time.time_ns() + CLOCK_SLACK)
 
+    def perhaps_touched(self, before: tuple[int, int] | None) -> None:
+        """Whether what touched() has noted is a change of the time is left open."""
+        now = self.meta.mtime
+        self.meta.mtime = (min(before[0], now[0]), max(before[1], now[1])) if before else None
+
     def put(self, off: int, data: bytes) -> None:
         if len(self.data) < off:
             self.data += bytes(off - len(self.data))

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Callable
 
-from harness.backends import BlobTables, Key, MariaTables, PostgresTables, make_key
+from harness.backends import Key, MariaTables, PostgresTables, make_key
 from servers import SSHD, Azurite, FakeGcsProcess, MariaDB, MinIO, PostgreSQL, Server
 from servers.azurite import Container
 from servers.minio import Bucket
@@ -54,7 +54,13 @@ def in_database(backend: str, folder: Path, server: Server) -> tuple[Key, Callab
     password = folder / "password"
     password.write_text(server.password + "\n")
     password.chmod(0o600)
-    tables: BlobTables = (PostgresTables if backend == "postgres" else MariaTables)(database)
+    tables = (PostgresTables if backend == "postgres" else MariaTables)(database)
     options = {"backend": backend, "host": "127.0.0.1", "port": server.port, "dbname": database.name,
                "user": server.user, "password_file": password}
-    return Key(backend, options, box=tables), lambda: server.drop_database(database.name)
+    tables.keep()
+
+    def remove() -> None:
+        tables.close()
+        server.drop_database(database.name)
+
+    return Key(backend, options, box=tables), remove

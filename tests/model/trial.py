@@ -21,6 +21,7 @@ from .play import op_text
 from .world import Broken, Variant, World, make_world, unmount_leftovers
 
 HANG_SECONDS = 90.0
+IDLE = float("-inf")
 
 
 @dataclass
@@ -52,14 +53,15 @@ class Watch:
     """Kills the daemons when one operation takes too long: a hanging call cannot be interrupted."""
 
     def __init__(self, world: World):
-        self.world, self.beat, self.hung, self.ended = world, time.monotonic(), False, False
+        self.world, self.age, self.hung, self.ended = world, IDLE, False, False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         while not self.ended:
             time.sleep(1)
-            if time.monotonic() - self.beat > HANG_SECONDS and not self.hung:
+            self.age += 1  # of the operation; a tester that is stopped (SIGSTOP) gets no older
+            if self.age > HANG_SECONDS and not self.hung:
                 self.hung = True
                 getattr(self.world, "dump", lambda: None)()
 
@@ -106,11 +108,13 @@ class Trial:
         try:
             while (op := source(player)) is not None:
                 ops.append(op)
-                watch.beat = time.monotonic()
+                watch.age = 0
                 if player.play(op):
                     self.played += 1
                 else:
                     self.skipped += 1
+                watch.age = IDLE
+            watch.age = 0
             ops.append(["check"])
             player.play(["check"])
             player.close_all()
@@ -136,13 +140,16 @@ def quiet_close(descriptor: int) -> None:
         pass
 
 
-def random_source(seed: int, count: int, until: float) -> Callable[[Player], list | None]:
+def random_source(seed: int, count: int, until: float,
+                  pause: Path | None = None) -> Callable[[Player], list | None]:
     made: list[Maker] = []
     left = [count]
 
     def next_op(player: Player) -> list | None:
         if not made:
             made.append(Maker(seed, player))
+        while pause and left[0] % 16 == 0 and pause.exists():
+            time.sleep(0.2)
         if left[0] <= 0 or time.monotonic() > until:
             return None
         left[0] -= 1
@@ -187,12 +194,12 @@ def shrink(trial: Trial, failure: Failure, seconds: float) -> Failure:
 
 
 def run_seed(backend: str, build: Path, folder: Path, server: Server | None, seed: int, count: int,
-             until: float) -> tuple[Trial, Failure | None]:
+             until: float, pause: Path | None = None) -> tuple[Trial, Failure | None]:
     """One seed: its variant, then `count` operations (or until that time)."""
     dice = random.Random(seed ^ 0x5EED)
     variant = Variant.random(dice, backend) if backend != "plain" else Variant(second=False)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     trial = Trial(backend, build, folder, server, variant)
-    ops, text = trial.play(random_source(seed, count, until))
+    ops, text = trial.play(random_source(seed, count, until, pause))
     return trial, Failure(backend, seed, variant, ops, text) if text else None

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -80,6 +81,22 @@ def test_rename_copies_on_the_server(mount, gcs):
     assert set(gcs.objects) - {"e/"} == {"e/big"} and gcs.get("e/big") == pattern(3 * MIB)
     assert gcs.objects["e/big"].content_type == "text/csv"
     assert gcs.count("POST .*/rewriteTo/") >= 3 and gcs.count("GET .*alt=media") == 0
+
+
+def test_a_renamed_object_keeps_the_time_that_was_shown(mount, gcs):
+    """A copy has a time of its own: of an object without a stored one the rename writes down what was shown."""
+    gcs.put("a", b"old", {"owner": "ann"}, "text/csv")
+    gcs.put("timed", b"old", {"mtime": "1700000000"})
+    m = mount({"store k": gcs.store()})
+    shown = {name: (m / "k" / name).stat().st_mtime_ns for name in ("a", "timed")}
+    eventually(lambda: time.time_ns() > shown["a"] + 1_100_000_000)
+    for name in ("a", "timed"):
+        (m / "k" / name).rename(m / "k" / (name + "2"))
+    for _ in range(2):
+        assert (m / "k/a2").stat().st_mtime_ns == shown["a"]
+        assert (m / "k/timed2").stat().st_mtime_ns == shown["timed"] == 1_700_000_000 * 10**9
+        m.remount()
+    assert gcs.objects["a2"].metadata["owner"] == "ann" and gcs.objects["a2"].content_type == "text/csv"
 
 
 def test_large_files_stream_in_parts_that_nobody_sees(mount, gcs):

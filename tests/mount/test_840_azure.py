@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -62,6 +63,24 @@ def test_large_files_stream_in_blocks_that_nobody_sees(mount, container):
     (m / "k/big").chmod(0o600)
     m.remount()
     assert (m / "k/big").read_bytes() == data and (m / "k/big").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_renamed_blob_keeps_the_time_that_was_shown(mount, container):
+    """A copy has a time of its own: of a blob without a stored one the rename writes down what was shown."""
+    container.put("a", b"old", owner="ann")
+    container.put("timed", b"old", mtime="1700000000")
+    container.put("full", b"x", owner="x" * 8100)  # has no room for a time
+    m = mount({"store k": container.store()})
+    shown = {name: (m / "k" / name).stat().st_mtime_ns for name in ("a", "timed")}
+    eventually(lambda: time.time_ns() > shown["a"] + 1_100_000_000)
+    for name in ("a", "timed", "full"):
+        (m / "k" / name).rename(m / "k" / (name + "2"))
+    for _ in range(2):
+        assert (m / "k/a2").stat().st_mtime_ns == shown["a"]
+        assert (m / "k/timed2").stat().st_mtime_ns == shown["timed"] == 1_700_000_000 * 10**9
+        m.remount()
+    assert container.head("a2")["x-ms-meta-owner"] == "ann" and container.get("a2") == b"old"
+    assert container.head("full2")["x-ms-meta-owner"] == "x" * 8100
 
 
 def test_a_lost_race_keeps_both(mount, container):

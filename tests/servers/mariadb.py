@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .base import Server, ServerFailed
+from .base import Server, ServerFailed, die_with_parent
 
 
 class MariaDB(Server):
@@ -53,11 +53,18 @@ class MariaDB(Server):
                 "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M", "--skip-log-bin"]
 
     def client(self, text: str, database: str = "") -> subprocess.CompletedProcess:
-        return subprocess.run(
-            ["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(self.port), "-u", self.user, "-N", "-B", "--binary-as-hex",
-             *([database] if database else [])],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=text.encode(),
-            env={**os.environ, "MYSQL_PWD": self.password})
+        return subprocess.run(self._client_command(database), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              input=text.encode(), env=self._client_environment())
+
+    def _client_command(self, database: str) -> list[str]:
+        return ["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(self.port), "-u", self.user, "-N", "-B",
+                "--binary-as-hex", "--unbuffered", *([database] if database else [])]
+
+    def _client_environment(self) -> dict[str, str]:
+        return {**os.environ, "MYSQL_PWD": self.password}
+
+    def session(self, database: str) -> "MariaSession":
+        return MariaSession(self._client_command(database), self._client_environment())
 
     def ready(self) -> bool:
         return self.client("SELECT 1").returncode == 0
@@ -71,3 +78,29 @@ class MariaDB(Server):
 
     def drop_database(self, name: str) -> None:
         self.client(f"DROP DATABASE IF EXISTS {name}")
+
+
+class MariaSession:
+    """One client that stays: who has files of a mount open closes copies of them in each new child, which stores them."""
+
+    END = "-- end of an answer --"
+
+    def __init__(self, command: list[str], environment: dict[str, str]):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        env=environment, preexec_fn=die_with_parent)
+
+    def ask(self, text: str) -> list[str]:
+        """The rows of the answers, as the client prints them. An error ends the session, and is raised."""
+        self.process.stdin.write(f"{text};\nSELECT '{self.END}';\n".encode())
+        self.process.stdin.flush()
+        lines: list[str] = []
+        while line := self.process.stdout.readline().decode():
+            if line.rstrip("\n") == self.END:
+                return lines
+            lines.append(line.rstrip("\n"))
+        raise ServerFailed("mariadb: " + " ".join(lines))
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(20)
+        self.process.stdout.close()

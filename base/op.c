@@ -38,9 +38,14 @@ bool op_waits_for_sent(const struct op *op)
     return atomic_load(&op->unwanted) && !atomic_load(&op->cancelled);
 }
 
+bool op_is_cancelled(const struct op *op)
+{
+    return atomic_load(&op->cancelled) || atomic_load(&op->unwanted);
+}
+
 int op_check(struct op *op)
 {
-    if (atomic_load(&op->cancelled) || atomic_load(&op->unwanted))
+    if (op_is_cancelled(op))
         return err_set(&op->err, EINTR, "%s: cancelled", op->name);
     if (op->deadline_ns && clock_now_ns() >= op->deadline_ns)
         return err_set(&op->err, ETIMEDOUT, "%s: deadline passed", op->name);

@@ -33,6 +33,7 @@ void op_cancel(struct op *op);
 void op_cancel_unsent(struct op *op);
 /* Is a request that was sent completely to be waited for? */
 bool op_waits_for_sent(const struct op *op);
+bool op_is_cancelled(const struct op *op); /* either way; from any thread */
 int op_check(struct op *op);
 /* Sleeps at most `ms`, less when cancelled or past the deadline; returns op_check(). */
 int op_sleep(struct op *op, unsigned ms);

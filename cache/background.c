@@ -6,7 +6,7 @@
  * left alone until it is flushed.
  * Invariants, under volume.s.lock: (1) a vnode is in `due` iff `scheduled`, with a reference; (2) `queued`
  * iff a job for it is in the pool, with a reference; never two; (3) jobs <= JOBS_MAX. */
-#include "cache/volume_int.h"
+#include "cache/given_up.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -54,6 +54,7 @@ static void fill_row(struct vnode *n, struct stage_row *row)
     row->excl = n->excl;
     row->conflict = n->conflict;
     row->incomplete = n->incomplete;
+    row->stamped = n->stamped;
     ranges_copy(&row->staged, &n->staged);
     row->replaces = n->old_name;
     row->upload = n->stream ? stream_format(n->stream) : NULL;
@@ -290,6 +291,8 @@ static void *retrier_main(void *arg)
             submit_locked(v, n);
         else if (v->s.settle_ns && v->s.settle_ns <= now)
             settle_due_locked(v);
+        else if (v->s.given_up && given_up_due_locked(v, now, &next))
+            given_up_look_locked(v);
         else
             (void)cond_wait_until(&v->s.cond, &v->s.lock,
                                   v->s.settle_ns && v->s.settle_ns < next ? v->s.settle_ns : next);
@@ -313,6 +316,8 @@ void volume_retrier_stop(struct volume *v)
     v->s.stopping = true;
     for (struct commit_job *j = v->s.running; j; j = j->next)
         op_cancel(&j->op);
+    if (v->s.looking)
+        op_cancel(v->s.looking);
     cond_broadcast(&v->s.cond);
     lock_release(&v->s.lock);
     if (v->retrier_runs)
@@ -392,6 +397,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->excl = row->excl;
     n->conflict = row->conflict;
     n->incomplete = row->incomplete;
+    n->stamped = row->stamped;
     atomic_store(&n->stale, row->conflict);
     n->since = row->since;
     n->attempts = row->attempts;
@@ -400,6 +406,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->last.retry = ERR_RETRY_UNKNOWN; /* it may have been stored just before the end */
     if (row->upload)
         recover_stream(n, row->upload);
+    given_up_add(n);
     if (cache_reserve_dirty(v->cache, n->staged.bytes, &err) == 0)
         n->reserved = n->staged.bytes;
     stat_add(v->pending_bytes, (int64_t)n->reserved);
@@ -457,6 +464,8 @@ int volume_recover(struct volume *v, struct err *err)
 {
     struct left_upload *left = NULL;
     int r = stage_recover(v->stage, recover, v, err);
+    if (r == 0)
+        r = given_up_recover(v, err);
     if (r == 0)
         r = stage_uploads(v->stage, collect_upload, &left, err);
     if (!left)

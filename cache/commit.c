@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "cache/commit_plan.h"
+#include "cache/given_up.h"
 #include "cache/parallel.h"
 #include "cache/stage.h"
 #include "cache/stream.h"
@@ -484,10 +485,12 @@ void commit_done(struct vnode *n, const struct attr *a)
 int commit_failed(struct vnode *n, struct op *op)
 {
     struct volume *v = n->v;
-    if (n->stream && !stream_has_freed(n->stream))
-        vnode_drop_stream(n); /* all of it is staged */
     struct err first = op->err;
     int code = first.code ? first.code : EIO;
+    if (code == EINTR || first.retry == ERR_RETRY_UNKNOWN)
+        given_up_add(n);
+    if (n->stream && !stream_has_freed(n->stream))
+        vnode_drop_stream(n); /* all of it is staged */
     lock_acquire(&n->lock);
     if (code != EINTR) { /* cancelled: says nothing about the store */
         n->attempts++;
@@ -534,11 +537,30 @@ static int made_late(struct vnode *n, struct op *op)
     return 1;
 }
 
+/* What is in the way came from here, late (given_up.h), and all of what is to replace it is staged? Then 1. */
+static int sent_before(struct vnode *n, struct op *op)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    if (!atomic_load(&n->v->given_ups) || !is_complete(n) || store_stat(n->v->store, op, n->path, &a) < 0 ||
+        !given_up_is(n->v, n->path, &a))
+        return 0;
+    LOCK_SCOPE(&n->lock);
+    n->pre = PRE_MATCH;
+    memcpy(n->pre_version, a.version, sizeof(n->pre_version));
+    return 1;
+}
+
 /* Outcome not known, or a condition failed: what is there now? */
 static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 {
     struct err first = op->err;
     int ours = commit_is_ours(n, op, ret);
+    if (ours == 0 && is_lost(n, r) && sent_before(n, op) == 1) {
+        r = commit_attempt(n, op, ret);
+        if (r == 0)
+            return 0;
+        first = op->err;
+    }
     op->err = first;
     if (ours == 1)
         return 0;
@@ -556,6 +578,35 @@ static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
     return r;
 }
 
+static void set_upload(struct vnode *n, struct op *op)
+{
+    LOCK_SCOPE(&n->lock);
+    n->upload = op;
+}
+
+/* What is sent can be left to itself (given_up_fly) only while this waits for it. */
+static int send(struct vnode *n, struct op *op, struct attr *ret)
+{
+    int r = given_up_wait(n->v, op, n->path);
+    if (r < 0)
+        return r;
+    set_upload(n, op);
+    r = commit_attempt(n, op, ret);
+    if (r == -EEXIST && n->assumed_ns && made_late(n, op) == 1)
+        r = commit_attempt(n, op, ret);
+    set_upload(n, NULL);
+    return r;
+}
+
+/* Its name was removed meanwhile. */
+static int commit_removed(struct vnode *n, struct op *op, int r, const struct attr *a)
+{
+    given_up_land(n, op, r, a);
+    vnode_set_unlinked(n);
+    err_clear(&op->err);
+    return 0;
+}
+
 int vnode_commit(struct vnode *n, struct op *op)
 {
     if (!n->dirty || n->unlinked)
@@ -569,9 +620,12 @@ int vnode_commit(struct vnode *n, struct op *op)
     lock_release(&n->lock);
     volume_settle(n->v, n->path);
     vnode_set_committing(n, true);
-    int r = commit_attempt(n, op, &a);
-    if (r == -EEXIST && n->assumed_ns && made_late(n, op) == 1)
-        r = commit_attempt(n, op, &a);
+    int r = send(n, op, &a);
+    if (n->flying) {
+        r = commit_removed(n, op, r, &a);
+        vnode_set_committing(n, false);
+        return r;
+    }
     if (is_lost(n, r) || (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN))
         r = look_again(n, op, r, &a);
     else if (r < 0)

@@ -4,7 +4,7 @@
  * Others see what this mount's readers see: what is staged under the source is stored first. The version that
  * was looked at is the one that is copied. Handles of the file that is replaced are as after a change by
  * another client: stale. What somebody is writing under the new name is not overwritten. */
-#include "cache/volume_int.h"
+#include "cache/given_up.h"
 
 #include "base/cleanup.h"
 
@@ -78,6 +78,7 @@ static int copy_held(struct copying *c, struct attr *ret)
     volume_changed(v, c->to, NULL);
     if (r < 0)
         return r;
+    given_up_stored(v, c->to);
     cache_forget_other_versions(v->cache, v->key, c->to, now.version);
     r = volume_stat_fresh(v, c->op, c->to, false, NULL, ret);
     if (r == 0 && (ret->size != a.size || strcmp(ret->version, now.version) != 0)) {
@@ -105,7 +106,9 @@ int volume_copy(struct volume *v, struct op *op, const char *from, const char *t
         return r;
     volume_settle_copies(v, op, from);
     volume_settle_copies(v, op, to);
-    r = begin_both(&c);
+    r = given_up_wait(v, op, to);
+    if (r == 0)
+        r = begin_both(&c);
     if (r == 0)
         r = copy_held(&c, ret);
     vnode_end_put(c.src);

@@ -259,6 +259,7 @@ static void staged_locked(struct vnode *n, uint64_t off, uint64_t end, uint64_t 
         n->attr.size = end;
     n->attr.mtime = volume_time(n->v, clock_wall());
     n->attr.known |= ATTR_HAS_MTIME;
+    n->stamped = false;
 }
 
 static void changed(struct vnode *n)
@@ -347,6 +348,7 @@ static void touch(struct vnode *n)
     lock_acquire(&n->lock);
     n->attr.mtime = volume_time(n->v, clock_wall());
     n->attr.known |= ATTR_HAS_MTIME;
+    n->stamped = false;
     lock_release(&n->lock);
     changed(n);
 }
@@ -567,6 +569,7 @@ static int staged_meta(struct vnode *n, struct op *op, const struct attr *change
     lock_acquire(&n->lock);
     attr_apply(&n->attr, change);
     n->restamp = true;
+    n->stamped = n->stamped || (change->known & ATTR_HAS_MTIME);
     lock_release(&n->lock);
     return n->journaled && !n->unflushed ? vnode_journal(n, op) : 0; /* else it is promised with the content */
 }

@@ -6,7 +6,7 @@
  * parent has a marker or other entries, and write a marker otherwise. What one listing told is remembered:
  * `others` removals need no further look. (Removals by other clients are not seen; the directory may then
  * vanish with its last object, as it does for them.) */
-#include "cache/volume_int.h"
+#include "cache/given_up.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -186,23 +186,43 @@ static int remove_stored(struct volume *v, struct op *op, const char *path, stru
     return r == -ENOENT && n && n->dirty ? 0 : r;
 }
 
+/* 1: what was being uploaded has lost its name, and its upload goes on without one. */
+static int leave_flying(struct volume *v, struct op *op, const char *path, struct vnode *n)
+{
+    int r = remove_stored(v, op, path, NULL);
+    if (r == 0 || r == -ENOENT)
+        r = given_up_fly(n) ? 1 : 0;
+    vnode_put(n);
+    return r;
+}
+
+static int remove_held(struct volume *v, struct op *op, const char *path, struct vnode *n)
+{
+    int r = !n || !is_only_here(n) ? remove_stored(v, op, path, n) : 0;
+    if (r < 0 && r != -ENOENT)
+        return r;
+    given_up_removed(v, path);
+    if (n)
+        vnode_set_unlinked(n);
+    return r;
+}
+
 static int unlink_path(struct volume *v, struct op *op, const char *path)
 {
     struct vnode *n = NULL;
-    int r = vnode_begin_at(v, op, path, true, &n);
-    if (r < 0)
-        return r;
-    if (!n || !is_only_here(n))
-        r = remove_stored(v, op, path, n);
-    if (n && (r == 0 || r == -ENOENT))
-        vnode_set_unlinked(n);
-    vnode_end_put(n);
+    int r;
+    while ((r = vnode_begin_removal(v, op, path, &n)) == 1 && (r = leave_flying(v, op, path, n)) == 0)
+        ; /* its upload has ended meanwhile */
+    if (r == 0) {
+        r = remove_held(v, op, path, n);
+        vnode_end_put(n);
+    }
     if (r < 0 && r != -ENOENT)
         return r;
     volume_changed(v, path, NULL);
     seen_set(v, path, NULL);
     cache_forget(v->cache, v->key, path);
-    return r;
+    return r == 1 ? 0 : r;
 }
 
 int volume_unlink(struct volume *v, struct op *op, const char *path)

@@ -29,7 +29,7 @@ static void work(struct parallel *p, struct op *op)
 {
     size_t i = 0;
     while (take(p, &i)) {
-        if (atomic_load(&p->op->cancelled))
+        if (op_is_cancelled(p->op))
             op_cancel(op);
         int r = op_check(op);
         if (r == 0)

@@ -6,7 +6,7 @@
  * undone only when the source is known to be there still and the target was not there before.
  * What is staged under the source is stored first: the name that others see at the end has the content.
  * Open files: the source's handles go on under the new name; the target's keep what they have (unlinked). */
-#include "cache/volume_int.h"
+#include "cache/given_up.h"
 
 #include "base/cleanup.h"
 
@@ -289,8 +289,13 @@ int volume_rename(struct volume *v, struct op *op, const char *from, const char 
         return r;
     volume_settle_copies(v, op, from);
     volume_settle_copies(v, op, to);
-    r = dir ? volume_rename_dir(v, op, from, to, no_replace)
-            : rename_file(v, op, from, to, no_replace);
+    r = given_up_wait(v, op, to);
+    if (r == 0)
+        r = dir ? volume_rename_dir(v, op, from, to, no_replace) : rename_file(v, op, from, to, no_replace);
+    if (r == 0) {
+        given_up_arrived(v, to);
+        given_up_removed(v, from);
+    }
     name_unlock(v, &l);
     return r;
 }

@@ -27,7 +27,9 @@ static const char *const schema =
     " base_len INTEGER, pre INTEGER, pre_version TEXT, flags INTEGER, ranges TEXT NOT NULL,"
     " since INTEGER, attempts INTEGER, error TEXT) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS uploads(id TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL,"
-    " PRIMARY KEY(key, id)) WITHOUT ROWID;";
+    " PRIMARY KEY(key, id)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS given_up(key TEXT NOT NULL, path TEXT NOT NULL, what TEXT NOT NULL,"
+    " PRIMARY KEY(key, path, what)) WITHOUT ROWID;";
 
 void stage_row_done(struct stage_row *row)
 {
@@ -364,6 +366,7 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     row->excl = flags & ROW_EXCL;
     row->conflict = flags & ROW_CONFLICT;
     row->incomplete = flags & ROW_INCOMPLETE;
+    row->stamped = flags & ROW_STAMPED;
     row->since.tv_sec = (time_t)sqldb_i64(st, 10);
     row->attempts = (unsigned)sqldb_i64(st, 11);
     copy_text(row->error, sizeof(row->error), sqldb_text(st, 12));
@@ -472,10 +475,12 @@ int stage_recover(struct stage *s, stage_row_fn *fn, void *arg, struct err *err)
     return r;
 }
 
-int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err *err)
+/* Two columns of what this key has. */
+static int each_pair(struct stage *s, const char *sql, void (*each)(void *arg, const char *a, const char *b), void *arg,
+                     struct err *err)
 {
     struct sqlstmt *st = NULL;
-    int r = stage_db_prepare(s, "SELECT path, id FROM uploads WHERE key = ?", err, &st);
+    int r = stage_db_prepare(s, sql, err, &st);
     if (r < 0)
         return r;
     sqldb_bind_text(st, 1, s->key);
@@ -484,4 +489,14 @@ int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err 
     sqldb_finalize(st);
     stage_db_give(s);
     return r;
+}
+
+int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err *err)
+{
+    return each_pair(s, "SELECT path, id FROM uploads WHERE key = ?", each, arg, err);
+}
+
+int stage_given_ups(struct stage *s, stage_given_up_fn *each, void *arg, struct err *err)
+{
+    return each_pair(s, "SELECT path, what FROM given_up WHERE key = ?", each, arg, err);
 }

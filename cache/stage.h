@@ -8,7 +8,8 @@
  *                                 STAGE_MEMORY_FILES of them per key, else an unlinked file in stage/.
  *                                 It promises nothing: the row does, which then has a copy of the bytes
  * CACHE_DIR/journal.db            (SQLDB_WAL_FULL) staged: one row per file that must be uploaded;
- *                                 uploads: multipart uploads begun and not yet finished or aborted
+ *                                 uploads: multipart uploads begun and not yet finished or aborted;
+ *                                 given_up: uploads of removed files which may be stored yet (given_up.h)
  * Rules
  *  1. A row without content is written only after its file was fdatasync'ed; a file is removed only after
  *     its row. A row with content is all there is to it: one fsync makes it durable.
@@ -61,7 +62,7 @@ struct stage_row {
     uint64_t base_size, base_len;
     int pre;               /* enum vnode_pre */
     char pre_version[ATTR_VERSION_MAX];
-    bool excl, conflict, incomplete;
+    bool excl, conflict, incomplete, stamped;
     struct ranges staged;
     char *upload;          /* NULL; stream.h: bytes of `staged` that are in an unfinished upload only */
     struct timespec since;
@@ -110,6 +111,9 @@ void stage_row_forget(struct stage *s, const char *file, const char *path);
 int stage_settle(struct stage *s, const char *path, struct err *err);
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err);
 int stage_upload_remove(struct stage *s, const char *id, struct err *err);
+/* `what`: which of the uploads to that path. */
+int stage_given_up_put(struct stage *s, const char *path, const char *what, struct err *err);
+int stage_given_up_remove(struct stage *s, const char *path, const char *what, struct err *err);
 
 /* At start: every row of this key whose file nobody uses is given with its opened file, which is what was
  * promised again (both taken by `row`; with content: NULL); rows without a file are reported and removed; files
@@ -119,5 +123,7 @@ int stage_recover(struct stage *s, stage_row_fn *row, void *arg, struct err *err
 /* At start: multipart uploads left by an earlier process. */
 typedef void stage_upload_fn(void *arg, const char *path, const char *id);
 int stage_uploads(struct stage *s, stage_upload_fn *each, void *arg, struct err *err);
+typedef void stage_given_up_fn(void *arg, const char *path, const char *what);
+int stage_given_ups(struct stage *s, stage_given_up_fn *each, void *arg, struct err *err);
 
 #endif

@@ -20,6 +20,8 @@ static const char *const change_sql[CHANGE_KINDS] = {
     [CHANGE_REMOVE] = "DELETE FROM staged WHERE file = ?",
     [CHANGE_UPLOAD_PUT] = "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)",
     [CHANGE_UPLOAD_REMOVE] = "DELETE FROM uploads WHERE key = ? AND id = ?",
+    [CHANGE_GIVEN_UP_PUT] = "INSERT OR REPLACE INTO given_up(key, path, what) VALUES (?, ?, ?)",
+    [CHANGE_GIVEN_UP_REMOVE] = "DELETE FROM given_up WHERE key = ? AND path = ? AND what = ?",
 };
 
 /* ---- the journal's connection ---- */
@@ -242,7 +244,7 @@ static void bind_row(struct sqlstmt *st, const void *arg)
     const struct row_change *c = arg;
     const struct stage_row *row = c->row;
     int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
-                (row->incomplete ? ROW_INCOMPLETE : 0);
+                (row->incomplete ? ROW_INCOMPLETE : 0) | (row->stamped ? ROW_STAMPED : 0);
     sqldb_bind_text(st, 1, row->file);
     sqldb_bind_text(st, 2, c->s->key);
     sqldb_bind_text(st, 3, row->path);
@@ -307,4 +309,14 @@ int stage_upload_put(struct stage *s, const char *path, const char *id, struct e
 int stage_upload_remove(struct stage *s, const char *id, struct err *err)
 {
     return change_texts(s, CHANGE_UPLOAD_REMOVE, (struct text_change){{s->key, id}}, err);
+}
+
+int stage_given_up_put(struct stage *s, const char *path, const char *what, struct err *err)
+{
+    return change_texts(s, CHANGE_GIVEN_UP_PUT, (struct text_change){{s->key, path, what}}, err);
+}
+
+int stage_given_up_remove(struct stage *s, const char *path, const char *what, struct err *err)
+{
+    return change_texts(s, CHANGE_GIVEN_UP_REMOVE, (struct text_change){{s->key, path, what}}, err);
 }

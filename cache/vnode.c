@@ -3,7 +3,7 @@
  * Invariants, under volume.s.lock: (1) v->s.nodes holds exactly the vnodes with `attached`, under their
  * path; (2) refs counts handles, the dirty state, the schedule, and running operations; at 0 the vnode is
  * taken out and freed; (3) no two held name locks conflict. */
-#include "cache/volume_int.h"
+#include "cache/given_up.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -15,6 +15,7 @@
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
 #define SEEN_MAX 65536
 #define PATIENCE 2    /* slices that a writer waits for an upload in the background */
+#define PATIENCE_REMOVAL 10 /* likewise, to remove the name: then what was sent is left to fly (given_up.h) */
 #define PATIENCE_SENT 20 /* and for the answer to one that was sent as a whole: given up, it may still be done, later */
 #define CANCELS_MAX 3 /* then it may take its time */
 
@@ -153,7 +154,7 @@ struct vnode *vnode_new(struct volume *v, const char *path)
 
 static void vnode_free(struct vnode *n)
 {
-    assert(!n->attached && !n->dirty && !n->journaled && !n->parked && n->reads == 0);
+    assert(!n->attached && !n->dirty && !n->journaled && !n->parked && n->reads == 0 && !n->flying);
     vnode_drop_stream(n);
     base_drop(n->base);
     if (n->copy_of)
@@ -243,7 +244,9 @@ void vnode_move(struct vnode *n, const char *path)
         vnode_attach_locked(n);
 }
 
-static int begin(struct vnode *n, struct op *op, bool cancel)
+enum begin_how { BEGIN_WAIT, BEGIN_CHANGE, BEGIN_REMOVAL };
+
+static int begin(struct vnode *n, struct op *op, enum begin_how how)
 {
     LOCK_SCOPE(&n->lock);
     bool gave_up = false;
@@ -251,7 +254,9 @@ static int begin(struct vnode *n, struct op *op, bool cancel)
         int r = op_check(op);
         if (r < 0)
             return r;
-        if (cancel && waits == PATIENCE && n->background && n->cancels < CANCELS_MAX) {
+        if (how == BEGIN_REMOVAL && waits >= (n->background ? PATIENCE_REMOVAL : PATIENCE) && given_up_may_fly_locked(n))
+            return 1;
+        if (how != BEGIN_WAIT && waits == PATIENCE && n->background && n->cancels < CANCELS_MAX) {
             op_cancel_unsent(n->background);
             n->cancels++;
             gave_up = true;
@@ -266,7 +271,7 @@ static int begin(struct vnode *n, struct op *op, bool cancel)
 
 int vnode_begin(struct vnode *n, struct op *op)
 {
-    return begin(n, op, false);
+    return begin(n, op, BEGIN_WAIT);
 }
 
 int vnode_begin_closed(struct vnode *n, struct op *op)
@@ -286,7 +291,7 @@ int vnode_begin_closed(struct vnode *n, struct op *op)
 
 int vnode_begin_change(struct vnode *n, struct op *op)
 {
-    return begin(n, op, true);
+    return begin(n, op, BEGIN_CHANGE);
 }
 
 void vnode_set_background(struct vnode *n, struct op *op)
@@ -297,15 +302,18 @@ void vnode_set_background(struct vnode *n, struct op *op)
         n->cancels = 0;
 }
 
-int vnode_begin_at(struct volume *v, struct op *op, const char *path, bool change,
-                   struct vnode **ret)
+static int begin_at(struct volume *v, struct op *op, const char *path, enum begin_how how, struct vnode **ret)
 {
     for (;;) {
         struct vnode *n = vnode_find(v, path);
-        int r = n ? begin(n, op, change) : 0;
+        int r = n ? begin(n, op, how) : 0;
         if (!n || r < 0) {
             vnode_put(n);
             *ret = NULL;
+            return r;
+        }
+        if (r == 1) {
+            *ret = n;
             return r;
         }
         lock_acquire(&v->s.lock);
@@ -318,6 +326,16 @@ int vnode_begin_at(struct volume *v, struct op *op, const char *path, bool chang
         vnode_end(n); /* a conflict has moved it away */
         vnode_put(n);
     }
+}
+
+int vnode_begin_at(struct volume *v, struct op *op, const char *path, bool change, struct vnode **ret)
+{
+    return begin_at(v, op, path, change ? BEGIN_CHANGE : BEGIN_WAIT, ret);
+}
+
+int vnode_begin_removal(struct volume *v, struct op *op, const char *path, struct vnode **ret)
+{
+    return begin_at(v, op, path, BEGIN_REMOVAL, ret);
 }
 
 void vnode_end_put(struct vnode *n)

@@ -6,7 +6,7 @@
  *   2. the metadata cache, within the ttl: entry or listing, also "not there"
  *   3. the store; while it is away, with offline = serve, whatever was known last
  * A directory that exists only because a staged file is below it is made up (1 again, when 3 says no). */
-#include "cache/volume_int.h"
+#include "cache/given_up.h"
 
 #include "backends/versions.h"
 #include "base/cleanup.h"
@@ -44,6 +44,7 @@ static void volume_free(struct volume *v)
     strmap_done(&v->s.seen);
     strmap_done(&v->s.nodes);
     volume_parents_free(v);
+    given_up_free(v);
     store_close(v->store);
     cond_done(&v->s.cond);
     lock_done(&v->s.lock);
@@ -249,6 +250,8 @@ int volume_check_write(struct volume *v, struct op *op, const char *path)
 
 void volume_changed(struct volume *v, const char *path, const struct attr *a)
 {
+    if (a)
+        given_up_stored(v, path);
     meta_own(v->meta, path, a);
 }
 
@@ -359,6 +362,11 @@ static int ask_store(struct volume *v, struct op *op, const char *path, bool dir
     int r = body && first_read_wanted(v, path) ? first_read_ask(v, op, path, ret, body) : 1;
     if (r == 1)
         r = dir ? ask_dir(v, op, path, ret) : store_stat(v->store, op, path, ret);
+    if (r == 0 && !dir && given_up_hides(v, path, ret)) {
+        attr_done(ret);
+        *ret = ATTR_INIT;
+        r = err_set(&op->err, ENOENT, "%s: %s: was removed", v->key, path);
+    }
     if (r == 0)
         ret->known |= ATTR_META;
     if (r == 0 || r == -ENOENT)

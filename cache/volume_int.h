@@ -30,6 +30,7 @@ struct commit_job;
 struct stream;
 struct moving;
 struct rename_log;
+struct given_up;
 
 enum name_mode { NAME_SHARED = 1, NAME_EXCL, NAME_TREE };
 
@@ -56,6 +57,7 @@ struct volume {
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
     atomic_size_t copies;   /* vnodes with copy_of */
+    atomic_size_t given_ups; /* in s.given_up */
     atomic_bool list_serially; /* the store's order is not what parts of a listing need */
     struct stat_counter *pending_bytes, *pending_files, *conflicts;
     struct {
@@ -68,6 +70,8 @@ struct volume {
         struct vnode *due;         /* scheduled for a commit in the background */
         struct commit_job *running; /* background.c */
         size_t dirty;              /* vnodes with staged content */
+        struct given_up *given_up; /* given_up.h */
+        struct op *looking;        /* of the job that looks for those, or NULL */
         struct moving *renames;    /* of directories, object by object */
         unsigned bases;            /* not yet closed */
         unsigned jobs;             /* background commits running or queued */
@@ -121,6 +125,8 @@ struct vnode {
     struct read_state *parked; /* reads to be begun again when `committing` ends */
     struct op *background; /* of the job that has the token, if it is a job; to be cancelled */
     unsigned cancels;     /* in a row */
+    struct op *upload;    /* of the attempt to store it that is under way, or NULL */
+    struct given_up *flying; /* its name was removed during that */
 
     /* written with token and lock; read with either */
     bool dirty;           /* staged content that is not in the store */
@@ -129,6 +135,7 @@ struct vnode {
     bool unflushed;       /* written since the last flush */
     bool journaled;       /* has a row in the journal */
     bool incomplete;      /* base bytes were lost: conflict copies only */
+    bool stamped;         /* somebody has set its mtime since it was written */
     struct attr attr;     /* complete (volume_complete); attr.size is the current size; known = what is
                              to be stored with the object; version = of the base */
     struct base *base;    /* NULL: nothing of an older version is needed */
@@ -216,6 +223,8 @@ bool vnode_try_begin(struct vnode *n);
  * vnode_begin_change. */
 int vnode_begin_at(struct volume *v, struct op *op, const char *path, bool change,
                    struct vnode **ret);
+/* The same to remove the name. 1: an upload has the token, and *ret may fly (given_up.h). */
+int vnode_begin_removal(struct volume *v, struct op *op, const char *path, struct vnode **ret);
 void vnode_set_background(struct vnode *n, struct op *op); /* with the token; NULL at the end */
 void vnode_end_put(struct vnode *n); /* NULL ok */
 void vnode_end(struct vnode *n);

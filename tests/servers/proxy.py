@@ -31,6 +31,7 @@ class Fault:
     silent: bool = False        # let the server do it, and never pass its answer on
     delay: float = 0.0          # seconds before a request is passed on
     stall: bool = False         # take the request and never answer
+    hold: float = 0.0           # take all of it, and let the server do it so many seconds later, whoever still waits
     only: str = ""              # regular expression on the request line; "" = every request
     times: int = -1             # how many requests; -1 = until taken away
 
@@ -44,6 +45,7 @@ class FaultProxy:
         self.requests: list[str] = []
         self.sent = 0
         self.received = 0
+        self.held: list[str] = []   # first lines of requests that were held, when the server has answered
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._sockets: set[socket.socket] = set()
@@ -137,6 +139,12 @@ class FaultProxy:
             expects = re.search(rb"(?i)\r\nexpect: *100-continue", head) is not None
             if fault and fault.delay:
                 time.sleep(fault.delay)
+            if fault and fault.hold:
+                while len(buffer) < left and (data := client.recv(262144)):
+                    buffer += data
+                self._hold(fault.hold, line, head + b"\r\n\r\n" + buffer[:left], client)
+                buffer = buffer[left:]
+                continue
             passing = not (fault and (fault.status or fault.stall))
             if fault and fault.reset_after >= 0:
                 state.limit(fault.reset_after, reset=True)
@@ -167,6 +175,16 @@ class FaultProxy:
                     f"HTTP/1.1 {fault.status} Fault\r\nContent-Length: {len(body)}\r\n"
                     f"{fault.headers}\r\n".encode() + body
                 )
+
+    def _hold(self, seconds: float, line: str, request: bytes, client: socket.socket) -> None:
+        """By a connection of its own: nothing that happens to the client's reaches the server."""
+        time.sleep(seconds)
+        with socket.create_connection(("127.0.0.1", self.target_port)) as server:
+            server.sendall(request)
+            answer = server.recv(262144)
+        with self._lock:
+            self.held.append(line)
+        client.sendall(answer)
 
     def _answers(self, server: socket.socket, client: socket.socket, state: "_Answer") -> None:
         try:

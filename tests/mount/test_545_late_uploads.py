@@ -1,0 +1,181 @@
+"""A server that does what it was sent long after nobody waits for its answer: what was removed stays removed, what was written
+behind it stays, and so does what others have put there."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.tools import eventually
+from servers import Fault
+
+HOLD = 6.0  # longer than anybody here waits
+LONG = 12.0
+MIB = 1024 * 1024
+PUT_F = r"^PUT /[^?]*/f "
+COMPLETE = "^POST .*uploadId="
+
+
+@pytest.fixture
+def late(mount, bucket, proxy):
+    """make(write): a mount behind the proxy, whose requests to store `f` are answered, and done, late."""
+    def make(write: str, hold: float = HOLD):
+        m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "write": write, "cache.ttl": "1s",
+                               "multipart_threshold": "6MiB", "multipart_chunksize": "5MiB"}})
+        (m / "k/warm-up").write_bytes(b"the server has been tried")
+        eventually(lambda: "warm-up" in bucket.keys())
+        proxy.fault = Fault(hold=hold, only=f"{PUT_F}|{COMPLETE}", times=1)
+        return m
+    return make
+
+
+def closing(path, size: int) -> subprocess.Popen:
+    """A process in close(2)."""
+    return subprocess.Popen([sys.executable, "-c", "import os, sys\nfd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)\n"
+                             "os.write(fd, b'x' * int(sys.argv[2]))\nos.close(fd)", str(path), str(size)],
+                            stderr=subprocess.PIPE)
+
+
+def on_its_way(proxy) -> None:
+    eventually(lambda: proxy.count(f"{PUT_F}|{COMPLETE}") == 1)
+
+
+def done_late(proxy) -> None:
+    eventually(lambda: proxy.held, what="the proxy has not passed on what it holds")
+
+
+def stays_away(m, bucket, keys=("warm-up",)) -> None:
+    eventually(lambda: sorted(bucket.keys()) == sorted(keys), what=f"{bucket.keys()}")
+    time.sleep(2)
+    assert sorted(bucket.keys()) == sorted(keys) and ("f" in keys) == (m / "k/f").exists()
+
+
+def unlink(m, proxy) -> None:
+    (m / "k/f").unlink()
+    assert not proxy.held, "who removes a file has waited for its upload"
+    assert not (m / "k/f").exists() and "f" not in os.listdir(m / "k")
+
+
+@pytest.mark.parametrize("size,hold", [(1000, LONG), (7 * MIB, HOLD)], ids=["put", "multipart"])
+def test_removed_while_its_upload_is_held(late, bucket, proxy, size, hold):
+    m = late("back", hold)
+    (m / "k/f").write_bytes(b"x" * size)
+    on_its_way(proxy)
+    unlink(m, proxy)
+    done_late(proxy)
+    stays_away(m, bucket)
+    assert not bucket.uploads() and "k/f" not in m.quayctl("status").stdout
+
+
+def test_removed_while_another_process_closes_it(late, bucket, proxy):
+    """Who closes is told nothing wrong: a file without a name is stored nowhere."""
+    m = late("through")
+    writer = closing(m / "k/f", 1000)
+    on_its_way(proxy)
+    unlink(m, proxy)
+    assert writer.wait(100) == 0, writer.stderr.read()
+    stays_away(m, bucket)
+    assert proxy.held
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename"])
+def test_removed_after_an_interrupted_close(late, bucket, proxy, how):
+    m = late("through")
+    writer = closing(m / "k/f", 1000)
+    on_its_way(proxy)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(100)
+    if how == "unlink":
+        unlink(m, proxy)
+    else:
+        (m / "k/f").rename(m / "k/g")
+    assert not proxy.held
+    done_late(proxy)
+    stays_away(m, bucket, ("warm-up",) if how == "unlink" else ("warm-up", "g"))
+
+
+@pytest.mark.parametrize("when", ["flying", "given-up"])
+def test_another_clients_object_stays(late, bucket, proxy, when):
+    """Put there after the removal, before or after the server has come to what it holds."""
+    m = late("back" if when == "flying" else "through")
+    if when == "flying":
+        (m / "k/f").write_bytes(b"x" * 1000)
+        on_its_way(proxy)
+    else:
+        writer = closing(m / "k/f", 1000)
+        on_its_way(proxy)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(100)
+    unlink(m, proxy)
+    bucket.put("f", b"y" * 1000)
+    done_late(proxy)
+    stays_away(m, bucket, ("warm-up", "f"))
+    assert bucket.get("f") == b"y" * 1000
+
+
+@pytest.mark.parametrize("write", ["back", "through"])
+def test_written_again_after_the_removal(late, bucket, proxy, write):
+    m = late(write)
+    if write == "back":
+        (m / "k/f").write_bytes(b"first")
+        on_its_way(proxy)
+    else:
+        writer = closing(m / "k/f", 5)
+        on_its_way(proxy)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait(100)
+    unlink(m, proxy)
+    (m / "k/f").write_bytes(b"second")
+    assert (m / "k/f").read_bytes() == b"second"
+    done_late(proxy)
+    eventually(lambda: bucket.keys() == ["f", "warm-up"] and bucket.get("f") == b"second")
+    stays_away(m, bucket, ("warm-up", "f"))
+    assert bucket.get("f") == b"second" and (m / "k/f").read_bytes() == b"second"
+
+
+def test_changed_after_an_interrupted_close(late, bucket, proxy):
+    """What was sent first comes to be there late, in the way of what was written then: no other client was it."""
+    m = late("through")
+    writer = closing(m / "k/f", 1000)
+    on_its_way(proxy)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(100)
+    proxy.fault = Fault(status=503, only=PUT_F)
+    with pytest.raises(OSError):
+        (m / "k/f").write_bytes(b"changed")
+    done_late(proxy)
+    assert bucket.get("f") == b"x" * 1000
+    proxy.fault = None
+    (m / "k/f").write_bytes(b"changed")
+    assert bucket.get("f") == b"changed" and sorted(bucket.keys()) == ["f", "warm-up"]
+
+
+def test_removed_and_killed(late, bucket, proxy):
+    """The next process goes on with it."""
+    m = late("back")
+    (m / "k/f").write_bytes(b"x" * 1000)
+    on_its_way(proxy)
+    unlink(m, proxy)
+    m.crash()
+    assert not proxy.held
+    m.start()
+    done_late(proxy)
+    stays_away(m, bucket)
+
+
+def test_killed_and_removed(late, bucket, proxy):
+    """Sent by a process that was killed, removed under the next."""
+    m = late("back")
+    (m / "k/f").write_bytes(b"x" * 1000)
+    on_its_way(proxy)
+    m.crash()
+    proxy.fault.times = 0
+    proxy.fault = Fault(status=503, only=PUT_F)
+    m.start()
+    unlink(m, proxy)
+    assert not proxy.held
+    done_late(proxy)
+    stays_away(m, bucket)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * memory.c: a store in this process: opening, reading, listing. See README.md and memory_int.h. */
-#include "backends/memory/memory_int.h"
+#include "backends/memory/memory_save.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -8,15 +8,19 @@
 
 #define PAGE_SIZE_DEFAULT 1000
 #define MIB (1024ULL * 1024)
+#define SAVED_MAX (896 * MIB) /* SQLite's values have 10^9 bytes at most */
 
 static const struct conf_option memory_options[] = {
     {.name = "max_size",
      .type = CONF_SIZE,
      .def = "0",
      .help = "Bytes of objects it holds at most; 0 = what the machine has"},
+    {.name = "persist",
+     .type = CONF_PATH,
+     .help = "An SQLite database: each change is saved there before it is told to be done, and loaded at the next start"},
 };
 
-void memory_next_version_locked(struct memory *m, struct attr *a)
+static void next_version_locked(struct memory *m, struct attr *a)
 {
     lock_assert_held(&m->sync.lock);
     snprintf(a->version, sizeof(a->version), "%s-%llx", m->instance,
@@ -77,28 +81,122 @@ int memory_room_locked(struct memory *m, struct op *op, uint64_t add, uint64_t d
     return 0;
 }
 
-int memory_commit_locked(struct memory *m, struct op *op, const char *key, struct mem_object *o,
-                         bool renew, struct attr *ret, struct mem_object **old)
+/* ---- changing ---- */
+
+static int load(struct memory *m, struct op *op)
 {
-    struct node *n = tree_find(&m->sync.tree, key);
-    uint64_t drop = n ? n->object->attr.size : 0;
-    int r = memory_room_locked(m, op, o->attr.size, drop);
+    struct tree tree = {0};
+    uint64_t bytes = 0;
+    int r = mem_save_begin(m->persist, op, &m->save);
+    if (r < 0)
+        return r;
+    r = mem_save_load(m->save, op, &tree, &bytes);
     if (r < 0) {
-        *old = o;
+        tree_done(&tree);
+        mem_save_end(m->save);
+        m->save = NULL;
         return r;
     }
-    if (renew)
-        memory_next_version_locked(m, &o->attr); /* nobody else has a reference yet */
-    m->sync.bytes += o->attr.size - drop;
-    if (ret)
-        attr_copy(ret, &o->attr);
-    *old = tree_set(&m->sync.tree, key, o);
+    LOCK_SCOPE(&m->sync.lock);
+    m->sync.tree = tree;
+    m->sync.bytes += bytes;
+    atomic_store(&m->ready, true);
     return 0;
 }
+
+int memory_begin(struct memory *m, struct op *op)
+{
+    int r = claims_take(&m->turn, op, "");
+    if (r < 0)
+        return r;
+    r = atomic_load(&m->ready) ? 0 : load(m, op);
+    if (r < 0)
+        claims_release(&m->turn, "");
+    return r;
+}
+
+void memory_end(struct memory *m)
+{
+    claims_release(&m->turn, "");
+}
+
+int memory_ready(struct memory *m, struct op *op)
+{
+    if (atomic_load(&m->ready))
+        return 0;
+    int r = memory_begin(m, op);
+    if (r == 0)
+        memory_end(m);
+    return r;
+}
+
+/* What the change puts there has the bytes that are there. */
+static void compare_data_locked(struct memory *m, struct mem_change *c)
+{
+    const struct node *n = tree_find(&m->sync.tree, c->key);
+    c->same_data = n && c->o && n->object->data == c->o->data;
+}
+
+static struct mem_object *apply_locked(struct memory *m, const struct mem_change *c)
+{
+    struct mem_object *old = c->o ? tree_set(&m->sync.tree, c->key, c->o) : tree_remove(&m->sync.tree, c->key);
+    m->sync.bytes += c->o ? c->o->attr.size : 0;
+    m->sync.bytes -= old ? old->attr.size : 0;
+    return old;
+}
+
+int memory_apply(struct memory *m, struct op *op, struct mem_change *changes, size_t n)
+{
+    int r = 0;
+    if (m->save) {
+        lock_acquire(&m->sync.lock);
+        for (size_t i = 0; i < n; i++)
+            compare_data_locked(m, &changes[i]);
+        lock_release(&m->sync.lock);
+        r = mem_save_write(m->save, op, changes, n);
+    }
+    if (r == 0) {
+        LOCK_SCOPE(&m->sync.lock);
+        for (size_t i = 0; i < n; i++)
+            changes[i].o = apply_locked(m, &changes[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        object_unref(changes[i].o); /* what was there, or what does not come */
+    return r;
+}
+
+static int admit(struct memory *m, struct op *op, const char *key, struct mem_object *o, bool renew, uint64_t held)
+{
+    LOCK_SCOPE(&m->sync.lock);
+    const struct node *n = tree_find(&m->sync.tree, key);
+    int r = memory_room_locked(m, op, o->attr.size, held + (n ? n->object->attr.size : 0));
+    if (r == 0 && renew)
+        next_version_locked(m, &o->attr); /* nobody else has a reference yet */
+    return r;
+}
+
+int memory_set(struct memory *m, struct op *op, const char *key, struct mem_object *o, bool renew, uint64_t held,
+               struct attr *ret)
+{
+    int r = admit(m, op, key, o, renew, held);
+    if (r == 0) {
+        struct mem_change change = {.key = key, .o = object_ref(o)};
+        r = memory_apply(m, op, &change, 1);
+    }
+    if (r == 0 && ret)
+        attr_copy(ret, &o->attr);
+    object_unref(o);
+    return r;
+}
+
+/* ---- looking ---- */
 
 static int memory_stat(struct store *s, struct op *op, const char *key, struct attr *ret)
 {
     struct memory *m = memory_of(s);
+    int r = memory_ready(m, op);
+    if (r < 0)
+        return r;
     LOCK_SCOPE(&m->sync.lock);
     struct node *n = memory_object_locked(m, key);
     if (n) {
@@ -116,16 +214,19 @@ static int memory_stat(struct store *s, struct op *op, const char *key, struct a
     return 0;
 }
 
-static int take_snapshot(struct memory *m, struct op *op, const struct read_req *req,
-                         struct mem_object **ret)
+int memory_snapshot(struct memory *m, struct op *op, const char *key, const char *version,
+                    struct mem_object **ret)
 {
-    LOCK_SCOPE(&m->sync.lock);
     struct mem_object *o = NULL;
-    int r = memory_find_locked(m, op, req->key, &o);
+    int r = memory_ready(m, op);
     if (r < 0)
         return r;
-    if (req->version && req->version[0] && strcmp(req->version, o->attr.version) != 0)
-        return err_set(&op->err, ESTALE, "'%s' has changed", req->key);
+    LOCK_SCOPE(&m->sync.lock);
+    r = memory_find_locked(m, op, key, &o);
+    if (r < 0)
+        return r;
+    if (version && version[0] && strcmp(version, o->attr.version) != 0)
+        return err_set(&op->err, ESTALE, "'%s' has changed", key);
     *ret = object_ref(o);
     return 0;
 }
@@ -134,7 +235,7 @@ static int memory_read(struct store *s, struct op *op, const struct read_req *re
                        struct read_res *ret)
 {
     struct mem_object *o = NULL;
-    int r = take_snapshot(memory_of(s), op, req, &o);
+    int r = memory_snapshot(memory_of(s), op, req->key, req->version, &o);
     if (r < 0)
         return r;
     size_t len = 0;
@@ -217,9 +318,11 @@ static struct node *start_locked(struct memory *m, const struct list_query *q)
 static int memory_list(struct store *s, struct op *op, const struct list_query *q,
                        struct list_page *ret)
 {
-    (void)op;
     struct memory *m = memory_of(s);
     size_t prefix_len = strlen(q->prefix), max = q->max ? q->max : PAGE_SIZE_DEFAULT;
+    int r = memory_ready(m, op);
+    if (r < 0)
+        return r;
     LOCK_SCOPE(&m->sync.lock);
     struct node *own = path_is_unnamed(q->prefix) ? tree_find(&m->sync.tree, q->prefix) : NULL;
     if (!q->cursor && !q->after)
@@ -248,9 +351,11 @@ static int memory_list(struct store *s, struct op *op, const struct list_query *
 
 static int memory_space(struct store *s, struct op *op, struct store_space *ret)
 {
-    (void)op;
     struct memory *m = memory_of(s);
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    int r = memory_ready(m, op);
+    if (r < 0)
+        return r;
     LOCK_SCOPE(&m->sync.lock);
     uint64_t total = m->max_size ? m->max_size : (uint64_t)pages * (uint64_t)page;
     uint64_t left = m->sync.bytes < total ? total - m->sync.bytes : 0;
@@ -265,7 +370,11 @@ static int memory_space(struct store *s, struct op *op, struct store_space *ret)
 static int memory_open(const struct conf_section *section, struct stats *stats, struct err *err,
                        struct store **ret)
 {
-    (void)stats, (void)err;
+    (void)stats;
+    const char *persist = conf_str(section, "persist", NULL);
+    const char *refusal = persist ? mem_save_refusal(persist) : NULL;
+    if (refusal)
+        return conf_error(section, "persist", err, EINVAL, "%s", refusal);
     struct memory *m = xcalloc(1, sizeof(*m));
     m->store = (struct store){
         .cls = &memory_class,
@@ -282,6 +391,13 @@ static int memory_open(const struct conf_section *section, struct stats *stats, 
                    .key_max = 4096},
     };
     m->max_size = conf_size(section, "max_size", 0);
+    if (persist) {
+        m->persist = xstrdup(persist);
+        m->store.limits.parts_max = (uint32_t)(SAVED_MAX / m->store.limits.part_max);
+        m->store.limits.put_max = SAVED_MAX;
+    }
+    atomic_init(&m->ready, !persist);
+    claims_init(&m->turn, "memory turn");
     random_hex(m->instance, sizeof(m->instance) - 1);
     lock_init(&m->sync.lock, LOCK_RANK_STORE, "memory store");
     *ret = &m->store;
@@ -291,16 +407,19 @@ static int memory_open(const struct conf_section *section, struct stats *stats, 
 static void memory_close(struct store *s)
 {
     struct memory *m = memory_of(s);
+    mem_save_end(m->save);
     memory_uploads_done(m);
     tree_done(&m->sync.tree);
     lock_done(&m->sync.lock);
+    claims_done(&m->turn);
+    free(m->persist);
     free(m);
 }
 
 const struct store_class memory_class = {
     .abi = STORE_ABI,
     .name = "memory",
-    .summary = "objects in the memory of this process, gone at its end",
+    .summary = "objects in the memory of this process, gone at its end or saved in a file",
     .options = memory_options,
     .n_options = ARRAY_LEN(memory_options),
     .open = memory_open,

@@ -6,10 +6,15 @@
  * copies its bytes without the lock.
  *
  * Keys in the tree are those of an object store: an object is stored under its key, an explicit
- * directory under its listing prefix. Directories above objects need no entry. */
+ * directory under its listing prefix. Directories above objects need no entry.
+ *
+ * A change is made in its turn (memory_begin ... memory_end): what it needs is looked at under the lock, then it is
+ * saved, without the lock, where there is a file (persist), then it is made in memory: memory_apply(). So conditions
+ * are exact, readers never wait for the disk, and what cannot be saved has not happened. */
 #ifndef QUAY_BACKENDS_MEMORY_MEMORY_INT_H
 #define QUAY_BACKENDS_MEMORY_MEMORY_INT_H
 
+#include "backends/claims.h"
 #include "backends/memory/memory.h"
 #include "base/lock.h"
 
@@ -41,6 +46,14 @@ struct tree {
     size_t count;
 };
 
+struct mem_change { /* of one key of the tree */
+    const char *key;
+    struct mem_object *o; /* what is there from now on; NULL: nothing */
+    bool same_data;       /* set by memory_apply: only the attributes are new */
+};
+
+struct mem_save;
+
 struct upload {
     char *id, *key;
     struct attr attr;
@@ -53,6 +66,10 @@ struct memory {
     struct store store;
     uint64_t max_size; /* 0 = no limit */
     char instance[9];  /* random, in every version: a new process must not repeat the old ones */
+    struct claims turn;
+    char *persist;         /* FILE, or NULL */
+    struct mem_save *save; /* with the turn; NULL: not needed, or not opened yet */
+    atomic_bool ready;     /* what was saved is in the tree */
     struct {
         struct lock lock;
         struct tree tree;
@@ -86,6 +103,21 @@ struct mem_object *mem_object_new(const struct attr *attr, struct mem_data *data
 struct mem_object *object_ref(struct mem_object *o);
 void object_unref(struct mem_object *o); /* NULL ok */
 
+/* ---- memory.c: changing; without the lock ---- */
+/* What was saved is loaded, by the first who comes. 0, or why that failed: the next tries again. */
+int memory_ready(struct memory *m, struct op *op);
+int memory_begin(struct memory *m, struct op *op); /* the turn; and memory_ready() */
+void memory_end(struct memory *m);
+/* A reference to the object as it is now, if it has that version (NULL, "": any). */
+int memory_snapshot(struct memory *m, struct op *op, const char *key, const char *version,
+                    struct mem_object **ret);
+/* In the turn: saves the changes and makes them, all or none. Takes the objects; also when it fails. */
+int memory_apply(struct memory *m, struct op *op, struct mem_change *changes, size_t n);
+/* In the turn: `o` (taken) becomes what is at key, unless max_size forbids it; with `renew` under a new version. `held`
+ * bytes become free. The attributes go to ret (NULL ok). */
+int memory_set(struct memory *m, struct op *op, const char *key, struct mem_object *o, bool renew, uint64_t held,
+               struct attr *ret);
+
 /* ---- memory.c: all with the lock held ---- */
 /* The object's node; never that of a directory. */
 struct node *memory_object_locked(struct memory *m, const char *key);
@@ -96,12 +128,6 @@ int memory_precond_locked(struct memory *m, struct op *op, const char *key,
                           const struct precond *pre);
 /* -ENOSPC when `add` bytes more and `drop` bytes less would pass max_size. Counts nothing. */
 int memory_room_locked(struct memory *m, struct op *op, uint64_t add, uint64_t drop);
-/* Makes `o` (taken; also when that fails) the content of key, unless max_size forbids it; with
- * `renew` under a new version. The attributes go to ret (NULL ok), what was there to *old, to be
- * released without the lock. */
-int memory_commit_locked(struct memory *m, struct op *op, const char *key, struct mem_object *o,
-                         bool renew, struct attr *ret, struct mem_object **old);
-void memory_next_version_locked(struct memory *m, struct attr *a);
 
 /* ---- memory_write.c ---- */
 int memory_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);

@@ -107,17 +107,10 @@ static int copy_range(struct memory *m, struct op *op, const char *from, const c
                       uint64_t offset, uint64_t size, struct mem_data **ret)
 {
     struct mem_object *o = NULL;
-    {
-        LOCK_SCOPE(&m->sync.lock);
-        int r = memory_find_locked(m, op, from, &o);
-        if (r < 0)
-            return r;
-        if (version && version[0] && strcmp(version, o->attr.version) != 0)
-            return err_set(&op->err, ESTALE, "'%s' has changed", from);
-        object_ref(o);
-    }
     struct mem_data *d = NULL;
-    int r = 0;
+    int r = memory_snapshot(m, op, from, version, &o);
+    if (r < 0)
+        return r;
     if (offset > o->data->size || size > o->data->size - offset)
         r = err_set(&op->err, EINVAL, "%s: the range to copy is outside of the object", from);
     else if (!(d = data_new((size_t)size)))
@@ -189,57 +182,8 @@ static uint64_t held_bytes(const struct upload *u)
     return n;
 }
 
-static int finish_locked(struct memory *m, struct op *op, struct upload **link,
-                         const struct store_part *parts, size_t n, const struct precond *pre,
-                         struct attr *ret, struct mem_object **old)
+static int drop_upload(struct memory *m, struct op *op, const char *key, const char *id)
 {
-    struct upload *u = *link;
-    uint64_t size;
-    int r = check_parts(m, op, u, parts, n, &size);
-    if (r == 0)
-        r = memory_precond_locked(m, op, u->key, pre);
-    if (r < 0)
-        return r;
-    struct mem_data *d = join(u, parts, n, size);
-    if (!d)
-        return err_set(&op->err, ENOSPC, "no memory for %llu bytes", (unsigned long long)size);
-    if (!(u->attr.known & ATTR_HAS_MTIME))
-        u->attr.mtime = clock_wall();
-    uint64_t held = held_bytes(u);
-    m->sync.bytes -= held; /* the object takes the place of its parts */
-    r = memory_commit_locked(m, op, u->key, mem_object_new(&u->attr, d), true, ret, old);
-    if (r < 0)
-        m->sync.bytes += held;
-    else
-        *link = u->next;
-    return r;
-}
-
-int memory_upload_finish(struct store *s, struct op *op, const char *key, const char *id,
-                         const struct store_part *parts, size_t n, const struct precond *pre,
-                         struct attr *ret)
-{
-    struct memory *m = memory_of(s);
-    struct mem_object *old = NULL;
-    struct upload *u = NULL;
-    int r = -ENOENT;
-    {
-        LOCK_SCOPE(&m->sync.lock);
-        struct upload **link = find_locked(m, op, key, id);
-        if (link) {
-            u = *link;
-            r = finish_locked(m, op, link, parts, n, pre, ret, &old);
-        }
-    }
-    if (r == 0)
-        upload_free(u);
-    object_unref(old);
-    return r;
-}
-
-int memory_upload_abort(struct store *s, struct op *op, const char *key, const char *id)
-{
-    struct memory *m = memory_of(s);
     struct upload *u;
     {
         LOCK_SCOPE(&m->sync.lock);
@@ -252,4 +196,53 @@ int memory_upload_abort(struct store *s, struct op *op, const char *key, const c
     }
     upload_free(u);
     return 0;
+}
+
+/* In the turn: the object that the parts make; *ret_held: their bytes. */
+static int join_parts(struct memory *m, struct op *op, const char *key, const char *id, const struct store_part *parts,
+                      size_t n, const struct precond *pre, uint64_t *ret_held, struct mem_object **ret)
+{
+    uint64_t size;
+    LOCK_SCOPE(&m->sync.lock);
+    struct upload **link = find_locked(m, op, key, id);
+    if (!link)
+        return -ENOENT;
+    struct upload *u = *link;
+    int r = check_parts(m, op, u, parts, n, &size);
+    if (r == 0)
+        r = memory_precond_locked(m, op, u->key, pre);
+    if (r < 0)
+        return r;
+    struct mem_data *d = join(u, parts, n, size);
+    if (!d)
+        return err_set(&op->err, ENOSPC, "no memory for %llu bytes", (unsigned long long)size);
+    if (!(u->attr.known & ATTR_HAS_MTIME))
+        u->attr.mtime = clock_wall();
+    *ret_held = held_bytes(u); /* the object takes the place of its parts */
+    *ret = mem_object_new(&u->attr, d);
+    return 0;
+}
+
+int memory_upload_finish(struct store *s, struct op *op, const char *key, const char *id,
+                         const struct store_part *parts, size_t n, const struct precond *pre,
+                         struct attr *ret)
+{
+    struct memory *m = memory_of(s);
+    struct mem_object *o = NULL;
+    uint64_t held = 0;
+    int r = memory_begin(m, op);
+    if (r < 0)
+        return r;
+    r = join_parts(m, op, key, id, parts, n, pre, &held, &o);
+    if (r == 0)
+        r = memory_set(m, op, key, o, true, held, ret);
+    if (r == 0)
+        (void)drop_upload(m, op, key, id);
+    memory_end(m);
+    return r;
+}
+
+int memory_upload_abort(struct store *s, struct op *op, const char *key, const char *id)
+{
+    return drop_upload(memory_of(s), op, key, id);
 }

@@ -135,29 +135,29 @@ static int commands_sync_dir(struct conn *c, struct op *op, const char *path, co
 
 /* ---- names ---- */
 
-static int commands_rename(struct conn *c, struct op *op, const char *from, const char *to,
-                           bool no_replace, const char *key)
+static int commands_rename(struct conn *c, struct op *op, struct far_move *m)
 {
-    CLEANUP_FREE char *above = sftp_parent(to), *was_above = sftp_parent(from);
+    CLEANUP_FREE char *above = sftp_parent(m->to), *was_above = sftp_parent(m->from);
     struct shell_run run = SHELL_RUN_INIT;
     bool same_dir = strcmp(above, was_above) == 0;
     if (!same_dir) { /* mv would copy from one file system to another */
         buf_adds(&run.line, "if isn");
-        commands_path(&run.line, from);
+        commands_path(&run.line, m->from);
         buf_adds(&run.line, " && isn");
         commands_path(&run.line, above);
         buf_adds(&run.line, " && ! xd");
-        commands_path(&run.line, from);
+        commands_path(&run.line, m->from);
         commands_path(&run.line, above);
         buf_adds(&run.line, "; then e=': Invalid cross-device link' s=1; else ");
     }
-    buf_adds(&run.line, no_replace ? "mvn" : "mvr");
-    commands_path(&run.line, from);
-    commands_path(&run.line, to);
+    buf_adds(&run.line, m->no_replace ? "mvn" : "mvr");
+    commands_path(&run.line, m->from);
+    commands_path(&run.line, m->to);
     buf_adds(&run.line, same_dir ? "; tell $s" : "; fi; tell $s");
-    int r = shell_run(c, op, &run, "rename", key);
+    int r = shell_run(c, op, &run, "rename", m->key);
     shell_run_done(&run);
-    return r;
+    m->moved = r == 0;
+    return r == 0 && m->dir ? commands_sync_dir(c, op, m->dir, m->key) : r;
 }
 
 #define RESULT 64 /* bytes of the line about a file */

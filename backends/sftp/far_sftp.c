@@ -91,13 +91,39 @@ static int packets_sync_dir(struct conn *c, struct op *op, const char *path, con
 
 /* ---- names ---- */
 
-static int packets_rename(struct conn *c, struct op *op, const char *from, const char *to,
-                          bool no_replace, const char *key)
+/* With the directory open the fsync goes together with the rename: they are done in that order, and
+ * one that is not renamed costs a needless fsync. */
+static int packets_rename(struct conn *c, struct op *op, struct far_move *m)
 {
-    bool plain = no_replace || !(c->extensions & EXT_POSIX_RENAME);
-    uint32_t id = plain ? conn_two_paths_req(c, SSH_FXP_RENAME, from, to)
-                        : conn_posix_rename_req(c, from, to);
-    return conn_expect_ok(c, op, id, "rename", key);
+    bool plain = m->no_replace || !(c->extensions & EXT_POSIX_RENAME);
+    struct handle dir = {0};
+    if (m->held) {
+        dir = *m->held;
+        m->held->len = 0;
+    }
+    uint32_t open = 0, sync = 0;
+    if (m->dir && !dir.len)
+        open = conn_open_req(c, m->dir, SSH_FXF_READ, NULL);
+    uint32_t id = plain ? conn_two_paths_req(c, SSH_FXP_RENAME, m->from, m->to)
+                        : conn_posix_rename_req(c, m->from, m->to);
+    if (m->dir && dir.len)
+        sync = conn_fsync_req(c, &dir);
+    int r = conn_expect_ok(c, op, id, "rename", m->key);
+    m->moved = r == 0;
+    if (open && !c->broken && r != -EINTR) {
+        struct err first = op->err;
+        int o = conn_expect_handle(c, op, open, "open", m->dir, &dir);
+        if (r == 0 && o == 0)
+            sync = conn_fsync_req(c, &dir);
+        if (r < 0)
+            op->err = first;
+        else
+            r = o;
+    }
+    if (r == 0 && sync)
+        r = conn_expect_ok(c, op, sync, "make durable", m->key);
+    conn_close_handle(c, &dir);
+    return r;
 }
 
 static int packets_remove(struct conn *c, struct op *op, const char *const *paths,

@@ -11,6 +11,7 @@
 #define WINDOW_BYTES (4U << 20) /* asked for and not come yet */
 #define READS_MAX 64            /* on their way at once */
 #define WRITES_MAX 32
+#define AHEAD_BYTES (256U << 10) /* asked for before it is known what is there */
 
 /* ---- reading ---- */
 
@@ -48,7 +49,7 @@ static void ask(struct transfer *t)
  * end. */
 static int take_piece(struct transfer *t, struct piece p)
 {
-    while (p.len > 0) {
+    while (p.len > 0 && p.off < t->most) {
         struct reply rep;
         const char *data;
         size_t len;
@@ -61,7 +62,7 @@ static int take_piece(struct transfer *t, struct piece p)
         t->got = (size_t)p.off + len;
         p.off += len;
         p.len -= (uint32_t)len;
-        if (p.len > 0)
+        if (p.len > 0 && p.off < t->most)
             p.id = conn_read_req(t->c, t->h, t->req->offset + p.off, p.len);
     }
     return 0;
@@ -82,11 +83,19 @@ static int read_bytes(struct transfer *t)
     return r == 1 ? 0 : r; /* replies behind the end of the file are dropped with the rest */
 }
 
+/* The first bytes are asked for together with the look before them, the look after them with the
+ * last: a server does what concerns one file in the order in which it was asked (the protocol says
+ * so). */
 static int read_handle(struct conn *c, struct op *op, const struct handle *h, struct far_read *f)
 {
     const struct read_req *req = f->req;
     struct transfer t = {.c = c, .op = op, .req = req, .h = h};
-    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h), after = 0;
+    t.most = req->iov.iov_len < AHEAD_BYTES ? req->iov.iov_len : AHEAD_BYTES;
+    ask(&t);
+    bool all = t.asked == req->iov.iov_len;
+    if (all)
+        after = conn_handle_req(c, SSH_FXP_FSTAT, h);
     int r = conn_expect_attrs(c, op, id, "stat", req->key, &f->before);
     if (r == -ENOENT)
         r = err_set(&op->err, EIO, "read %s: the server has lost the open file", req->key);
@@ -98,10 +107,11 @@ static int read_handle(struct conn *c, struct op *op, const struct handle *h, st
     r = read_bytes(&t);
     if (r < 0)
         return r;
-    f->got = t.got;
+    f->got = t.got < t.most ? t.got : (size_t)t.most;
     f->wanted = (size_t)t.most;
-    id = conn_handle_req(c, SSH_FXP_FSTAT, h);
-    return conn_expect_attrs(c, op, id, "stat", req->key, &f->after);
+    if (!all)
+        after = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    return conn_expect_attrs(c, op, after, "stat", req->key, &f->after);
 }
 
 static int read_target(struct conn *c, struct op *op, struct far_read *f)
@@ -148,15 +158,19 @@ int packets_read(struct conn *c, struct op *op, struct far_read *f)
 
 /* ---- writing ---- */
 
-static int send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
-                      const struct source *src, uint64_t from, uint64_t to)
-{
+struct writes { /* on their way: the newest, at most WRITES_MAX */
     uint32_t ids[WRITES_MAX];
-    uint64_t done = 0, sent = 0;
+    uint64_t sent, done;
+};
+
+/* Sends a range. The last WRITES_MAX answers are left for writes_end(). */
+static int send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
+                      const struct source *src, uint64_t from, uint64_t to, struct writes *w)
+{
     int r = 0;
-    while (r == 0 && (from < to || done < sent)) {
-        if (from == to || sent - done == WRITES_MAX) {
-            r = conn_expect_ok(c, op, ids[done++ % WRITES_MAX], "write", key);
+    while (r == 0 && from < to) {
+        if (w->sent - w->done == WRITES_MAX) {
+            r = conn_expect_ok(c, op, w->ids[w->done++ % WRITES_MAX], "write", key);
             continue;
         }
         uint32_t n = to - from < c->write_max ? (uint32_t)(to - from) : c->write_max;
@@ -167,43 +181,104 @@ static int send_range(struct conn *c, struct op *op, const struct handle *h, con
         if (r < 0)
             break;
         size_t queued = c->out_len;
-        ids[sent % WRITES_MAX] = conn_write_req(c, h, from, n, &data);
-        sent++;
+        uint32_t id = conn_write_req(c, h, from, n, &data);
         r = src->read_at(src, from, data, n);
         if (r < 0) {
             c->out_len = queued; /* as if it had not been */
             return err_set(&op->err, -r, "put %s: reading the data: %s", key, strerror(-r));
         }
+        w->ids[w->sent++ % WRITES_MAX] = id;
         from += n;
     }
     return r;
 }
 
-/* Owner by itself, refused without harm; then mode and times. `fstat` is the request that tells
- * what the file was before. Gives what it is then. */
-static int finish_file(struct conn *c, struct op *op, struct far_make *m, struct handle *h,
-                       uint32_t fstat)
+static int writes_end(struct conn *c, struct op *op, const char *key, struct writes *w)
 {
-    struct wire_attr made;
-    int r = conn_expect_attrs(c, op, fstat, "put", m->key, &made);
+    int r = 0;
+    while (r == 0 && w->done < w->sent)
+        r = conn_expect_ok(c, op, w->ids[w->done++ % WRITES_MAX], "write", key);
+    return r;
+}
+
+struct finish { /* on its way: what makes a written file complete; 0: not asked for */
+    uint32_t owner, rest, sync, stat;
+};
+
+/* Owner by itself, since it may be refused; then mode, times and size; then what it is now. */
+static struct finish send_finish(struct conn *c, const struct handle *h,
+                                 const struct wire_attr *owner, const struct wire_attr *rest)
+{
+    struct finish f = {0};
+    if (owner->flags)
+        f.owner = conn_fsetstat_req(c, h, owner);
+    f.rest = conn_fsetstat_req(c, h, rest);
+    if (c->extensions & EXT_FSYNC)
+        f.sync = conn_fsync_req(c, h);
+    f.stat = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    return f;
+}
+
+/* An owner that may not be set is no error, but a failure where it would have changed is. */
+static int end_owner(struct conn *c, struct op *op, const char *what, const char *key, uint32_t id,
+                     bool changes)
+{
+    int r = conn_expect_ok(c, op, id, what, key);
+    if (r == 0 || c->broken || r == -EINTR || (changes && status_is_failure(op)))
+        return r;
+    err_clear(&op->err);
+    return 0;
+}
+
+static int end_finish(struct conn *c, struct op *op, const char *what, const char *key,
+                      const struct finish *f, bool owner_changes, struct wire_attr *ret)
+{
+    int r = f->owner ? end_owner(c, op, what, key, f->owner, owner_changes) : 0;
+    if (r == 0)
+        r = conn_expect_ok(c, op, f->rest, what, key);
+    if (r == 0 && f->sync)
+        r = conn_expect_ok(c, op, f->sync, "make durable", key);
+    return r == 0 ? conn_expect_attrs(c, op, f->stat, what, key, ret) : r;
+}
+
+/* The owner that a new file is to get. Where only half of it is known, `made` is waited for. */
+static int owner_to_set(struct conn *c, struct op *op, const struct far_make *m, uint32_t *fstat,
+                        struct wire_attr *made, struct wire_attr *ret)
+{
+    unsigned half = m->attr->known & (ATTR_HAS_UID | ATTR_HAS_GID);
+    int r = 0;
+    if (half == ATTR_HAS_UID || half == ATTR_HAS_GID) {
+        r = conn_expect_attrs(c, op, *fstat, "put", m->key, made);
+        *fstat = 0;
+    }
+    if (r == 0)
+        *ret = sftp_owner_of(m->attr, made);
+    return r;
+}
+
+/* Bytes and all that makes the file complete, in one go: nobody else sees it, so what follows a
+ * write that fails does no harm. */
+static int fill_file(struct conn *c, struct op *op, struct far_make *m, const struct handle *h)
+{
+    struct wire_attr made = {.flags = 0}, owner = {.flags = 0}, rest;
+    struct writes w = {.sent = 0};
+    struct finish f;
+    uint32_t fstat = conn_handle_req(c, SSH_FXP_FSTAT, h); /* what it is before it gets its owner */
+    int r = owner_to_set(c, op, m, &fstat, &made, &owner);
+    rest = sftp_rest_of(m->attr, &made);
+    if (r == 0)
+        r = send_range(c, op, h, m->key, m->src, 0, m->src->size, &w);
     if (r < 0)
         return r;
-    struct wire_attr owner = sftp_owner_of(m->attr, &made), rest = sftp_rest_of(m->attr, &made);
-    if (owner.flags) {
-        r = conn_expect_ok(c, op, conn_fsetstat_req(c, h, &owner), "put", m->key);
-        if (r < 0 && (c->broken || r == -EINTR))
-            return r;
-        if (r == -EIO && status_is_failure(op))
-            return r;
-    }
-    uint32_t set = conn_fsetstat_req(c, h, &rest), sync = 0;
-    if (c->extensions & EXT_FSYNC)
-        sync = conn_fsync_req(c, h);
-    uint32_t stat = conn_handle_req(c, SSH_FXP_FSTAT, h);
-    r = conn_expect_ok(c, op, set, "put", m->key);
-    if (r == 0 && sync)
-        r = conn_expect_ok(c, op, sync, "make durable", m->key);
-    return r == 0 ? conn_expect_attrs(c, op, stat, "put", m->key, &m->attrs) : r;
+    f = send_finish(c, h, &owner, &rest);
+    if (fstat)
+        r = conn_expect_attrs(c, op, fstat, "put", m->key, &made);
+    if (r == 0)
+        r = writes_end(c, op, m->key, &w);
+    if (r < 0)
+        return r;
+    owner = sftp_owner_of(m->attr, &made);
+    return end_finish(c, op, "put", m->key, &f, owner.flags != 0, &m->attrs);
 }
 
 /* The answer to an LSTAT of what is to be replaced, judged. */
@@ -214,6 +289,22 @@ static int judge_old(struct conn *c, struct op *op, struct far_make *m, uint32_t
     return far_judge(op, r, &old, m->judge, m->arg);
 }
 
+/* The handles that were asked for with the look; both are waited for, or they would be lost. */
+static int take_handles(struct conn *c, struct op *op, struct far_make *m, uint32_t open,
+                        uint32_t dir, struct handle *ret)
+{
+    int r = conn_expect_handle(c, op, open, "put", m->key, ret);
+    m->made = r == 0 || c->broken || r == -EINTR;
+    if (!dir || c->broken || r == -EINTR)
+        return r;
+    struct err first = op->err;
+    int d = conn_expect_handle(c, op, dir, "open", m->dir, &m->held);
+    if (r == 0 && (c->broken || d == -EINTR))
+        return d;
+    op->err = first; /* far_move tries it once more */
+    return r;
+}
+
 int packets_make(struct conn *c, struct op *op, struct far_make *m)
 {
     struct handle h = {0};
@@ -221,22 +312,19 @@ int packets_make(struct conn *c, struct op *op, struct far_make *m)
     struct wire_attr mode = {.flags = WIRE_MODE, .mode = private ? 0600 : 0666};
     uint32_t stat = conn_path_req(c, SSH_FXP_LSTAT, m->path);
     uint32_t open = conn_open_req(c, m->temp, SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL, &mode);
+    uint32_t dir = m->dir ? conn_open_req(c, m->dir, SSH_FXF_READ, NULL) : 0;
     m->made = true;
     int r = judge_old(c, op, m, stat);
     struct err first = op->err;
     if (c->broken || r == -EINTR)
         return r;
-    int o = conn_expect_handle(c, op, open, "put", m->key, &h);
-    m->made = o == 0 || c->broken || o == -EINTR;
+    int o = take_handles(c, op, m, open, dir, &h);
     if (r < 0)
         op->err = first;
     else
         r = o;
-    uint32_t fstat = r == 0 ? conn_handle_req(c, SSH_FXP_FSTAT, &h) : 0; /* goes with the bytes */
     if (r == 0)
-        r = send_range(c, op, &h, m->key, m->src, 0, m->src->size);
-    if (r == 0)
-        r = finish_file(c, op, m, &h, fstat);
+        r = fill_file(c, op, m, &h);
     conn_close_handle(c, &h);
     return r;
 }
@@ -244,6 +332,7 @@ int packets_make(struct conn *c, struct op *op, struct far_make *m)
 static int patch_handle(struct conn *c, struct op *op, struct far_patch *p, const struct handle *h)
 {
     const struct patch_req *req = p->req;
+    struct writes w = {.sent = 0};
     uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
     int r = conn_expect_attrs(c, op, id, "patch", req->key, &p->before);
     r = far_begin_patch(c, op, r, p);
@@ -251,21 +340,17 @@ static int patch_handle(struct conn *c, struct op *op, struct far_patch *p, cons
         return r;
     for (size_t i = 0; i < req->n_ranges && r == 0; i++)
         r = send_range(c, op, h, req->key, req->src, req->ranges[i].offset,
-                       req->ranges[i].offset + req->ranges[i].length);
+                       req->ranges[i].offset + req->ranges[i].length, &w);
+    if (r == 0)
+        r = writes_end(c, op, req->key, &w);
+    if (r < 0)
+        return r; /* without the new mtime: it is not to look complete */
     struct wire_attr owner = sftp_owner_of(p->attr, &p->before),
                      rest = sftp_rest_of(p->attr, &p->before);
     rest.flags |= WIRE_SIZE;
     rest.size = req->new_size;
-    if (r == 0 && owner.flags)
-        (void)conn_expect_ok(c, op, conn_fsetstat_req(c, h, &owner), "patch", req->key);
-    if (r == 0)
-        r = conn_expect_ok(c, op, conn_fsetstat_req(c, h, &rest), "patch", req->key);
-    if (r == 0 && (c->extensions & EXT_FSYNC))
-        r = conn_expect_ok(c, op, conn_fsync_req(c, h), "make durable", req->key);
-    if (r == 0)
-        r = conn_expect_attrs(c, op, conn_handle_req(c, SSH_FXP_FSTAT, h), "patch", req->key,
-                              &p->after);
-    return r;
+    struct finish f = send_finish(c, h, &owner, &rest);
+    return end_finish(c, op, "patch", req->key, &f, false, &p->after);
 }
 
 int packets_patch(struct conn *c, struct op *op, struct far_patch *p)

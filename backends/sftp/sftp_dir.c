@@ -29,11 +29,14 @@ int sftp_explain_parent(struct conn *c, struct op *op, const char *path, const c
     return r;
 }
 
-int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key)
+bool sftp_syncs_dirs(const struct conn *c)
 {
-    if (!(c->extensions & EXT_FSYNC) || c->no_dir_sync)
-        return 0;
-    int r = c->far->sync_dir(c, op, dir, key);
+    return (c->extensions & EXT_FSYNC) && !c->no_dir_sync;
+}
+
+/* What became of making a directory durable. */
+static int dir_synced(struct conn *c, struct op *op, int r)
+{
     if (r == 0)
         return 0;
     if (c->broken || r == -EINTR || r == -ETIMEDOUT) {
@@ -43,6 +46,11 @@ int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *ke
     c->no_dir_sync = true; /* a server that does not do this to directories */
     err_clear(&op->err);
     return 0;
+}
+
+int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key)
+{
+    return sftp_syncs_dirs(c) ? dir_synced(c, op, c->far->sync_dir(c, op, dir, key)) : 0;
 }
 
 /* ---- rename ---- */
@@ -98,15 +106,22 @@ static int explain_rename(struct conn *c, struct op *op, const char *from, const
 
 /* The caller's `transfer` place goes with the connection: one that is lost here was given back as
  * none. */
-int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, const char *to,
-              const struct wire_attr *moved, bool no_replace, const char *key)
+int sftp_move(struct sftp *s, struct op *op, struct conn **c, struct far_move *m,
+              const struct wire_attr *moved)
 {
+    const char *dir = m->dir;
+    if (!sftp_syncs_dirs(*c))
+        m->dir = NULL;
     conn_changing(*c, true);
-    int r = (*c)->far->rename(*c, op, from, to, no_replace, key);
+    int r = (*c)->far->rename(*c, op, m);
     conn_changing(*c, false);
-    if (r < 0 && (*c)->broken)
-        return look_what_happened(s, op, c, from, to, moved);
-    return r == 0 || (*c)->broken ? r : explain_rename(*c, op, from, to, no_replace, key);
+    if (m->moved)
+        return dir_synced(*c, op, r);
+    if (!(*c)->broken)
+        return explain_rename(*c, op, m->from, m->to, m->no_replace, m->key);
+    r = look_what_happened(s, op, c, m->from, m->to, moved);
+    m->moved = r == 0;
+    return m->moved && dir ? sftp_sync_dir(*c, op, dir, m->key) : r;
 }
 
 static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const char *from_key,
@@ -121,16 +136,15 @@ static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const 
     b = look(*c, op, to);
     if (no_replace && b.flags)
         return err_set(&op->err, EEXIST, "%s exists already", to_key);
-    versions_change(&s->versions, to_key);
-    r = sftp_move(s, op, c, from, to, &a, no_replace, from_key);
-    versions_unchanged(&s->versions, to_key);
-    if (r < 0)
-        return r;
-    struct version_id replaced = sftp_id_of(&b), moved = sftp_id_of(&a);
-    if (!sftp_is_dir(&a))
-        versions_moved(&s->versions, from_key, to_key, &replaced, &moved);
     CLEANUP_FREE char *dir = sftp_parent(to), *old = sftp_parent(from);
-    r = sftp_sync_dir(*c, op, dir, to_key);
+    struct far_move m = {
+        .from = from, .to = to, .key = from_key, .no_replace = no_replace, .dir = dir};
+    versions_change(&s->versions, to_key);
+    r = sftp_move(s, op, c, &m, &a);
+    versions_unchanged(&s->versions, to_key);
+    struct version_id replaced = sftp_id_of(&b), moved = sftp_id_of(&a);
+    if (m.moved && !sftp_is_dir(&a))
+        versions_moved(&s->versions, from_key, to_key, &replaced, &moved);
     return r == 0 && strcmp(dir, old) != 0 ? sftp_sync_dir(*c, op, old, from_key) : r;
 }
 

@@ -43,8 +43,18 @@ struct far_make {     /* a new file under a temporary name, complete and durable
     const struct attr *attr; /* mtime is known. An owner that may not be set is no error */
     far_judge_fn *judge;     /* gets what is at `path`, before bytes are sent */
     void *arg;
+    const char *dir;        /* is going to be made durable by far_move: may be opened; NULL: not */
+    struct handle held;     /* out: of dir, on this connection; empty: none. The caller's to close */
     bool made;              /* out: the temporary may be there */
     struct wire_attr attrs; /* out: of the new file */
+};
+
+struct far_move {
+    const char *from, *to, *key;
+    bool no_replace;     /* fails when something is there; else replaces (EXT_POSIX_RENAME) */
+    const char *dir;     /* that of `to`: made durable afterwards (EXT_FSYNC); NULL: not */
+    struct handle *held; /* of dir, taken; NULL, or empty: none */
+    bool moved;          /* out: it has its new name; an error is about the durability */
 };
 
 struct far_patch { /* changes within a file */
@@ -82,9 +92,7 @@ struct far {
     /* The attributes named by a->flags; of a link itself (is_link, EXT_LSETSTAT). */
     int (*set)(struct conn *c, struct op *op, const char *path, const char *key, bool is_link,
                const struct wire_attr *a, const char *what);
-    /* Replaces (EXT_POSIX_RENAME), or fails when something is there. */
-    int (*rename)(struct conn *c, struct op *op, const char *from, const char *to, bool no_replace,
-                  const char *key);
+    int (*rename)(struct conn *c, struct op *op, struct far_move *m);
     /* FAR_REMOVES_MAX files at most, each with its result; op->err is about the last that was not
      * removed. -errno: nothing is known. Paths that are NULL are left out. */
     int (*remove)(struct conn *c, struct op *op, const char *const *paths, const char *const *keys,

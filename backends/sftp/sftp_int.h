@@ -151,11 +151,12 @@ int sftp_put(struct store *s, struct op *op, const struct put_req *req, struct a
 int sftp_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
 
 /* ---- sftp_dir.c ---- */
-/* rename of what is *moved, atomically over what is there unless no_replace. When the connection is
- * lost meanwhile, another one looks what has become of it; *c may be another one afterwards, or
- * NULL. */
-int sftp_move(struct sftp *s, struct op *op, struct conn **c, const char *from, const char *to,
-              const struct wire_attr *moved, bool no_replace, const char *key);
+/* rename of what is *moved, atomically over what is there unless no_replace, and the durability of
+ * the new name where the server can. When the connection is lost meanwhile, another one looks what
+ * has become of it; *c may be another one afterwards, or NULL. */
+int sftp_move(struct sftp *s, struct op *op, struct conn **c, struct far_move *m,
+              const struct wire_attr *moved);
+bool sftp_syncs_dirs(const struct conn *c);
 /* Makes the names in a directory durable where the server can. */
 int sftp_sync_dir(struct conn *c, struct op *op, const char *dir, const char *key);
 /* -ENOENT of a request that makes `path`: -ENOTDIR when its parent is a file. */

@@ -19,6 +19,8 @@ struct put { /* one put under way */
     char *temp;
     bool transfer;              /* c counts as a transfer's */
     bool made;                  /* the temporary may be there */
+    char *dir;                  /* that of path */
+    struct handle held;         /* of dir, on c; empty: none */
     struct wire_attr made_attr; /* what the new object is */
     struct wire_attr old;       /* what it replaces; flags 0: nothing */
 };
@@ -39,9 +41,8 @@ static int explain_write(struct conn *c, struct op *op, const char *key, int r)
 
 /* ---- the temporary ---- */
 
-static char *temp_path(const char *path)
+static char *temp_path(const char *dir)
 {
-    CLEANUP_FREE char *dir = sftp_parent(path);
     char hex[17];
     random_hex(hex, 16);
     return xasprintf("%s/" TEMP_PREFIX "%s", strcmp(dir, "/") == 0 ? "" : dir, hex);
@@ -110,8 +111,10 @@ static int make_file(struct put *p)
         .attr = &attr,
         .judge = judge_target,
         .arg = p,
+        .dir = sftp_syncs_dirs(p->c) ? p->dir : NULL,
     };
     int r = p->c->far->make(p->c, p->op, &m);
+    p->held = m.held;
     p->made = m.made;
     p->made_attr = m.attrs;
     if (r < 0 && !m.made)
@@ -183,17 +186,20 @@ static int commit(struct put *p)
 {
     const char *key = p->req->key;
     bool is_link = p->req->attr->kind == ATTR_SYMLINK;
-    int r = 0;
-    if (p->req->precond.if_match)
-        r = look_at_target(p);
-    if (r == 0 && !(is_link && p->req->precond.if_absent))
-        r = sftp_move(p->s, p->op, &p->c, p->temp, p->path, &p->made_attr,
-                      p->req->precond.if_absent, key);
-    if (r == 0) {
+    struct far_move m = {.from = p->temp,
+                         .to = p->path,
+                         .key = key,
+                         .no_replace = p->req->precond.if_absent,
+                         .dir = p->dir,
+                         .held = &p->held};
+    int r = p->req->precond.if_match ? look_at_target(p) : 0;
+    if (r < 0)
+        return r;
+    if (is_link && m.no_replace)
+        return sftp_sync_dir(p->c, p->op, p->dir, key);
+    r = sftp_move(p->s, p->op, &p->c, &m, &p->made_attr);
+    if (m.moved)
         p->made = false;
-        CLEANUP_FREE char *dir = sftp_parent(p->path);
-        r = sftp_sync_dir(p->c, p->op, dir, key);
-    }
     return r;
 }
 
@@ -220,6 +226,7 @@ static int claim_target(struct put *p)
     size_t endpoint = p->c->endpoint;
     if (claims_try(&s->claims, p->req->key))
         return 0;
+    conn_close_handle(p->c, &p->held);
     sftp_give(s, p->c, transfer);
     p->c = NULL;
     p->transfer = false;
@@ -241,7 +248,7 @@ static int claim_target(struct put *p)
 int sftp_put(struct store *store, struct op *op, const struct put_req *req, struct attr *ret)
 {
     struct sftp *s = sftp_of(store);
-    CLEANUP_FREE char *path = NULL, *temp = NULL;
+    CLEANUP_FREE char *path = NULL, *temp = NULL, *dir = NULL;
     struct put p = {.s = s, .op = op, .req = req, .transfer = req->src->size > 256 * 1024};
     int r = sftp_no_xattrs(op, req->attr, req->key);
     if (r == 0)
@@ -251,7 +258,8 @@ int sftp_put(struct store *store, struct op *op, const struct put_req *req, stru
     if (r < 0)
         return r;
     p.path = path;
-    p.temp = temp = temp_path(path);
+    p.dir = dir = sftp_parent(path);
+    p.temp = temp = temp_path(dir);
     r = req->attr->kind == ATTR_SYMLINK ? make_link(&p) : make_file(&p);
     if (r == 0)
         r = claim_target(&p);
@@ -259,6 +267,8 @@ int sftp_put(struct store *store, struct op *op, const struct put_req *req, stru
         r = put_claimed(&p);
         claims_release(&s->claims, req->key);
     }
+    if (p.c)
+        conn_close_handle(p.c, &p.held);
     if (r < 0)
         drop_temp(&p);
     sftp_give(s, p.c, p.transfer);

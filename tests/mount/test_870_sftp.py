@@ -10,9 +10,9 @@ import time
 import pytest
 
 from harness.data import pattern
-from harness.tools import eventually, fails_with
+from harness.tools import eventually, fails_with, run
 from servers import Relay, free_port
-from servers.sshd import generate_key
+from servers.sshd import descendants, generate_key
 
 MIB = 1024 * 1024
 QUICK = {"retry_delay": "20ms", "connection_timeout": "5s"}
@@ -386,6 +386,56 @@ def test_special_files_and_links(mount, sshd, place):
     assert (m / "k/to-f").read_bytes() == b"content"
     assert os.readlink(m / "k/away") == "/etc/passwd"
     assert oct((m / "k/to-f").lstat().st_mode & 0o170000) == oct(0o120000)
+
+
+@pytest.mark.parametrize("size", [16 * 1024, 3 * MIB], ids=["small", "large"])
+def test_a_disk_that_is_full_there(mount, sshd, place, size):
+    """What makes a file complete is sent with its bytes: a write that fails is told all the same, the old content
+    stays, and nothing is left of the try."""
+    run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place)
+    try:
+        old = pattern(64 * 1024, seed=6)
+        (place / "f").write_bytes(old)
+        with open(place / "hog", "wb", buffering=0) as hog, fails_with(errno.ENOSPC):
+            while hog.write(bytes(4096)) == 4096:
+                pass
+        m = mount({"store k": sshd.store(place.name, **QUICK)})
+        descriptor = os.open(m / "k/f", os.O_WRONLY | os.O_TRUNC)
+        os.write(descriptor, pattern(size, seed=7))
+        with fails_with(errno.ENOSPC):
+            os.fsync(descriptor)
+        assert (place / "f").read_bytes() == old
+        (place / "hog").unlink()
+        run("mount", "-o", "remount,size=16m", place)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        assert (place / "f").read_bytes() == pattern(size, seed=7)
+        eventually(lambda: no_temporaries(place), 60)
+    finally:
+        run("umount", "-l", place)
+
+
+def test_what_is_made_durable_is_opened_once_and_closed(mount, sshd, place):
+    """Handles of directories that are opened ahead are given back: a server has few of them (100 here)."""
+    (place / "d").mkdir()
+    m = mount({"store k": sshd.store(place.name, max_connections="1", **QUICK)})
+    for number in range(150):
+        (m / f"k/d/{number}").write_bytes(b"x" * number)
+        if number % 3 == 0:
+            os.rename(m / f"k/d/{number}", m / f"k/{number}")
+    for number in range(150):
+        assert ((place if number % 3 == 0 else place / "d") / str(number)).read_bytes() == b"x" * number
+    programs = descendants(sshd.process.pid)
+    assert any(descriptors(pid) for pid in programs)
+    eventually(lambda: not [link for pid in programs for link in descriptors(pid) if link.startswith(str(place))], 30)
+
+
+def descriptors(pid: int) -> list[str]:
+    """What a process has open."""
+    try:
+        return [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []
 
 
 def test_far_away(mount, sshd, place, relay):

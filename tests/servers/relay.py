@@ -61,6 +61,8 @@ class Relay:
             except OSError:  # the server is away just now
                 _reset(client)
                 continue
+            for sock in (client, server):  # a network holds nothing back
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.connections += 1
                 self._open |= {client, server}

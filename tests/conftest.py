@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.backends import Key, make_key  # noqa: E402
+from harness.backends import PLACES, Key, make_key  # noqa: E402
 from harness.conf import Sections, merged  # noqa: E402
 from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
@@ -324,21 +324,25 @@ ON_SQLITE_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes", "t
 ON_SFTP_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes"}
 
 
+# Through the mount at least this on every kind of store that can be written.
+ON_ALL = {"test_010_basics"}
+
+
 def pytest_generate_tests(metafunc):
     """key: one storage key named `k` on each backend in turn; lasting_key: where content outlives the daemon."""
     module = metafunc.module.__name__.rsplit(".")[-1]
     sftp = ["sftp", "exec"] if module in ON_SFTP_TOO else []
     if "key" in metafunc.fixturenames:
         more = ["sqlite"] if module in ON_SQLITE_TOO else []
+        more += ["gcs", "azure", "postgres", "mysql"] if module in ON_ALL else []
         metafunc.parametrize("key", ["local", "memory", "s3", *more, *sftp], indirect=True)
     if "lasting_key" in metafunc.fixturenames:
         metafunc.parametrize("lasting_key", ["local", "s3", "sqlite", *sftp], indirect=True)
 
 
 def key_of(request, folder) -> Key:
-    bucket = Bucket(request.getfixturevalue("minio")) if request.param == "s3" else None
-    sshd = request.getfixturevalue("sshd") if request.param in ("sftp", "exec") else None
-    return make_key(request.param, folder, bucket, sshd)
+    fixture = PLACES.get(request.param)
+    return make_key(request.param, folder, request.getfixturevalue(fixture) if fixture else None)
 
 
 @pytest.fixture

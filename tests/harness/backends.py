@@ -219,13 +219,31 @@ class MariaTables(BlobTables):
         return None if cell == "NULL" else int(cell)
 
 
-def make_key(backend: str, folder: Path, bucket: Any = None, sshd: Any = None) -> Key:
+def database_key(backend: str, folder: Path, database: Any) -> Key:
+    password = folder / "password"
+    password.write_text(database.server.password + "\n")
+    password.chmod(0o600)
+    options = {"backend": backend, "host": "127.0.0.1", "port": database.server.port, "dbname": database.name,
+               "user": database.server.user, "password_file": password}
+    return Key(backend, options, box=PostgresTables(database) if backend == "postgres" else MariaTables(database))
+
+
+# What make_key wants as `place`: the fixture of that name.
+PLACES = {"s3": "bucket", "sftp": "sshd", "exec": "sshd", "gcs": "gcs", "azure": "container", "postgres": "postgres",
+          "mysql": "mariadb"}
+
+
+def make_key(backend: str, folder: Path, place: Any = None) -> Key:
     if backend == "s3":
-        return Key("s3", bucket.store(), bucket=bucket, box=bucket)
+        return Key("s3", place.store(), bucket=place, box=place)
+    if backend in ("gcs", "azure"):
+        return Key(backend, place.store(), box=place)
+    if backend in ("postgres", "mysql"):
+        return database_key(backend, folder, place)
     if backend in ("sftp", "exec"):
         name = "t-" + secrets.token_hex(5)
-        (sshd.data / name).mkdir()
-        return Key("sftp", sshd.store(name, transfer=backend), folder=sshd.data / name)
+        (place.data / name).mkdir()
+        return Key("sftp", place.store(name, transfer=backend), folder=place.data / name)
     if backend == "local":
         store = folder / "store"
         store.mkdir()

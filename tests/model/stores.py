@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Callable
 
-from harness.backends import Key, MariaTables, PostgresTables, make_key
+from harness.backends import Key, make_key
 from servers import SSHD, Azurite, FakeGcsProcess, MariaDB, MinIO, PostgreSQL, Server
 from servers.azurite import Container
 from servers.minio import Bucket
@@ -36,14 +36,14 @@ def fresh_key(backend: str, folder: Path, server: Server | None) -> tuple[Key, C
         bucket = Bucket(server)
         return make_key(backend, folder, bucket), bucket.remove
     if backend == "sftp":
-        key = make_key(backend, folder, None, server)
+        key = make_key(backend, folder, server)
         return key, lambda: shutil.rmtree(key.folder, ignore_errors=True)
     if backend == "gcs":
         own = FakeGcsProcess(folder / "gcs").start()
-        return Key(backend, own.store(), box=own), own.stop
+        return make_key(backend, folder, own), own.stop
     if backend == "azure":
         container = Container(server)
-        return Key(backend, container.store(), box=container), container.remove
+        return make_key(backend, folder, container), container.remove
     if backend in ("postgres", "mysql"):
         return in_database(backend, folder, server)
     return make_key(backend, folder), lambda: None
@@ -51,16 +51,11 @@ def fresh_key(backend: str, folder: Path, server: Server | None) -> tuple[Key, C
 
 def in_database(backend: str, folder: Path, server: Server) -> tuple[Key, Callable[[], None]]:
     database = Database(server)
-    password = folder / "password"
-    password.write_text(server.password + "\n")
-    password.chmod(0o600)
-    tables = (PostgresTables if backend == "postgres" else MariaTables)(database)
-    options = {"backend": backend, "host": "127.0.0.1", "port": server.port, "dbname": database.name,
-               "user": server.user, "password_file": password}
-    tables.keep()
+    key = make_key(backend, folder, database)
+    key.box.keep()
 
     def remove() -> None:
-        tables.close()
+        key.box.close()
         server.drop_database(database.name)
 
-    return Key(backend, options, box=tables), remove
+    return key, remove

@@ -43,6 +43,8 @@ static int gate_leave(struct store *s, struct op *op, const char *verb, const ch
     assert(r <= 0);
     if (r == -EPERM)
         r = -EACCES; /* -1 must not leave; the text stays */
+    if (r == -EMSGSIZE)
+        r = -EIO; /* a server that sends more than it was asked for */
     if (r < 0 && op->err.text[0] == '\0') {
         enum err_retry retry = op->err.code == -r ? op->err.retry : ERR_RETRY_NEVER;
         err_set(&op->err, -r, "%s %s: %s", verb, key, strerror(-r));

@@ -60,6 +60,26 @@ static int gate_leave(struct store *s, struct op *op, const char *verb, const ch
     return r;
 }
 
+void store_halt(struct store *s, bool on)
+{
+    atomic_store(&s->halted, on);
+}
+
+/* Questions begin and end so: wrappers pass the op on, what the outermost store says counts. */
+static int question_enter(struct store *s, struct op *op, const atomic_bool **ret_halt)
+{
+    *ret_halt = op->halt;
+    if (!op->halt && !op->durable)
+        op->halt = &s->halted;
+    return gate_enter(s, op);
+}
+
+static int question_leave(struct store *s, struct op *op, const atomic_bool *halt, const char *verb, const char *key, int r)
+{
+    op->halt = halt;
+    return gate_leave(s, op, verb, key, r);
+}
+
 static int check_key(struct store *s, struct op *op, const char *key, enum key_kind kind)
 {
     assert(key);
@@ -131,24 +151,26 @@ void store_close(struct store *s)
 
 int store_stat(struct store *s, struct op *op, const char *key, struct attr *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = check_key(s, op, key, KEY_ANY);
     if (r == 0)
         r = s->cls->stat(s, op, key, ret);
-    return gate_leave(s, op, "stat", key, r);
+    return question_leave(s, op, halt, "stat", key, r);
 }
 
 int store_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = check_key(s, op, q->prefix, KEY_ANY);
     if (r == 0 && q->cursor && q->after)
         r = err_set(&op->err, EINVAL, "list: cursor and after exclude each other");
     if (r == 0)
         r = s->cls->list(s, op, q, ret);
-    return gate_leave(s, op, "list", q->prefix, r);
+    return question_leave(s, op, halt, "list", q->prefix, r);
 }
 
 /* A read of no bytes still tells whether that version is there; classes need not know this case. */
@@ -170,7 +192,8 @@ static int read_nothing(struct store *s, struct op *op, const struct read_req *r
 
 int store_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = check_key(s, op, req->key, KEY_FILE);
     if (r == 0 && (req->offset > INT64_MAX || req->iov.iov_len > INT64_MAX - req->offset))
@@ -180,7 +203,7 @@ int store_read(struct store *s, struct op *op, const struct read_req *req, struc
     else if (r == 0)
         r = s->cls->read(s, op, req, ret);
     assert(r < 0 || ret->length <= req->iov.iov_len);
-    return gate_leave(s, op, "read", req->key, r);
+    return question_leave(s, op, halt, "read", req->key, r);
 }
 
 static int probe_by_listing(struct store *s, struct op *op, struct buf *ret_text)
@@ -196,20 +219,22 @@ static int probe_by_listing(struct store *s, struct op *op, struct buf *ret_text
 
 int store_probe(struct store *s, struct op *op, struct buf *ret_text)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = s->cls->probe ? s->cls->probe(s, op, ret_text) : probe_by_listing(s, op, ret_text);
-    return gate_leave(s, op, "probe", "", r);
+    return question_leave(s, op, halt, "probe", "", r);
 }
 
 int store_space(struct store *s, struct op *op, struct store_space *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0 && !s->cls->space)
         r = err_set(&op->err, ENOTSUP, "backend '%s' does not tell its space", s->cls->name);
     if (r == 0)
         r = s->cls->space(s, op, ret);
-    return gate_leave(s, op, "space", "", r);
+    return question_leave(s, op, halt, "space", "", r);
 }
 
 int store_sign(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url)
@@ -238,26 +263,28 @@ static int check_versions(struct store *s, struct op *op, bool slot)
 int store_list_versions(struct store *s, struct op *op, const char *key, const char *cursor,
                         unsigned max, struct version_page *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = check_key(s, op, key, KEY_OBJECT);
     if (r == 0)
         r = check_versions(s, op, s->cls->list_versions != NULL);
     if (r == 0)
         r = s->cls->list_versions(s, op, key, cursor, max, ret);
-    return gate_leave(s, op, "list_versions", key, r);
+    return question_leave(s, op, halt, "list_versions", key, r);
 }
 
 int store_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = check_key(s, op, key, KEY_OBJECT);
     if (r == 0)
         r = check_versions(s, op, s->cls->stat_version != NULL);
     if (r == 0)
         r = s->cls->stat_version(s, op, key, id, ret);
-    return gate_leave(s, op, "stat_version", key, r);
+    return question_leave(s, op, halt, "stat_version", key, r);
 }
 
 int store_check_change(struct store *s, struct op *op, const char *key)
@@ -448,14 +475,15 @@ int store_set_meta(struct store *s, struct op *op, const char *key, const char *
 
 int store_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret)
 {
-    int r = gate_enter(s, op);
+    const atomic_bool *halt;
+    int r = question_enter(s, op, &halt);
     if (r == 0)
         r = check_key(s, op, key, KEY_FILE);
     if (r == 0 && (!(s->caps & CAP_TAGS) || !s->cls->get_tags))
         r = err_set(&op->err, ENOTSUP, "tags are not supported by backend '%s'", s->cls->name);
     if (r == 0)
         r = s->cls->get_tags(s, op, key, ret);
-    return gate_leave(s, op, "get_tags", key, r);
+    return question_leave(s, op, halt, "get_tags", key, r);
 }
 
 int store_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags)

@@ -295,6 +295,7 @@ struct store {                    /* first member of every class's own struct */
     uint32_t caps;
     struct store_limits limits;
     struct store *next;           /* the wrapped store, NULL for a class */
+    atomic_bool halted;
 };
 
 /* The largest object that it takes; UINT64_MAX: no limit is known. */
@@ -339,6 +340,10 @@ int store_stat_version(struct store *s, struct op *op, const char *key, const ch
 /* -EROFS, before anything is staged: the store is read-only, or shows something by that name that cannot be
  * changed. Asks the store for few names only (version_path_parse). */
 int store_check_change(struct store *s, struct op *op, const char *key);
+
+/* While it is on, questions (stat, list, read, probe, space, tags, versions) end with -EINTR, those under way too, unless
+ * op->durable. Changes go on. From any thread; of the outermost store. */
+void store_halt(struct store *s, bool on);
 
 /* ---- helpers ---- */
 /* "@ID ETAG" (contract 11), the id with %XX; false: too long. */

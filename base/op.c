@@ -18,6 +18,8 @@ void op_init(struct op *op, const char *name, unsigned timeout_ms)
     op->deadline_ns = timeout_ms ? clock_now_ns() + timeout_ms * NS_PER_MS : 0;
     atomic_init(&op->cancelled, false);
     atomic_init(&op->unwanted, false);
+    op->halt = NULL;
+    op->durable = false;
     op->attempt = 1;
     op->once = false;
     op->err = ERR_INIT;
@@ -45,7 +47,7 @@ bool op_is_cancelled(const struct op *op)
 
 int op_check(struct op *op)
 {
-    if (op_is_cancelled(op))
+    if (op_is_cancelled(op) || (op->halt && atomic_load(op->halt)))
         return err_set(&op->err, EINTR, "%s: cancelled", op->name);
     if (op->deadline_ns && clock_now_ns() >= op->deadline_ns)
         return err_set(&op->err, ETIMEDOUT, "%s: deadline passed", op->name);

@@ -20,6 +20,8 @@ struct op {
     uint64_t deadline_ns;  /* of clock_now_ns(); 0 = none */
     atomic_bool cancelled; /* set from any thread */
     atomic_bool unwanted;  /* likewise: cancelled, but for a request that is on its way to a server already */
+    const atomic_bool *halt; /* NULL, or: it is cancelled while that is true (store_halt) */
+    bool durable;          /* about bytes that somebody was promised: its questions are not halted either */
     unsigned attempt;      /* 1 for the first try; the retry wrapper counts up */
     bool once;             /* the retry wrapper is not to repeat anything (a probe) */
     struct err err;        /* filled by whoever fails */
@@ -33,7 +35,7 @@ void op_cancel(struct op *op);
 void op_cancel_unsent(struct op *op);
 /* Is a request that was sent completely to be waited for? */
 bool op_waits_for_sent(const struct op *op);
-bool op_is_cancelled(const struct op *op); /* either way; from any thread */
+bool op_is_cancelled(const struct op *op); /* by one of those; from any thread */
 int op_check(struct op *op);
 /* Sleeps at most `ms`, less when cancelled or past the deadline; returns op_check(). */
 int op_sleep(struct op *op, unsigned ms);

@@ -265,6 +265,7 @@ static void submit_locked(struct volume *v, struct vnode *n)
     j->job.run = commit_run;
     j->n = n;
     op_init(&j->op, "upload", 0);
+    j->op.durable = true;
     n->queued = true;
     j->next = v->s.running;
     v->s.running = j;

@@ -24,7 +24,7 @@ struct given_up {
     struct timespec mtime;
     bool sure;   /* by these two nobody else's object is meant */
     bool gone;   /* the name was removed here since */
-    bool flying;
+    struct vnode *flying; /* is being uploaded without a name; has a reference while it is */
     unsigned looks;
     uint64_t look_ns, until_ns;
     struct given_up *next;
@@ -249,7 +249,8 @@ static bool fly(struct vnode *n, char **ret_row, char **ret_old)
         return false;
     vnode_detach_locked(n);
     n->flying = entry_of_locked(n);
-    n->flying->gone = n->flying->flying = true;
+    n->flying->gone = true;
+    n->flying->flying = n;
     link_locked(v, n->flying);
     *ret_row = n->journaled && n->file_name ? xstrdup(n->file_name) : NULL;
     *ret_old = n->old_name ? xstrdup(n->old_name) : NULL;
@@ -310,7 +311,7 @@ void given_up_land(struct vnode *n, struct op *op, int r, const struct attr *a)
     lock_acquire(&n->lock);
     struct given_up *g = take_ptr(&n->flying);
     lock_release(&n->lock);
-    g->flying = false;
+    g->flying = NULL;
     g->look_ns = clock_now_ns() + LOOK_FIRST_MS * NS_PER_MS;
     g->until_ns = clock_now_ns() + WATCH_MS * NS_PER_MS;
     settled = settled || !g->sure;
@@ -323,6 +324,20 @@ void given_up_land(struct vnode *n, struct op *op, int r, const struct attr *a)
     if (g->sure)
         journal(v, g, false);
     entry_free(g);
+}
+
+void given_up_halt(struct volume *v)
+{
+    if (!any(v))
+        return;
+    LOCK_SCOPE(&v->s.lock);
+    for (const struct given_up *g = v->s.given_up; g; g = g->next) {
+        if (!g->flying || !g->sure)
+            continue;
+        LOCK_SCOPE(&g->flying->lock);
+        if (g->flying->upload)
+            op_cancel(g->flying->upload);
+    }
 }
 
 static bool flies_to_locked(const struct volume *v, const char *path)

@@ -38,6 +38,8 @@ bool given_up_fly(struct vnode *n);
 bool given_up_may_fly_locked(const struct vnode *n); /* vnode.lock */
 /* With the token: the upload of n, which flies, has ended like this; `a`: what was stored. */
 void given_up_land(struct vnode *n, struct op *op, int r, const struct attr *a);
+/* The mount ends: nobody waits for what flies, the next process looks for it. */
+void given_up_halt(struct volume *v);
 /* 0: nothing flies to this path. */
 int given_up_wait(struct volume *v, struct op *op, const char *path);
 

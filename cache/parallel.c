@@ -50,6 +50,7 @@ static void *thread_main(void *arg)
     struct op op;
     op_init(&op, p->op->name, 0);
     op.deadline_ns = p->op->deadline_ns;
+    op.durable = p->op->durable;
     work(p, &op);
     return NULL;
 }
@@ -70,6 +71,7 @@ int parallel_each(size_t n, unsigned threads, parallel_fn *fn, void *arg, struct
     struct op mine;
     op_init(&mine, op->name, 0);
     mine.deadline_ns = op->deadline_ns;
+    mine.durable = op->durable;
     work(&p, &mine);
     for (unsigned i = 0; i < started; i++)
         pthread_join(ids[i], NULL);

@@ -236,6 +236,20 @@ struct pool *volume_pool(struct volume *v)
     return v->pool;
 }
 
+void volume_halt(struct volume *v, bool on)
+{
+    store_halt(v->store, on);
+    if (on)
+        given_up_halt(v);
+}
+
+void volume_drain(struct volume *v)
+{
+    pool_drain(v->pool);
+    pool_drain(v->fetch);
+    pool_drain(v->pool); /* readers that are being closed */
+}
+
 const struct volume_policy *volume_get_policy(const struct volume *v)
 {
     return &v->policy;

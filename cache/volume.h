@@ -71,6 +71,9 @@ void volume_unretire(struct volume *v);
 const char *volume_key(const struct volume *v);
 struct store *volume_store(struct volume *v);
 struct pool *volume_pool(struct volume *v); /* workers for this key */
+/* Who only reads is refused with -EINTR from now on, and does not wait any more; what is being stored goes on. */
+void volume_halt(struct volume *v, bool on);
+void volume_drain(struct volume *v); /* waits until nothing runs for this key, and no read waits */
 const struct volume_policy *volume_get_policy(const struct volume *v);
 
 /* ---- names and attributes ---- */

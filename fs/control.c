@@ -66,6 +66,7 @@ static int cmd_sync(struct call *c, struct err *err, json_t **ret)
         if (!k->volume || (c->k && c->k != k))
             continue;
         op_init(&op, "sync", 0);
+        op.durable = true;
         int rc = volume_sync(k->volume, &op);
         if (rc < 0) {
             *err = op.err;

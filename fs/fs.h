@@ -129,6 +129,8 @@ void fs_session_own_io(struct fs *fs);
 /* Each reply on its way out, by whoever writes them for libfuse. */
 void fs_session_complete(struct fs *fs, const struct iovec *iov, int count);
 int fs_loop(struct fs *fs);     /* until unmounted or signalled; 0 or -errno */
+/* The mount is about to end: reads and listings do not wait for their stores any more. What is stored does. */
+void fs_halt(struct fs *fs);
 /* Unmounts, waits for what runs, closes what the kernel has left open. */
 void fs_unmount(struct fs *fs);
 /* After fs_keys_close: libfuse keeps a pipe for each thread that has spliced, freed as the thread ends. */

@@ -172,6 +172,7 @@ static int run(struct fs *fs, const struct options *o)
         log_error("quayfs", "%s", err_text(&err));
     else if (rc < 0)
         (void)fail(&err, 1);
+    fs_halt(fs);
     rpc_stop(fs->control);
     fs_hangup_stop(fs);
     fs_unmount(fs);

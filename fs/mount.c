@@ -123,27 +123,52 @@ int fs_loop(struct fs *fs)
     return rc < 0 ? rc : 0; /* a positive value is the signal that ended it: an ordinary end */
 }
 
-void fs_unmount(struct fs *fs)
+static void each_volume(struct fs *fs, void (*fn)(struct volume *v))
 {
-    if (!fs->session)
-        return;
-    /* Nobody may reply any more when the descriptor is closed: its number may be another file's then. */
     CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
-    for (size_t n = 0; n < keys.n; n++) {
+    for (size_t n = 0; n < keys.n; n++)
         if (keys.v[n]->volume)
-            pool_drain(volume_pool(keys.v[n]->volume));
-    }
+            fn(keys.v[n]->volume);
     for (size_t n = 0; n < fs->n_old; n++) {
         if (!fs_key_enter(fs->old[n]))
             continue;
-        pool_drain(volume_pool(fs->old[n]->volume));
+        fn(fs->old[n]->volume);
         fs_key_leave(fs->old[n]);
     }
+}
+
+static void halt(struct volume *v)
+{
+    volume_halt(v, true);
+}
+
+static void resume(struct volume *v)
+{
+    volume_halt(v, false);
+}
+
+void fs_halt(struct fs *fs)
+{
+    each_volume(fs, halt);
+}
+
+static void end_session(struct fs *fs)
+{
+    /* Nobody may reply any more when the descriptor is closed: its number may be another file's then. */
+    each_volume(fs, volume_drain);
     pool_drain(fs->aside);
     passthrough_stop(fs->passthrough);
     pool_drain(fs->behind);
     handle_close_all(fs->inodes);
     fuse_session_unmount(fs->session);
+}
+
+void fs_unmount(struct fs *fs)
+{
+    fs_halt(fs); /* also what a reload has brought meanwhile */
+    if (fs->session)
+        end_session(fs);
+    each_volume(fs, resume); /* what is staged is stored now */
 }
 
 void fs_session_end(struct fs *fs)

@@ -77,8 +77,10 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         return;
     }
     struct request *r = file_request(req, "close", ino, fi, do_flush);
-    if (r)
-        request_submit(r, 0);
+    if (!r)
+        return;
+    r->op.durable = true;
+    request_submit(r, 0);
 }
 
 static void do_fsync(struct request *r)
@@ -90,8 +92,10 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 {
     (void)datasync;
     struct request *r = file_request(req, "fsync", ino, fi, do_fsync);
-    if (r)
-        request_submit(r, 0);
+    if (!r)
+        return;
+    r->op.durable = true;
+    request_submit(r, 0);
 }
 
 static void do_fallocate(struct request *r)

@@ -23,6 +23,7 @@ int fs_key_close(struct fs_key *k)
 {
     struct op op;
     op_init(&op, "unmount", 60000);
+    op.durable = true;
     int left = k->volume ? volume_close(k->volume, &op) : 0;
     k->volume = NULL;
     store_close(k->store);

@@ -5,15 +5,19 @@
  * only then can sending and reading be told apart: between them the socket is polled, in slices, for the server's
  * answer, the op and the clock. A call that is cancelled, late or without an answer drops its connection. COMMIT is
  * the exception: once sent it is waited for (COMMIT_WAIT_MS), and when no answer comes the outcome is unknown. Rows
- * are taken one by one. Connecting, and the rest of an answer that has begun, are limited by the library's timeouts. */
+ * are taken one by one. Connecting is left to itself when nobody waits any more; it, and the rest of an answer that has
+ * begun, are limited by the library's timeouts. */
 #include "backends/blob/blob_int.h"
 
 #include "base/clock.h"
+#include "base/cleanup.h"
 #include "base/crypto.h"
+#include "base/lock.h"
 
 #include <errno.h>
 #include <mysql.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 
 #define SLICE_MS 100
@@ -265,27 +269,119 @@ static void my_disconnect(struct blob_conn *base)
     free(c);
 }
 
-static int my_connect(struct blob *b, struct op *op, struct blob_conn **ret)
+/* The library connects without a word in between: a thread of its own does that, and is left to itself when the caller
+ * does not want to wait any more. Whoever lets go last frees it. */
+struct connecting {
+    struct lock lock;
+    struct cond cond;
+    unsigned refs;
+    bool done, connected;
+    struct my_conn *c;
+    char *host, *user, *password, *dbname, *socket;
+    unsigned port;
+};
+
+static void connecting_put(struct connecting *k)
+{
+    lock_acquire(&k->lock);
+    bool last = --k->refs == 0;
+    lock_release(&k->lock);
+    if (!last)
+        return;
+    if (k->c)
+        my_disconnect(&k->c->base);
+    if (k->password)
+        explicit_bzero(k->password, strlen(k->password));
+    free(k->host);
+    free(k->user);
+    free(k->password);
+    free(k->dbname);
+    free(k->socket);
+    cond_done(&k->cond);
+    lock_done(&k->lock);
+    free(k);
+}
+
+static void *connect_main(void *arg)
+{
+    struct connecting *k = arg;
+    bool connected = mysql_real_connect(&k->c->my, k->host, k->user, k->password, k->dbname, k->port, k->socket,
+                                        CLIENT_FOUND_ROWS) != NULL;
+    lock_acquire(&k->lock);
+    k->connected = connected;
+    k->done = true;
+    cond_broadcast(&k->cond);
+    lock_release(&k->lock);
+    connecting_put(k);
+    mysql_thread_end();
+    return NULL;
+}
+
+static struct connecting *connecting_new(struct blob *b)
 {
     const struct blob_server *o = b->own;
-    struct my_conn *c = xcalloc(1, sizeof(*c));
-    c->base.b = b;
-    (void)mysql_init(&c->my);
-    set_options(c, o);
-    int r = 0;
+    struct connecting *k = xcalloc(1, sizeof(*k));
+    lock_init(&k->lock, LOCK_RANK_LEAF, "connect");
+    cond_init(&k->cond);
+    k->refs = 1;
+    k->c = xcalloc(1, sizeof(*k->c));
+    k->c->base.b = b;
+    (void)mysql_init(&k->c->my);
+    set_options(k->c, o);
     /* 127.0.0.1 and not "localhost", which libmariadb takes for the socket */
-    if (!mysql_real_connect(&c->my, o->socket ? "localhost" : o->host ? o->host : "127.0.0.1", o->user,
-                            o->password, o->dbname, o->port ? (unsigned)strtoul(o->port, NULL, 10) : 0,
-                            o->socket, CLIENT_FOUND_ROWS))
+    k->host = xstrdup(o->socket ? "localhost" : o->host ? o->host : "127.0.0.1");
+    k->user = o->user ? xstrdup(o->user) : NULL;
+    k->password = o->password ? xstrdup(o->password) : NULL;
+    k->dbname = o->dbname ? xstrdup(o->dbname) : NULL;
+    k->socket = o->socket ? xstrdup(o->socket) : NULL;
+    k->port = o->port ? (unsigned)strtoul(o->port, NULL, 10) : 0;
+    return k;
+}
+
+static int connect_start(struct connecting *k, struct op *op)
+{
+    pthread_t id;
+    k->refs++;
+    int r = pthread_create(&id, NULL, connect_main, k);
+    if (r == 0)
+        return pthread_detach(id);
+    k->refs--;
+    return err_set(&op->err, r, "MySQL: no thread to connect: %s", strerror(r));
+}
+
+/* 0: *ret is connected, or has failed to. */
+static int connect_wait(struct connecting *k, struct op *op, struct my_conn **ret, bool *ret_connected)
+{
+    LOCK_SCOPE(&k->lock);
+    while (!k->done) {
+        int r = op_check(op);
+        if (r < 0)
+            return r;
+        (void)cond_wait_until(&k->cond, &k->lock, clock_now_ns() + SLICE_MS * NS_PER_MS);
+    }
+    *ret = take_ptr(&k->c);
+    *ret_connected = k->connected;
+    return 0;
+}
+
+static int my_connect(struct blob *b, struct op *op, struct blob_conn **ret)
+{
+    struct connecting *k = connecting_new(b);
+    struct my_conn *c = NULL;
+    bool connected = false;
+    int r = connect_start(k, op);
+    if (r == 0)
+        r = connect_wait(k, op, &c, &connected);
+    connecting_put(k);
+    if (r == 0 && !connected)
         r = fail(c, op);
     if (r == 0)
         r = setup(c, op);
-    if (r < 0) {
+    if (r == 0)
+        *ret = &c->base;
+    else if (c)
         my_disconnect(&c->base);
-        return r;
-    }
-    *ret = &c->base;
-    return 0;
+    return r;
 }
 
 #define ENGINE " ENGINE = InnoDB ROW_FORMAT = DYNAMIC"

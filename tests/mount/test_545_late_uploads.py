@@ -179,3 +179,15 @@ def test_killed_and_removed(late, bucket, proxy):
     assert not proxy.held
     done_late(proxy)
     stays_away(m, bucket)
+
+
+def test_unmounted_while_it_flies(late, bucket, proxy):
+    m = late("back")
+    (m / "k/f").write_bytes(b"x" * 1000)
+    on_its_way(proxy)
+    unlink(m, proxy)
+    m.stop()
+    assert not proxy.held, "the unmount has waited for it"
+    done_late(proxy)
+    m.start()
+    stays_away(m, bucket)

@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from harness.tools import eventually
+from servers import Fault
 from servers.blackhole import Blackhole
 from servers.sshd import generate_key
 
@@ -119,4 +122,50 @@ def test_the_end_of_the_daemon(mount, bucket, folder, holes):
     assert m.terminate() == 0
     eventually(lambda: not calls.pending(), what=f"{calls.pending()} still wait")
     assert 0 not in calls.told.values()
+    assert bucket.get("f") == b"written"
+
+
+def test_nobody_waits_at_the_end(mount, bucket, folder, holes):
+    """Nothing is staged, and who only asks is told at once: the timeouts of the stores are longer than a test may take."""
+    _, made = holes
+    dead = {f"store {name}": section(name, hole.port, folder, "500s", "500s") for name, hole in made.items()}
+    m = mount({"store minio": bucket.store(), **dead})
+    calls = Calls(m, CLASSES)
+    eventually(lambda: all(hole.met() for hole in made.values()), what="nobody has asked")
+    assert m.terminate() == 0
+    eventually(lambda: not calls.pending(), what=f"{calls.pending()} still wait")
+    assert 0 not in calls.told.values()
+
+
+ASKING = {
+    "read": "os.pread(int(sys.argv[2]), 100, 10_000_000)",
+    "list": "os.listdir(sys.argv[1] + '/d')",
+    "stat": "os.stat(sys.argv[1] + '/unknown')",
+    "create": "os.open(sys.argv[1] + '/made', os.O_CREAT | os.O_EXCL | os.O_WRONLY)",
+}
+
+
+@pytest.mark.parametrize("end", ["sigterm", "unmount"])
+def test_a_store_that_dies_keeps_no_daemon(mount, bucket, proxy, end):
+    """Requests are under way when the store goes silent; the file that was written before is there."""
+    bucket.put("big", bytes(20_000_000))
+    bucket.put("d/x", b"x")
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "timeout": "500s", "cache.ttl": "10ms"}})
+    (m / "k/f").write_bytes(b"written")
+    with open(m / "k/big", "rb") as big:
+        proxy.fault = Fault(stall=True)
+        asking = [subprocess.Popen([sys.executable, "-c", f"import os, sys\n{text}", m / "k", str(big.fileno())],
+                                   pass_fds=[big.fileno()], stderr=subprocess.PIPE) for text in ASKING.values()]
+        eventually(lambda: proxy.count("^GET .*/big") and proxy.count("^(HEAD|GET) .*(unknown|made|prefix=)"))
+    if end == "sigterm":
+        assert m.terminate() == 0
+    else:
+        subprocess.run(["fusermount3", "-u", "-z", str(m.path)], check=True)
+        for process in asking:  # a lazy unmount ends with the last who is in it
+            process.kill()
+        assert m.wait() == 0
+    for process in asking:
+        assert process.wait(100) != 0
+    proxy.fault = None
+    proxy.reset_all()
     assert bucket.get("f") == b"written"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass
 
 from . import check
 from .check import Mismatch, differ, same_bytes
 from .names import NameOps, files_below
-from .play import PASSED, SETTLE, Skip, bytes_of, wait_until
+from .play import PASSED, Skip, bytes_of, wait_until
 from .state import ABSENT, Dir, File, Link, Meta, Node, Wrong
 
 
@@ -112,8 +113,19 @@ class Player(NameOps):
     def _second(self, path: str) -> str:
         if self.world.other is None:
             raise Skip
-        wait_until(max(self.second_looked + SETTLE, self.looked + PASSED))
+        wait_until(max(self.second_looked + self.believes, self.looked + PASSED))
         return f"{self.world.other}/{path}"
+
+    def do_check(self) -> None:
+        """Everything, and what the second mount has as well when all of it is stored."""
+        super().do_check()
+        if self.world.other is not None and settled(self.tree.root):
+            wait_until(max(self.second_looked + self.believes, time.monotonic() + PASSED))
+            try:
+                check.same_tree(str(self.world.other), self.tree.root)
+            except Mismatch as error:
+                raise Mismatch(f"second mount: {error}") from None
+            self.second_looked = time.monotonic()
 
     def do_b_read(self, path: str) -> None:
         full = self._second(path)

@@ -19,8 +19,7 @@ from .check import Mismatch, differ, same_bytes
 from .state import Dir, File, Link, Node, Tree, Wrong
 from .world import Broken, World
 
-TICK = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE: of the kernel's timer
-SETTLE = 2 * TICK + 0.0015  # longer than the ttl of a strict variant, which the kernel rounds up to ticks
+TICK = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE: of the kernel's timer, to which it rounds a ttl up
 PASSED = 0.002  # what a daemon was still asking about when something changed has been answered and forgotten
 
 
@@ -33,9 +32,6 @@ class Alike(Exception):
 
 
 def bytes_of(seed: int, size: int) -> bytes:
-    if size > 65536:  # large ones are cheap, and yet each page tells where it belongs
-        return b"".join((seed * 2654435761 + n & 0xFFFFFFFF).to_bytes(4, "big") * 64
-                        for n in range(size // 256 + 1))[:size]
     return random.Random(seed).randbytes(size)
 
 
@@ -77,6 +73,7 @@ class Base:
         self.foreign = 0  # files put by others
         self.looked = self.second_looked = 0.0  # when each mount has last been asked anything
         self.top = str(world.top)
+        self.believes = world.variant.ttl_s + 2 * TICK + 0.0005  # what it has heard, for so long at most
 
     def full(self, path: str) -> str:
         return f"{self.top}/{path}" if path else self.top
@@ -111,7 +108,7 @@ class Base:
 
     def settle(self) -> None:
         """Somebody else has just changed something: until this mount believes nothing that it heard before."""
-        wait_until(max(self.looked + SETTLE, time.monotonic() + PASSED))
+        wait_until(max(self.looked + self.believes, time.monotonic() + PASSED))
 
     def play(self, op: list) -> bool:
         """False: skipped."""

@@ -26,7 +26,7 @@ class Broken(Exception):
 class Variant:
     """How the mount under test is configured; all of it from the seed."""
 
-    ttl: str = "1ms"          # others' changes are seen at once; "5s": only this mount's own
+    ttl: str = "1ms"          # "1ms", "25ms": others' changes are waited for; "5s": there are none
     write: str = "through"
     max_size: str = "1GiB"
     memory: str = "128MiB"
@@ -36,12 +36,16 @@ class Variant:
 
     @property
     def strict(self) -> bool:
-        """Each mount must see what the other has done at once."""
-        return self.ttl == "1ms"
+        """Each mount must see what the other has done, when the ttl is over."""
+        return self.ttl != "5s"
+
+    @property
+    def ttl_s(self) -> float:
+        return float(self.ttl[:-2]) / 1000 if self.ttl.endswith("ms") else float(self.ttl[:-1])
 
     @staticmethod
     def random(dice, backend: str) -> "Variant":
-        ttl = dice.choice(["1ms", "1ms", "5s"])
+        ttl = dice.choice(["1ms", "25ms", "5s"])
         write = dice.choice(["through", "through", "through", "back"])
         return Variant(
             ttl=ttl,
@@ -49,7 +53,7 @@ class Variant:
             max_size=dice.choice(["1GiB", "1GiB", "48MiB"]),
             memory=dice.choice(["128MiB", "128MiB", "32MiB"]),
             threshold=dice.choice(["64MiB", "64MiB", "5MiB"]),
-            second=backend in VERSIONED and ttl == "1ms" and write == "through",
+            second=backend in VERSIONED and ttl != "5s" and write == "through",
             list_metadata=dice.choice(["auto", "no"]) if backend == "s3" else "auto",
         )
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Callable
 
 from harness.backends import Key, make_key
-from servers import SSHD, Azurite, FakeGcsProcess, MariaDB, MinIO, PostgreSQL, Server
+from servers import SSHD, Azurite, FakeGcsProcess, MariaDB, MinIO, PostgreSQL, Server, VersityGW
 from servers.azurite import Container
 from servers.minio import Bucket
 
-SERVERS = {"s3": MinIO, "sftp": SSHD, "azure": Azurite, "postgres": PostgreSQL, "mysql": MariaDB}
-BACKENDS = ["local", "memory", "s3", "sftp", "gcs", "azure", "sqlite", "postgres", "mysql"]
-PARTS = {"s3", "gcs", "azure"}  # have multipart_threshold
-VERSIONED = {"local", "s3", "gcs", "azure", "sqlite", "postgres", "mysql"}  # each change shows, whatever the clock says
+SERVERS = {"s3": MinIO, "versitygw": VersityGW, "sftp": SSHD, "azure": Azurite, "postgres": PostgreSQL, "mysql": MariaDB}
+BACKENDS = ["local", "memory", "s3", "versitygw", "sftp", "gcs", "azure", "sqlite", "postgres", "mysql"]
+PARTS = {"s3", "versitygw", "gcs", "azure"}  # have multipart_threshold
+VERSIONED = set(BACKENDS) - {"memory", "sftp"}  # each change shows, whatever the clock says
 
 
 def start_server(backend: str, folder: Path) -> Server | None:
@@ -32,9 +32,9 @@ class Database:
 
 def fresh_key(backend: str, folder: Path, server: Server | None) -> tuple[Key, Callable[[], None]]:
     """An empty store, and what takes it away."""
-    if backend == "s3":
+    if backend in ("s3", "versitygw"):
         bucket = Bucket(server)
-        return make_key(backend, folder, bucket), bucket.remove
+        return make_key("s3", folder, bucket), bucket.remove
     if backend == "sftp":
         key = make_key(backend, folder, server)
         return key, lambda: shutil.rmtree(key.folder, ignore_errors=True)

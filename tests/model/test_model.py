@@ -34,6 +34,12 @@ def test_random_operations(backend, seed, build_dir, tmp_path, request):
     play(backend, build_dir, tmp_path / "t", server, seed)
 
 
+@pytest.mark.parametrize("backend, fixture", [("sftp", "sshd"), ("gcs", ""), ("azure", "azurite"), ("sqlite", ""),
+                                              ("postgres", "postgres_server"), ("mysql", "mariadb_server")])
+def test_random_operations_elsewhere(backend, fixture, build_dir, tmp_path, request):
+    play(backend, build_dir, tmp_path / "t", request.getfixturevalue(fixture) if fixture else None, 10)
+
+
 def test_the_model_itself(build_dir, tmp_path):
     """The same operations on the host's file system: what the model expects is what POSIX says."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:

@@ -87,22 +87,24 @@ class Trial:
         world = make_world(self.backend, self.folder / "w", self.build, self.variant, self.server)
         ops: list[list] = []
         umask = os.umask(0o022)
-        world.open()
+        player, text = None, ""
         watch = Watch(world)
-        player = Player(world)
         try:
+            world.open()
+            player = Player(world)
             text = self._until_wrong(world, player, source, ops, watch)
         finally:
             watch.end()
             os.umask(umask)
-            if isinstance(text := locals().get("text"), str) and text and hasattr(world, "logs"):
+            if text and hasattr(world, "logs"):
                 text += "\n" + world.logs()
-            close_descriptors(player)
+            if player:
+                close_descriptors(player)
             world.close()
             unmount_leftovers(self.folder / "w")
         for name, count in player.done.items():
             self.counts[name] = self.counts.get(name, 0) + count
-        return ops, text or ""
+        return ops, text
 
     def _until_wrong(self, world: World, player: Player, source, ops: list[list], watch: Watch) -> str:
         try:

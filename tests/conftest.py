@@ -21,6 +21,7 @@ from harness.mount import Mount  # noqa: E402
 from servers import FakeGCS, FaultProxy, MariaDB, MinIO, PostgreSQL, SSHD  # noqa: E402
 from servers.azurite import Azurite, Container  # noqa: E402
 from servers.minio import Bucket, VersionedBucket  # noqa: E402
+from servers.web import FakeWeb  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_SECONDS = 300  # for what hangs: a machine that is only slow must not meet it
@@ -106,6 +107,20 @@ def gcs() -> FakeGCS:
     made = FakeGCS().start()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def fake_web():
+    """fake_web(answer) -> FakeWeb: a server that answers as the test says."""
+    made: list[FakeWeb] = []
+
+    def make(answer) -> FakeWeb:
+        made.append(FakeWeb(answer))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

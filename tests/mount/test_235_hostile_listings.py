@@ -74,19 +74,6 @@ BODIES = {
 }
 
 
-@pytest.fixture
-def fake():
-    made: list[FakeWeb] = []
-
-    def make(answer) -> FakeWeb:
-        made.append(FakeWeb(answer))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.stop()
-
-
 def is_listing(kind: str, request) -> bool:
     return request.method == "GET" and re.search(LISTINGS[kind], request.path) is not None
 
@@ -96,10 +83,10 @@ def only_listings(kind: str, body: bytes):
 
 
 @pytest.mark.parametrize("kind", LISTINGS)
-def test_a_body_that_is_none(mount, fake, kind):
+def test_a_body_that_is_none(mount, fake_web, kind):
     """Each is an error, never an empty directory, and a sound answer works again."""
     answers = {"body": b""}
-    server = fake(lambda r: only_listings(kind, answers["body"])(r))
+    server = fake_web(lambda r: only_listings(kind, answers["body"])(r))
     m = mount({"store k": section(kind, server), "store scratch": {"backend": "memory"}})
     for name, bodies in BODIES.items():
         if kind not in bodies:
@@ -120,10 +107,10 @@ def test_a_body_that_is_none(mount, fake, kind):
 
 
 @pytest.mark.parametrize("kind", LISTINGS)
-def test_a_gigabyte_of_listing(mount, fake, kind):
+def test_a_gigabyte_of_listing(mount, fake_web, kind):
     """It is not read to its end, and not kept."""
     blanks = b" " * (1024 * MIB)
-    server = fake(only_listings(kind, blanks))
+    server = fake_web(only_listings(kind, blanks))
     m = mount({"store k": section(kind, server)})
     os.listdir(m.path)
     before = m.peak_rss()
@@ -133,9 +120,9 @@ def test_a_gigabyte_of_listing(mount, fake, kind):
 
 
 @pytest.mark.parametrize("kind", LISTINGS)
-def test_pages_without_end(mount, fake, kind):
+def test_pages_without_end(mount, fake_web, kind):
     """Each page says that the next is the one that was just given."""
-    server = fake(only_listings(kind, page(kind, "k", "again")))
+    server = fake_web(only_listings(kind, page(kind, "k", "again")))
     m = mount({"store k": section(kind, server)})
     with fails_with(errno.EIO):
         os.listdir(m / "k")
@@ -143,12 +130,12 @@ def test_pages_without_end(mount, fake, kind):
 
 
 @pytest.mark.parametrize("kind", LISTINGS)
-def test_keys_that_climb(mount, fake, kind):
+def test_keys_that_climb(mount, fake_web, kind):
     """They are shown under escaped names, one each, and nothing outside of the mount is touched."""
     keys = ["../../etc/passwd", "/etc/passwd", "..", "a/../../b"]
     entries = {"s3": lambda: s3("".join(map(s3_entry, keys))), "azure": lambda: azure("".join(map(azure_entry, keys))),
                "gcs": lambda: gcs([gcs_entry(key) for key in keys])}[kind]()
-    server = fake(only_listings(kind, entries))
+    server = fake_web(only_listings(kind, entries))
     m = mount({"store k": section(kind, server)})
     names = os.listdir(m / "k")
     assert names and all("/" not in name and name not in (".", "..", "") for name in names)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.tools import fails_with
-from servers import FakeWeb, Nginx, PythonHttp, Reply, TlsNginx
+from servers import Nginx, PythonHttp, Reply, TlsNginx
 
 OLD = 1_600_000_000
 
@@ -47,19 +47,6 @@ def site(request):
     """(server, url of its root)"""
     server = request.getfixturevalue("python_http" if request.param == "python" else "nginx")
     return server, server.url + ("json/" if "json" in request.param else "")
-
-
-@pytest.fixture
-def fake():
-    made: list[FakeWeb] = []
-
-    def make(answer) -> FakeWeb:
-        made.append(FakeWeb(answer))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.stop()
 
 
 # ---- real servers ----
@@ -225,8 +212,8 @@ def page(*links: str) -> Reply:
     return Reply(200, body.encode(), Content_Type="text/html")
 
 
-def test_links_that_lead_elsewhere_are_no_names(fake, mount):
-    server = fake(lambda r: page("good", "../", "/", "?C=N;O=D", "http://127.0.0.2/other", "//127.0.0.2/x",
+def test_links_that_lead_elsewhere_are_no_names(fake_web, mount):
+    server = fake_web(lambda r: page("good", "../", "/", "?C=N;O=D", "http://127.0.0.2/other", "//127.0.0.2/x",
                                  "a%2Fb", "%2e%2e/", "..%2f..%2fetc", "nul%00", "mailto:x@y", "javascript:0",
                                  "deep/er", "./also", "#here", "x?download", "%zz") if r.path == "/" else
                   Reply(200, b"content", ETag='"1"'))
@@ -234,13 +221,13 @@ def test_links_that_lead_elsewhere_are_no_names(fake, mount):
     assert sorted(os.listdir(m / "k")) == ["also", "good"]
 
 
-def test_a_directory_that_links_to_itself_ends(fake, mount):
+def test_a_directory_that_links_to_itself_ends(fake_web, mount):
     def answer(r):
         if r.path.endswith("loop"):
             return Reply(301, Location=r.path + "/")
         return page("loop/", "f") if r.path.endswith("/") else Reply(200, b"x", ETag='"1"')
 
-    server = fake(answer)
+    server = fake_web(answer)
     m = mount({"store k": server.section()})
     here = m / "k"
     for _ in range(5):
@@ -248,7 +235,7 @@ def test_a_directory_that_links_to_itself_ends(fake, mount):
         assert sorted(os.listdir(here)) == ["f", "loop"]
 
 
-def test_head_refused_and_no_length(fake, mount):
+def test_head_refused_and_no_length(fake_web, mount):
     data = pattern(250_000)
 
     def answer(r):
@@ -258,15 +245,15 @@ def test_head_refused_and_no_length(fake, mount):
             return Reply(200, data, length=False)
         return Reply(405) if r.method == "HEAD" else r.ranged(data, ETag='"1"')
 
-    m = mount({"store k": fake(answer).section()})
+    m = mount({"store k": fake_web(answer).section()})
     for name in ("nohead", "nolength", "nothing"):
         assert (m / "k" / name).stat().st_size == len(data), name
         assert (m / "k" / name).read_bytes() == data, name
 
 
-def test_weak_etags_and_no_validators_are_read_whole(fake, mount):
+def test_weak_etags_and_no_validators_are_read_whole(fake_web, mount):
     data = pattern(600_000)
-    server = fake(lambda r: r.ranged(data, **({"ETag": 'W/"1"'} if r.path == "/weak" else {})))
+    server = fake_web(lambda r: r.ranged(data, **({"ETag": 'W/"1"'} if r.path == "/weak" else {})))
     m = mount({"store k": server.section(**{"cache.enabled": "no"})})
     for name in ("weak", "none"):
         with open(m / "k" / name, "rb", buffering=0) as f:
@@ -276,7 +263,7 @@ def test_weak_etags_and_no_validators_are_read_whole(fake, mount):
     assert all(not r.headers.get("if-match", "").startswith("W/") for r in server.requests)
 
 
-def test_every_range_of_another_version_is_refused(fake, mount):
+def test_every_range_of_another_version_is_refused(fake_web, mount):
     """The server ignores If-Match and changes the file all the time: no byte of two versions is given."""
     counter = iter(range(1_000_000))
     data = pattern(3_000_000)
@@ -285,12 +272,12 @@ def test_every_range_of_another_version_is_refused(fake, mount):
         tag = f'"{next(counter)}"' if r.method == "GET" else '"head"'
         return r.ranged(data, ETag=tag)
 
-    m = mount({"store k": fake(answer).section(retries="1")})
+    m = mount({"store k": fake_web(answer).section(retries="1")})
     with fails_with(errno.ESTALE, errno.EIO):
         (m / "k/f").read_bytes()
 
 
-def test_206_of_another_range_is_refused(fake, mount):
+def test_206_of_another_range_is_refused(fake_web, mount):
     data = pattern(3_000_000)
 
     def answer(r):
@@ -298,14 +285,14 @@ def test_206_of_another_range_is_refused(fake, mount):
             return Reply(206, data[5:5 + 1000], Content_Range=f"bytes 5-1004/{len(data)}", ETag='"1"')
         return Reply(200, data, ETag='"1"')
 
-    m = mount({"store k": fake(answer).section(retries="0")})
+    m = mount({"store k": fake_web(answer).section(retries="0")})
     with fails_with(errno.EIO):
         (m / "k/f").read_bytes()
     assert "Content-Range" in m.log()
 
 
-def test_redirects_carry_no_credentials(fake, mount, folder):
-    other = fake(lambda r: r.ranged(b"elsewhere", ETag='"o"'))
+def test_redirects_carry_no_credentials(fake_web, mount, folder):
+    other = fake_web(lambda r: r.ranged(b"elsewhere", ETag='"o"'))
 
     def answer(r):
         if r.path == "/away":
@@ -318,7 +305,7 @@ def test_redirects_carry_no_credentials(fake, mount, folder):
             return Reply(302, Location="ftp://127.0.0.1/x")
         return r.ranged(b"final", ETag='"f"')
 
-    server = fake(answer)
+    server = fake_web(answer)
     (folder / "token").write_text("tok-12345\n")
     (folder / "token").chmod(0o600)
     m = mount({"store k": server.section(bearer_token_file=str(folder / "token"))})
@@ -332,7 +319,7 @@ def test_redirects_carry_no_credentials(fake, mount, folder):
     assert "tok-12345" not in m.log() and "topsecret" not in m.log()
 
 
-def test_statuses_as_errors(fake, mount):
+def test_statuses_as_errors(fake_web, mount):
     busy = iter([503, 429])
 
     def answer(r):
@@ -341,7 +328,7 @@ def test_statuses_as_errors(fake, mount):
             return Reply(status, Retry_After="0") if status else r.ranged(b"at last", ETag='"1"')
         return Reply(int(r.path.strip("/") or 404))
 
-    m = mount({"store k": fake(answer).section(retries="3")})
+    m = mount({"store k": fake_web(answer).section(retries="3")})
     assert (m / "k/busy").read_bytes() == b"at last"
     for status, code in ((403, errno.EACCES), (401, errno.EACCES), (404, errno.ENOENT), (410, errno.ENOENT),
                          (500, errno.EIO), (400, errno.EIO)):
@@ -349,9 +336,9 @@ def test_statuses_as_errors(fake, mount):
             (m / f"k/{status}").stat()
 
 
-def test_gigabytes_of_index_are_refused(fake, mount):
+def test_gigabytes_of_index_are_refused(fake_web, mount):
     endless = b'<a href="x">x</a>' * 4_500_000  # 73 MB
-    server = fake(lambda r: Reply(200, endless, Content_Type="text/html"))
+    server = fake_web(lambda r: Reply(200, endless, Content_Type="text/html"))
     m = mount({"store k": server.section(retries="0")})
     with fails_with(errno.EIO):
         os.listdir(m / "k")
@@ -364,7 +351,7 @@ def test_an_away_server_is_unreachable(mount):
         (m / "k/f").read_bytes()
 
 
-def test_readers_of_a_slow_download_get_bytes_as_they_come(fake, mount):
+def test_readers_of_a_slow_download_get_bytes_as_they_come(fake_web, mount):
     """The server gives 200 to ranges; the second half comes when the first was read."""
     data, first_read = pattern(2_000_000), threading.Event()
 
@@ -374,7 +361,7 @@ def test_readers_of_a_slow_download_get_bytes_as_they_come(fake, mount):
     def answer(r):
         return Reply(200, data, ETag='"1"')
 
-    server = fake(answer)
+    server = fake_web(answer)
     original = server.server.RequestHandlerClass._serve
 
     def serve(self):
@@ -415,9 +402,9 @@ def test_bad_options_name_what_is_wrong(mount, options, text):
         m.start()
 
 
-def test_https_stays_https(mount, fake):
+def test_https_stays_https(mount, fake_web):
     """The server speaks no TLS: a client that spoke http to it would get its file."""
-    server = fake(lambda r: r.ranged(b"x", ETag='"1"'))
+    server = fake_web(lambda r: r.ranged(b"x", ETag='"1"'))
     m = mount({"store k": {"uri": server.url.replace("http:", "https:"), "retries": "0"}})
     with fails_with(errno.EIO, errno.EHOSTUNREACH):
         (m / "k/f").read_bytes()

@@ -61,19 +61,6 @@ def service():
         one.web.stop()
 
 
-@pytest.fixture
-def fake():
-    made: list[FakeWeb] = []
-
-    def make(answer) -> FakeWeb:
-        made.append(FakeWeb(answer))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
-
-
 STYLES = {"none": {}, "page": {"page_param": "page"}, "cursor": {}, "link": {},
           "page with its size": {"pagination": "page", "page_size": "10"},
           "only link": {"pagination": "link"}, "only cursor": {"pagination": "cursor"}}
@@ -194,14 +181,14 @@ def test_no_way_to_list(service, mount):
     ("no end", lambda n: f"/v1/dataset?page={n}", "max_pages"),
     ("no URL", lambda n: "http://", "no URL"),
 ])
-def test_pages_that_lead_astray(fake, mount, name, next_page, text):
+def test_pages_that_lead_astray(fake_web, mount, name, next_page, text):
     numbers = iter(range(1, 1_000_000))
 
     def answer(r):
         n = next(numbers)
         return Reply(200, json.dumps({"items": [{"id": n}], "next": next_page(n)}).encode())
 
-    server = fake(answer)
+    server = fake_web(answer)
     m = mount({"store k": {"backend": "api", "endpoint": server.url + "v1", "collections": "dataset",
                            "max_pages": "50", "retries": "0"}})
     with fails_with(errno.EIO):
@@ -210,9 +197,9 @@ def test_pages_that_lead_astray(fake, mount, name, next_page, text):
     assert len(server.requests) < 200
 
 
-def test_the_same_page_again_and_again(fake, mount):
+def test_the_same_page_again_and_again(fake_web, mount):
     """The server does not know page_param: that is no endless collection."""
-    server = fake(lambda r: Reply(200, b'[{"id": 1}, {"id": 2}]'))
+    server = fake_web(lambda r: Reply(200, b'[{"id": 1}, {"id": 2}]'))
     m = mount({"store k": {"backend": "api", "endpoint": server.url, "collections": "c", "page_param": "page",
                            "retries": "0"}})
     with fails_with(errno.EIO):
@@ -220,7 +207,7 @@ def test_the_same_page_again_and_again(fake, mount):
     assert "same as the one before" in m.log()
 
 
-def test_hostile_ids_and_bodies(fake, mount):
+def test_hostile_ids_and_bodies(fake_web, mount):
     ids = ["ok", "..", ".", "", "../../etc/passwd", "/abs", "x" * 300, "a\nb"]
 
     def answer(r):
@@ -234,7 +221,7 @@ def test_hostile_ids_and_bodies(fake, mount):
             return Reply(200, b"x" * 2_000_000)
         return Reply(404)
 
-    m = mount({"store k": {"backend": "api", "endpoint": fake(answer).url, "collections": "c, notjson, big",
+    m = mount({"store k": {"backend": "api", "endpoint": fake_web(answer).url, "collections": "c, notjson, big",
                            "spool_max": "1MiB", "retries": "0"}})
     names = os.listdir(m / "k/c")
     assert {"ok", "a\nb"} <= set(names) and len(names) == 5 and all("/" not in n for n in names)

@@ -26,7 +26,7 @@ const char *mem_save_refusal(const char *path)
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
         size_t n = strlen(others[i]);
         if (len > n && strcasecmp(path + len - n, others[i]) == 0)
-            return "is an SQLite database, JSON and pickle do not hold the bytes of files: call it NAME.sqlite";
+            return "the file is an SQLite database, since JSON and pickle do not hold bytes: call it NAME.sqlite";
     }
     return NULL;
 }

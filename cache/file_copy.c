@@ -91,6 +91,8 @@ ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfil
     struct volume *v = to->v;
     struct copy_source s = {0};
     struct name_lock l;
+    if (from->n == to->n && len && off < off_to + len && off_to < off + len) /* of two inodes: the kernel has not seen it */
+        return err_set(&op->err, EINVAL, "%s: what is to be copied within one file overlaps", v->key);
     if (from->v != v || from->n == to->n || off != off_to || len == 0 || !(v->store->caps & CAP_COPY_PART) ||
         !(to->flags & VFILE_WRITE) || !take_source(from->n, &s))
         return -EOPNOTSUPP;

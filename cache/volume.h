@@ -180,7 +180,7 @@ ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *bu
  * (nothing was written then: vfile_write tells why). */
 ssize_t vfile_try_write(struct vfile *f, uint64_t off, const void *buf, size_t len);
 /* copy_file_range: makes [off, off + len) of `from` content of `to` at off_to without transferring it; how much,
- * 0 at the end of `from`. -EOPNOTSUPP: not this way, read and write. */
+ * 0 at the end of `from`. -EOPNOTSUPP: not this way, read and write. -EINVAL: of one file, and the ranges overlap. */
 ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfile *from, uint64_t off,
                    uint64_t len);
 int vfile_truncate(struct vfile *f, struct op *op, uint64_t size);

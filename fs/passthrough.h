@@ -30,6 +30,7 @@
  *   passed                truncate(2) by path                 seen by the passed handle at once
  *   passed                grows by a writer                   as above; copy_file_range(2) from the passed handle alone
  *                                                             takes the size that the kernel has heard last: fstat tells it
+ *                                                             (EINVAL within the file, where as much would overlap)
  *   passed                fchmod, futimens by it              the name's inode is told: the kernel asks for its attributes
  *   passed, mapped        anything                            as above; the mapping shows the same file
  *   passed                unlink, rename, cache clear         the older handle goes on

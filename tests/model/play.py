@@ -44,6 +44,7 @@ class Open:
     offset: int = 0
     fds: list[int] = field(default_factory=list)
     made: bool = False  # the file, by this open
+    inode: int = 0
 
     @property
     def reads(self) -> bool:
@@ -182,7 +183,9 @@ class FileOps(Base):
             node.resize(0)
             node.touched(since)
         self.slots[number] = (descriptor, shared)
-        check.same_stat("fstat after open", os.fstat(descriptor), node)
+        info = os.fstat(descriptor)
+        shared.inode = info.st_ino
+        check.same_stat("fstat after open", info, node)
 
     def _model_open(self, path: str, flags: int, mode: int, made: list[File]) -> Node:
         creates, exclusive = flags & os.O_CREAT, flags & os.O_EXCL
@@ -402,11 +405,10 @@ class FileOps(Base):
         target, dst = self.slot(two)
         since = time.time_ns()
         count = max(0, min(size, len(src.node.data) - off_one))
-        overlap = src.node is dst.node and off_two + count > off_one and off_two < off_one + count
-        if src.node is dst.node and off_two < off_one + size:  # two inodes: the kernel does not know that they are one
-            apart = os.fstat(source).st_ino != os.fstat(target).st_ino  # file, nor, before this, where it ends
-            if overlap and apart:  # (fs/passthrough.h)
-                raise Skip
+        one_file = src.node is dst.node
+        overlap = one_file and off_two + count > off_one and off_two < off_one + count
+        if one_file and src.inode != dst.inode and off_two + size > off_one and off_two < off_one + size:
+            os.fstat(source)  # now the kernel knows where it ends (fs/passthrough.h)
 
         def model() -> None:
             if not src.reads or not dst.writes or dst.appends:

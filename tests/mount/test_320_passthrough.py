@@ -14,7 +14,7 @@ import time
 import pytest
 
 from harness.data import pattern
-from harness.tools import eventually, run
+from harness.tools import eventually, fails_with, run
 
 MIB = 1024 * 1024
 OPENS = "quayfs_passthrough_opens_total"
@@ -443,3 +443,22 @@ def test_opens_never_fail_whatever_meets(m, bucket):
     for thread in threads:
         thread.join()
     assert not wrong, wrong[:5]
+
+
+def test_copying_within_a_file_that_has_two_inodes(m, bucket):
+    """The kernel takes them for two files: it neither sees that ranges overlap nor, for the older one, where it ends."""
+    cached(m, bucket, size=209_468)
+    reader = os.open(m / "k/f", os.O_RDONLY)
+    writer = os.open(m / "k/f", os.O_RDWR)
+    os.ftruncate(writer, 0)
+    os.pwrite(writer, b"y" * 3520, 0)
+    with fails_with(errno.EINVAL):  # more than there is, up to and over where it goes
+        os.copy_file_range(reader, writer, 39_984, 808, 4097)
+    os.fstat(reader)
+    with fails_with(errno.EINVAL):
+        os.copy_file_range(reader, writer, 1000, 0, 500)
+    assert os.pread(writer, 10_000, 0) == b"y" * 3520
+    assert os.copy_file_range(reader, writer, 39_984, 808, 4097) == 2712  # the kernel knows the size now
+    assert os.pread(writer, 10_000, 0) == b"y" * 3520 + bytes(4097 - 3520) + b"y" * 2712
+    os.close(reader)
+    os.close(writer)

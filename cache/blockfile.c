@@ -495,30 +495,3 @@ void cache_adopt(struct cache *c, const char *key, const char *path, const char 
     a->object = o; /* its reference */
     pool_submit(c->disk, &a->job, 1);
 }
-
-struct bytes_job {
-    struct pool_job job;
-    struct cache_object *object;
-    void *bytes;
-};
-
-static void adopt_bytes_run(struct pool_job *job)
-{
-    struct bytes_job *b = (struct bytes_job *)job;
-    struct cache *c = b->object->cache;
-    size_t size = (size_t)b->object->size;
-    cache_object_store(b->object, 0, b->bytes, size);
-    cache_buffer_put(c, b->bytes, size);
-    cache_object_put(b->object);
-    free(b);
-}
-
-void cache_adopt_bytes(struct cache *c, const char *key, const char *path, const char *version,
-                       void *bytes, size_t size)
-{
-    struct bytes_job *b = xcalloc(1, sizeof(*b));
-    b->job.run = adopt_bytes_run;
-    b->object = cache_object_get(c, key, path, version, size, true);
-    b->bytes = bytes;
-    pool_submit(c->disk, &b->job, 1);
-}

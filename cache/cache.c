@@ -83,16 +83,29 @@ static void fit_budget(struct cache *c)
                   c->budget_base - (more < c->budget_base / 2 ? more : c->budget_base / 2));
 }
 
-/* ---- the ticker: use stamps to the index, the free-space floor, idle memory ---- */
+/* ---- the ticker: use stamps to the index, the free-space floor, idle memory, and what is behind ---- */
+static void wait_tick_locked(struct cache *c)
+{
+    uint64_t now = clock_now_ns(), due = now + TICK_NS;
+    for (; !c->s.stopping && now < due; now = clock_now_ns()) {
+        uint64_t behind = behind_due_locked(c);
+        if (behind > now) {
+            (void)cond_wait_until(&c->ticker_wake, &c->lock, behind < due ? behind : due);
+            continue;
+        }
+        lock_release(&c->lock);
+        behind_write(c);
+        lock_acquire(&c->lock);
+    }
+}
+
 static void *tick(void *arg)
 {
     struct cache *c = arg;
     pthread_setname_np(pthread_self(), "quay-cache");
     lock_acquire(&c->lock);
     while (!c->s.stopping) {
-        uint64_t due = clock_now_ns() + TICK_NS;
-        while (!c->s.stopping && cond_wait_until(&c->ticker_wake, &c->lock, due)) {
-        }
+        wait_tick_locked(c);
         if (c->s.stopping)
             break;
         lock_release(&c->lock);
@@ -222,6 +235,7 @@ void cache_close(struct cache *c)
     lock_release(&c->lock);
     if (c->has_ticker)
         pthread_join(c->ticker, NULL);
+    behind_flush(c);
     cache_free(c);
 }
 

@@ -78,8 +78,8 @@ void cache_object_store(struct cache_object *o, uint64_t off, const void *data, 
 void cache_adopt(struct cache *c, const char *key, const char *path, const char *version,
                  uint64_t size, const char *stage_path, int fd);
 
-/* The same for content in a buffer of the memory budget (cache_buffer_get), which is taken: it is written
- * behind the caller's back. */
+/* The same for small content in a buffer of the memory budget (cache_buffer_get), which is taken: it is
+ * written when the writers make a pause, or when somebody asks for it. */
 void cache_adopt_bytes(struct cache *c, const char *key, const char *path, const char *version,
                        void *bytes, size_t size);
 

@@ -415,6 +415,8 @@ void fetch_reclaim(void *cache, uint64_t want, enum reclaim_level level)
     struct cache *c = cache;
     struct fetcher *f;
     uint64_t freed = 0;
+    if (level >= RECLAIM_AHEAD)
+        behind_write(c);
     for (uint64_t seq = 0; freed < want && (f = next_fetcher(c, seq));) {
         seq = f->seq;
         size_t n;

@@ -244,7 +244,7 @@ struct cache_object *object_newest_locked(struct cache *c, const char *key, cons
         return NULL;
     size_t i = (size_t)path_hash(k, path) & (c->s.n_buckets - 1);
     for (struct cache_object *o = c->s.by_path[i]; o; o = o->next_path)
-        if (o->bytes && is_wanted(o, key, path, NULL) && (!newest || o->used_ms > newest->used_ms))
+        if ((o->bytes || atomic_load(&o->behind)) && is_wanted(o, key, path, NULL) && (!newest || o->used_ms > newest->used_ms))
             newest = o;
     return newest;
 }
@@ -552,11 +552,13 @@ const char *cache_object_version(const struct cache_object *o)
 
 bool cache_object_has(struct cache_object *o, uint64_t off, size_t len)
 {
+    behind_bring(o);
     return object_run(o, off, len) == len;
 }
 
 uint64_t cache_object_bytes(struct cache_object *o)
 {
+    behind_bring(o);
     LOCK_SCOPE(&o->cache->lock);
     return o->bytes;
 }
@@ -568,7 +570,7 @@ bool cache_has(struct cache *c, const char *key, const char *path, const char *v
     object_name(key, path, version, name);
     LOCK_SCOPE(&c->lock);
     struct cache_object *o = object_find_locked(c, name, true);
-    return o && !o->zombie && object_run_locked(o, 0, size) == size;
+    return o && !o->zombie && (atomic_load(&o->behind) || object_run_locked(o, 0, size) == size);
 }
 
 void cache_object_touch(struct cache_object *o)

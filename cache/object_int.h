@@ -70,6 +70,7 @@ struct cache_object {
     uint8_t name[SHA256_LEN];
     uint32_t passes; /* pass.c */
     bool keep, busy, zombie, has_file, touched, named, given, checking;
+    atomic_bool behind; /* behind.c */
     uint64_t pin_round; /* in which a pin was last seen to need this version */
     bool pinned; /* a pinned path covers it */
     const char *version; /* behind the path */
@@ -109,6 +110,13 @@ struct cache {
         uint64_t next_id;
         struct cache_object *touched;
         uint64_t disk_warned_ns, corrupt_warned_ns;
+        struct {
+            struct behind_item *head, **tail;
+            size_t n;
+            uint64_t bytes, first_ns, last_ns;
+            unsigned writing;
+            bool is_much;
+        } behind; /* behind.c */
         struct fetcher *fetchers; /* fetch.c's list */
         uint64_t fetcher_seq;
         bool stopping;
@@ -217,6 +225,12 @@ void rows_put_extent_locked(struct cache_object *o, uint32_t no, const struct ex
 void rows_drop_extents_locked(struct cache_object *o, uint64_t off, uint64_t len);
 void rows_drop_object_locked(struct cache_object *o);
 void rows_flush_used(struct cache *c);
+
+/* ---- behind.c: what is to be written later ---- */
+uint64_t behind_due_locked(const struct cache *c); /* when something should be written */
+void behind_write(struct cache *c);        /* what there is */
+void behind_flush(struct cache *c);        /* the same, and waits for what others are writing */
+void behind_bring(struct cache_object *o); /* afterwards it is on disk, or not kept */
 
 /* ---- fetch.c ---- */
 void fetch_reclaim(void *cache, uint64_t want, enum reclaim_level level);

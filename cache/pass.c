@@ -129,6 +129,7 @@ int cache_object_pass(struct cache_object *o)
     struct cache *c = o->cache;
     struct unchecked u = {0};
     lock_assert_none_held();
+    behind_bring(o);
     lock_acquire(&c->lock);
     bool begun = begin_locked(o);
     if (begun && !o->given)
@@ -152,6 +153,7 @@ bool cache_object_settle(struct cache_object *o, unsigned wait_ms)
 {
     struct cache *c = o->cache;
     uint64_t until = clock_now_ns() + wait_ms * NS_PER_MS;
+    behind_bring(o);
     LOCK_SCOPE(&c->lock);
     for (;;) {
         struct unchecked u = unchecked_locked(o);

@@ -313,6 +313,7 @@ void reader_read(struct reader *r, struct read_call *call)
     uint64_t left = call->offset < f->size ? f->size - call->offset : 0;
     if (call->length > left)
         call->length = (size_t)left;
+    behind_bring(r->object);
     lock_acquire(&f->lock);
     r->calls++;
     bool is_stale = f->stale;

@@ -267,6 +267,7 @@ int cache_cleanup(struct cache *c, const char *key, uint64_t ttl_ms, uint64_t *r
                   uint64_t *ret_files)
 {
     struct filter f;
+    behind_flush(c);
     if (filter_for(c, key, &f) < 0) { /* a key of which nothing was ever cached */
         if (ret_bytes)
             *ret_bytes = 0;
@@ -334,6 +335,7 @@ void cache_evict(struct cache *c, const char *key, bool (*match)(void *arg, cons
                  void *arg, bool pinned, struct cache_evicted *ret)
 {
     size_t n = 0;
+    behind_flush(c);
     struct cache_object **list = collect(c, key, match, arg, &n);
     for (size_t i = 0; i < n; i++) {
         lock_acquire(&c->lock);

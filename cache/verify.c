@@ -71,6 +71,7 @@ int cache_verify(struct cache *c, const char *key, struct cache_verify *req)
     struct verify v = {.req = req};
     int stop = 0;
     req->checked = req->n_bad = 0;
+    behind_flush(c);
     collect(&v, c, key);
     for (size_t i = 0; i < v.n; i++) {
         struct cache_object *o = v.objects[i];

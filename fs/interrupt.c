@@ -11,6 +11,7 @@
 #define BIT(signal) (1ULL << ((signal) - 1))
 
 static const unsigned long long meant = BIT(SIGINT) | BIT(SIGTERM) | BIT(SIGHUP) | BIT(SIGQUIT) | BIT(SIGKILL);
+static const unsigned long long stops = BIT(SIGSTOP) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU);
 
 bool interrupt_is_meant(pid_t tid)
 {
@@ -33,5 +34,5 @@ bool interrupt_is_meant(pid_t tid)
             caught = v;
     }
     pending &= ~blocked;
-    return pending == 0 || (pending & (meant | ~caught)) != 0;
+    return pending == 0 || (pending & (meant | ~(caught | stops))) != 0;
 }

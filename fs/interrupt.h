@@ -4,7 +4,8 @@
  * The kernel tells of every signal that a waiting thread gets (FUSE_INTERRUPT), also of SIGALRM for a progress
  * bar, SIGCHLD, or the SIGURG of Go's scheduler: ending mkdir(2) with EINTR for those breaks programs that
  * expect a file system not to. The signal is still pending while the thread waits, so /proc tells which it
- * is. Meant: one that would end the process, or SIGINT, SIGTERM, SIGHUP, SIGQUIT also when it is handled.
+ * is. Meant: one that would end the process, or SIGINT, SIGTERM, SIGHUP, SIGQUIT also when it is handled. Not one that
+ * stops it (Ctrl-Z), which takes effect when the call is over: who goes on later would find that it has failed.
  * Where /proc does not show the thread (another PID namespace), every signal is meant.
  * Threads: any; reads /proc, nothing else. */
 #ifndef QUAY_FS_INTERRUPT_H

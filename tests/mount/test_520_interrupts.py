@@ -193,3 +193,18 @@ def test_a_progress_bar_interrupts_nothing(stuck, proxy):
     process = python(TICKING, stuck / "k")
     out = process.communicate(timeout=100)[0]
     assert process.returncode == 0, out
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP])
+def test_a_program_that_is_stopped_goes_on_later(stuck, proxy, number):
+    """Ctrl-Z while a call waits: the program stops when it has its answer, and finds nothing wrong later."""
+    before = len(proxy.requests)
+    proxy.fault = Fault(delay=0.3)
+    process = start("mkdir", stuck / "k/new")
+    eventually(lambda: waits_in_the_daemon(process, proxy, before))
+    process.send_signal(number)
+    eventually(lambda: open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T")
+    process.send_signal(signal.SIGCONT)
+    out = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, out
+    assert (stuck / "k/new").is_dir()

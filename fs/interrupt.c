@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define IO_WORKER "Name:\tiou-wrk-"
 #define BIT(signal) (1ULL << ((signal) - 1))
 
 static const unsigned long long meant = BIT(SIGINT) | BIT(SIGTERM) | BIT(SIGHUP) | BIT(SIGQUIT) | BIT(SIGKILL);
@@ -21,6 +22,7 @@ bool interrupt_is_meant(pid_t tid)
     unsigned long long pending = 0;
     unsigned long long blocked = 0;
     unsigned long long caught = 0;
+    bool worker = false;
     snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
     CLEANUP_FILE FILE *f = tid > 0 ? fopen(path, "re") : NULL;
     if (!f)
@@ -32,7 +34,9 @@ bool interrupt_is_meant(pid_t tid)
             blocked = v;
         else if (sscanf(line, "SigCgt: %llx", &v) == 1)
             caught = v;
+        else if (strncmp(line, IO_WORKER, sizeof(IO_WORKER) - 1) == 0)
+            worker = true;
     }
     pending &= ~blocked;
-    return pending == 0 || (pending & (meant | ~(caught | stops))) != 0;
+    return pending ? (pending & (meant | ~(caught | stops))) != 0 : worker;
 }

@@ -208,3 +208,31 @@ def test_a_program_that_is_stopped_goes_on_later(stuck, proxy, number):
     out = process.communicate(timeout=100)[0]
     assert process.returncode == 0, out
     assert (stuck / "k/new").is_dir()
+
+
+WAITING = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+sys.exit(os.strerror(ctypes.get_errno()) if libc.mkdir(sys.argv[1].encode(), 0o755) else 0)
+"""
+STOPPING = """
+import ctypes, time
+libc = ctypes.CDLL(None, use_errno=True)
+SEIZE, INTERRUPT = 0x4206, 0x4207
+for request in (SEIZE, INTERRUPT):
+    if libc.ptrace(ctypes.c_long(request), ctypes.c_long(int(sys.argv[1])), None, None):
+        sys.exit(os.strerror(ctypes.get_errno()))
+time.sleep(1)  # its end lets go
+"""
+
+
+def test_attention_without_a_signal_interrupts_nothing(stuck, proxy):
+    """A debugger that stops a thread, a completion of io_uring: the kernel tells of an interrupt, and there is no signal."""
+    proxy.fault = Fault(delay=1.5)
+    before = len(proxy.requests)
+    process = python(WAITING, stuck / "k/new")
+    eventually(lambda: waits_in_the_daemon(process, proxy, before))
+    tracer = python(STOPPING, str(process.pid))
+    assert tracer.wait(100) == 0, tracer.stdout.read()
+    out = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, out

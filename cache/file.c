@@ -481,6 +481,14 @@ static int sync_file(struct vfile *f, struct op *op)
     return r;
 }
 
+bool vfile_is_only_begun(const struct vfile *f)
+{
+    const struct vnode *n = f->n;
+    LOCK_SCOPE(&f->v->s.lock);
+    LOCK_SCOPE(&f->n->lock);
+    return n->writers == 1 && (f->flags & VFILE_WRITE) && !f->wrote && n->dirty && !n->unlinked && n->unflushed && n->attr.size == 0;
+}
+
 int vfile_flush(struct vfile *f, struct op *op)
 {
     return f->flags & VFILE_CHANGES ? sync_file(f, op) : 0;

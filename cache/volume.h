@@ -188,6 +188,8 @@ int vfile_truncate(struct vfile *f, struct op *op, uint64_t size);
 int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint64_t len);
 int vfile_get_attr(struct vfile *f, struct op *op, struct attr *ret);
 int vfile_set_attr(struct vfile *f, struct op *op, const struct attr *change);
+/* Its open has made or emptied it, nothing was written or stored since, and nobody else has it open for writing. */
+bool vfile_is_only_begun(const struct vfile *f);
 /* close(2) of a descriptor and fsync: write = through: returns when the store has the bytes; back:
  * when bytes and journal entry are fsynced locally (flush), fsync likewise. An error leaves the bytes
  * staged, journaled and retried; it is reported again by the next flush or fsync until it is stored. */

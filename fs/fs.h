@@ -69,6 +69,7 @@ struct fs {
     struct pool *aside;      /* answers interrupted requests: its jobs wait for nobody */
     struct pool *behind;     /* tells the kernel what may wait for its locks: one thread, waits for requests */
     char *mountpoint;
+    int mount_id;       /* of /proc/self/mountinfo; 0: not known */
     char *config_path;       /* "" when there is none */
     struct rpc_server *control;
     struct timespec started;

@@ -69,17 +69,19 @@ const struct fuse_lowlevel_ops fs_ops = {
 /* The kernel reads ahead 128 KiB at most unless its device entry says otherwise; where we may write it
  * (root), larger requests mean fewer of them. The device number is taken from mountinfo: a stat of the
  * mountpoint would ask ourselves before anybody answers. */
-static void raise_read_ahead(const char *mountpoint)
+static void look_at_mount(struct fs *fs)
 {
     CLEANUP_FILE FILE *f = fopen("/proc/self/mountinfo", "re");
     char line[8192];
     while (f && fgets(line, sizeof(line), f)) {
         unsigned major;
         unsigned minor;
+        int id;
         char where[4096];
-        if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &major, &minor, where) != 3 ||
-            strcmp(where, mountpoint) != 0)
+        if (sscanf(line, "%d %*d %u:%u %*s %4095s", &id, &major, &minor, where) != 4 ||
+            strcmp(where, fs->mountpoint) != 0)
             continue;
+        fs->mount_id = id;
         char path[96];
         snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major, minor);
         CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -108,7 +110,7 @@ int fs_mount(struct fs *fs, struct fuse_args *args, struct err *err)
     if (passthrough_attach(fs->passthrough) < 0)
         log_debug("fs", "passthrough is off");
     fs_session_own_io(fs);
-    raise_read_ahead(fs->mountpoint);
+    look_at_mount(fs);
     return 0;
 }
 

@@ -2,6 +2,7 @@
  * op_write.c: write, flush, fsync, fallocate, copy_file_range. Writes go to the staging file: at once where that waits for
  * nobody, else through a worker (a commit may run, uploads may have to make room); flush and fsync return
  * when the store has the bytes (write = through) or when they are safe on the local disk (write = back). */
+#include "fs/descriptors.h"
 #include "fs/ops.h"
 #include "fs/request.h"
 
@@ -64,8 +65,19 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
     request_submit(r, 0);
 }
 
+/* Nothing was written yet, and the process keeps a descriptor for that: its close will tell. */
+static bool is_only_begun(const struct request *r)
+{
+    return vfile_is_only_begun(r->handle->file) &&
+           descriptors_write_too(fuse_req_ctx(r->req)->pid, r->fs->mount_id, r->inode->ino);
+}
+
 static void do_flush(struct request *r)
 {
+    if (is_only_begun(r)) {
+        request_reply_err(r, 0);
+        return;
+    }
     request_reply_err(r, vfile_flush(r->handle->file, &r->op));
 }
 

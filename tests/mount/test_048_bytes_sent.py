@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 
 import pytest
 
@@ -69,3 +70,63 @@ def test_too_large_for_the_store(root, bucket):
         os.posix_fallocate(descriptor, most, 1)
     os.close(descriptor)
     assert bucket.get("f") == DATA
+
+
+@pytest.fixture
+def mounted_bucket(mount, bucket):
+    return mount({"store k": bucket.store()}), bucket
+
+
+def test_a_redirection_stores_once(mount, versioned_bucket):
+    """A shell makes the file, gives its descriptor the number 1 and closes the first, before a byte is written."""
+    bucket = versioned_bucket
+    m = mount({"store k": bucket.store()})
+    for turn in range(1, 4):
+        subprocess.run(["bash", "-c", f'echo {turn} > "{m / "k/f"}"'], check=True)
+        assert bucket.get("f") == b"%d\n" % turn
+        assert len(bucket.versions("f")) == turn
+    subprocess.run(["bash", "-c", f'cat /dev/null > "{m / "k/empty"}"'], check=True)
+    assert bucket.get("empty") == b""
+
+
+@pytest.mark.parametrize("first", ["made", "emptied"])
+def test_an_empty_file_is_stored_by_the_last_close_of_a_process(mounted_bucket, first):
+    m, bucket = mounted_bucket
+    if first == "emptied":
+        bucket.put("f", b"before")
+    one = os.open(m / "k/f", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    two = os.dup(one)
+    reader = os.open(m / "k/f", os.O_RDONLY)
+    os.close(one)
+    assert bucket.keys() == ([] if first == "made" else ["f"]) and (not bucket.keys() or bucket.get("f") == b"before")
+    os.close(two)
+    assert bucket.get("f") == b""
+    os.close(reader)
+
+
+def test_who_has_opened_it_twice_stores_an_empty_file(mounted_bucket):
+    """The other open is no part of this one: its close may be hours away."""
+    m, bucket = mounted_bucket
+    log = os.open(m / "k/f", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.write(log, b"line")
+    os.close(os.dup(log))
+    assert bucket.get("f") == b"line"
+    os.close(os.open(m / "k/f", os.O_WRONLY | os.O_TRUNC))
+    assert bucket.get("f") == b""
+    os.ftruncate(log, 3)
+    os.close(os.dup(log))
+    os.ftruncate(log, 0)
+    os.close(os.dup(log))
+    assert bucket.get("f") == b""
+    os.close(log)
+
+
+def test_what_another_process_has_open_is_stored(mounted_bucket):
+    """Who closes the last descriptor of a process has closed it."""
+    m, bucket = mounted_bucket
+    one = os.open(m / "k/f", os.O_CREAT | os.O_WRONLY)
+    child = subprocess.Popen(["sleep", "1000"], pass_fds=[one])
+    os.close(one)
+    assert bucket.get("f") == b""
+    child.kill()
+    child.wait()

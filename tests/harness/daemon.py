@@ -21,6 +21,7 @@ DISASTER = re.compile(
 )
 
 RUN_ENVIRONMENT = {
+    "LSAN_OPTIONS": f"suppressions={Path(__file__).with_name('leaks.supp')}:print_suppressions=0",
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:check_initialization_order=1:"
                     "detect_stack_use_after_return=0:handle_abort=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",

@@ -37,8 +37,9 @@ def stall(proxy, only: str = "") -> None:
     proxy.fault = Fault(stall=True, only=only)
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    return subprocess.Popen([str(a) for a in arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(*arguments: object, process_group: int | None = None) -> subprocess.Popen:
+    return subprocess.Popen([str(a) for a in arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            process_group=process_group)
 
 
 def python(text: str, *arguments: object) -> subprocess.Popen:
@@ -200,7 +201,7 @@ def test_a_program_that_is_stopped_goes_on_later(stuck, proxy, number):
     """Ctrl-Z while a call waits: the program stops when it has its answer, and finds nothing wrong later."""
     before = len(proxy.requests)
     proxy.fault = Fault(delay=0.3)
-    process = start("mkdir", stuck / "k/new")
+    process = start("mkdir", stuck / "k/new", process_group=0)  # SIGTSTP does nothing where no shell is left to go on
     eventually(lambda: waits_in_the_daemon(process, proxy, before))
     process.send_signal(number)
     eventually(lambda: open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T")

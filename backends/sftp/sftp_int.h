@@ -88,6 +88,7 @@ struct sftp {
             refused_ns; /* until then a refusal (login, host key) is given without asking again */
         struct err refusal;
         unsigned passwords; /* refused in a row: each makes the pause longer */
+        bool password_good; /* taken since it was last refused; until then one at a time tries it */
         size_t best; /* connections to endpoints behind this one are closed when they are free */
         char *orphans[ORPHANS]; /* temporary files that could not be removed */
         size_t n_orphans;

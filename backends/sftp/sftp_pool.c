@@ -12,8 +12,9 @@
  * closes those that nobody has used for idle_ns, and removes temporary files that were left behind.
  *
  * A refusal (host key, login) is remembered for REFUSAL_NS: no server is asked a hundred times a
- * second. After a refused password it is minutes, more each time, and no other endpoint is asked:
- * servers lock accounts and addresses after a few wrong ones. Invariants: (1) pool.lock is never
+ * second. After a refused password it is minutes, more each time, and no other endpoint is asked;
+ * and until one was taken only one connection at a time is made: servers lock accounts and addresses
+ * after a few wrong ones. Invariants: (1) pool.lock is never
  * held over I/O; (2) the keeper runs iff pool.runs. */
 #include "backends/sftp/sftp_int.h"
 
@@ -41,6 +42,7 @@ uint64_t sftp_note_password(struct sftp *s, bool refused)
 {
     LOCK_SCOPE(&s->pool.lock);
     s->pool.passwords = refused ? s->pool.passwords + 1 : 0;
+    s->pool.password_good = !refused;
     return pause_locked(s);
 }
 
@@ -186,6 +188,8 @@ static int next_step_locked(struct sftp *s, struct op *op, bool transfer, struct
     }
     if (s->pool.open >= s->max_connections || (s->pool.open && now < s->pool.full_ns))
         return 0;
+    if (s->pool.open && s->login.password && !s->pool.password_good)
+        return 0;
     s->pool.open++;
     return 2;
 }
@@ -232,18 +236,25 @@ static int next_step(struct sftp *s, struct op *op, bool transfer, struct conn *
 }
 
 /* The place of a connection that is no more. */
-static void give_place(struct sftp *s, bool transfer)
+static void give_place_locked(struct sftp *s, bool transfer)
 {
-    LOCK_SCOPE(&s->pool.lock);
     s->pool.open--;
     s->pool.transfers -= transfer;
     cond_broadcast(&s->pool.changed);
 }
 
-/* A place's connection could not be made. true: there are others to wait for. */
-static bool note_failure(struct sftp *s, const struct op *op, int r)
+static void give_place(struct sftp *s, bool transfer)
 {
     LOCK_SCOPE(&s->pool.lock);
+    give_place_locked(s, transfer);
+}
+
+/* A place's connection could not be made: who waits for it learns why. true: there are others to
+ * wait for. */
+static bool note_failure(struct sftp *s, const struct op *op, bool transfer, int r)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    give_place_locked(s, transfer);
     bool others = s->pool.open > 0;
     if (r == -EHOSTUNREACH && others)
         s->pool.full_ns = clock_now_ns() + FULL_NS; /* as many as the server allows, perhaps */
@@ -278,8 +289,7 @@ int sftp_take(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
             *ret = c;
             return 0;
         }
-        give_place(s, transfer);
-        if (!note_failure(s, op, r))
+        if (!note_failure(s, op, transfer, r))
             return r;
     }
 }

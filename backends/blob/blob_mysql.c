@@ -290,11 +290,9 @@ static void connecting_put(struct connecting *k)
         return;
     if (k->c)
         my_disconnect(&k->c->base);
-    if (k->password)
-        explicit_bzero(k->password, strlen(k->password));
     free(k->host);
     free(k->user);
-    free(k->password);
+    secret_free(k->password);
     free(k->dbname);
     free(k->socket);
     cond_done(&k->cond);

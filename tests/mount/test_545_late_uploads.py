@@ -59,6 +59,14 @@ def unlink(m, proxy) -> None:
     assert not (m / "k/f").exists() and "f" not in os.listdir(m / "k")
 
 
+def interrupted_close(m, proxy, size: int) -> None:
+    """The file was sent, and who closed it is gone."""
+    writer = closing(m / "k/f", size)
+    on_its_way(proxy)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(100)
+
+
 @pytest.mark.parametrize("size,hold", [(1000, LONG), (7 * MIB, HOLD)], ids=["put", "multipart"])
 def test_removed_while_its_upload_is_held(late, bucket, proxy, size, hold):
     m = late("back", hold)
@@ -84,10 +92,7 @@ def test_removed_while_another_process_closes_it(late, bucket, proxy):
 @pytest.mark.parametrize("how", ["unlink", "rename"])
 def test_removed_after_an_interrupted_close(late, bucket, proxy, how):
     m = late("through")
-    writer = closing(m / "k/f", 1000)
-    on_its_way(proxy)
-    writer.send_signal(signal.SIGKILL)
-    writer.wait(100)
+    interrupted_close(m, proxy, 1000)
     if how == "unlink":
         unlink(m, proxy)
     else:
@@ -105,10 +110,7 @@ def test_another_clients_object_stays(late, bucket, proxy, when):
         (m / "k/f").write_bytes(b"x" * 1000)
         on_its_way(proxy)
     else:
-        writer = closing(m / "k/f", 1000)
-        on_its_way(proxy)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait(100)
+        interrupted_close(m, proxy, 1000)
     unlink(m, proxy)
     bucket.put("f", b"y" * 1000)
     done_late(proxy)
@@ -123,10 +125,7 @@ def test_written_again_after_the_removal(late, bucket, proxy, write):
         (m / "k/f").write_bytes(b"first")
         on_its_way(proxy)
     else:
-        writer = closing(m / "k/f", 5)
-        on_its_way(proxy)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait(100)
+        interrupted_close(m, proxy, 5)
     unlink(m, proxy)
     (m / "k/f").write_bytes(b"second")
     assert (m / "k/f").read_bytes() == b"second"
@@ -139,10 +138,7 @@ def test_written_again_after_the_removal(late, bucket, proxy, write):
 def test_changed_after_an_interrupted_close(late, bucket, proxy):
     """What was sent first comes to be there late, in the way of what was written then: no other client was it."""
     m = late("through")
-    writer = closing(m / "k/f", 1000)
-    on_its_way(proxy)
-    writer.send_signal(signal.SIGKILL)
-    writer.wait(100)
+    interrupted_close(m, proxy, 1000)
     proxy.fault = Fault(status=503, only=PUT_F)
     with pytest.raises(OSError):
         (m / "k/f").write_bytes(b"changed")

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.mount import is_mounted
 from servers import Relay
 from servers.base import die_with_parent
-from servers.sshd import SSHD, descendants
+from servers.sshd import SSHD
 
 from .contenders import Contender, cpu_seconds, plain_environment
 from .model import MIB, Case, Failed, Sample, Target
@@ -58,7 +58,7 @@ class Sshfs:
         return self.mount
 
     def cpu(self) -> float:
-        return sum(cpu_seconds(pid) for pid in [self.process.pid, *descendants(self.process.pid)])
+        return sum(cpu_seconds(pid) for pid in [self.process.pid, *ssh_clients(self.place.server.known_hosts)])
 
     def profile(self, on: bool) -> None:
         pass
@@ -67,13 +67,26 @@ class Sshfs:
         pass
 
 
-class Place:
-    """The server, the way to it with latency, and what is on it."""
+def ssh_clients(known_hosts: Path) -> list[int]:
+    """sshfs's ssh is nobody's child: it forks twice."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else [b""]
+        except OSError:  # ended meanwhile
+            continue
+        if words[0] == b"ssh" and any(str(known_hosts).encode() in word for word in words):
+            found.append(int(entry.name))
+    return found
 
-    def __init__(self, world: World, folder: Path):
+
+class Place:
+    """The server, the way to it with latency, and what is on it. `served`: where the server's files are."""
+
+    def __init__(self, world: World, folder: Path, served: Path):
         self.world, self.folder = world, folder
         folder.mkdir()
-        self.server = SSHD(folder / "sshd")
+        self.server = SSHD(served / "sshd")
         self.server.start()
         self.relay = Relay(self.server.port)
         self.relay.delay = world.delay / 2

@@ -64,7 +64,7 @@ static void upload(struct run *x, bool abandon)
 {
     struct source_mem src = source_mem("content", 7);
     CLEANUP_ATTR struct attr a = ATTR_INIT, ret = ATTR_INIT;
-    struct store_part parts[2] = {{.number = 1, .size = 7}, {.number = 2, .size = 7}};
+    struct store_part parts[2] = {{.number = 1, .size = 7}, {.number = 2, .offset = 7, .size = 7}};
     struct precond pre = {0};
     char *id = NULL;
     a.kind = ATTR_FILE;

@@ -16,26 +16,7 @@ class NameOps(FileOps):
         self.both(lambda: self.tree.mkdir(path, mode & ~0o022), lambda: os.mkdir(self.full(path), mode))
 
     def do_rmdir(self, path: str) -> None:
-        def real() -> None:
-            try:
-                os.rmdir(self.full(path))
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY or not self._sweep(path):
-                    raise
-                os.rmdir(self.full(path))
-
-        self.both(lambda: self.tree.rmdir(path), real)
-
-    def _sweep(self, path: str) -> bool:
-        """KNOWN: a daemon that was killed while it stored a file leaves a hidden one, which holds its directory for a day."""
-        if self.done.get("crash", 0) == 0 or self.world.key is None or self.world.key.folder is None:
-            return False
-        left = list((self.world.key.folder / path).iterdir())
-        if not left or not all(file.name.startswith(".quay-tmp-") for file in left):
-            return False
-        for file in left:
-            file.unlink(missing_ok=True)
-        return True
+        self.both(lambda: self.tree.rmdir(path), lambda: os.rmdir(self.full(path)))
 
     def do_unlink(self, path: str) -> None:
         self.both(lambda: self.tree.unlink(path), lambda: os.unlink(self.full(path)))

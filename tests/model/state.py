@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 ABSENT = None
 LINKS_MAX = 40
-CLOCK_SLACK = 2_000_000  # the kernel's coarse clock runs behind by up to a tick (4 ms at 250 Hz)
+COARSE = 5  # CLOCK_REALTIME_COARSE: the kernel stamps files with it; late ticks (a busy hypervisor) leave it far behind
+CLOCK_SLACK = 2_000_000  # for times that a store keeps as decimal numbers
 
 
 class Wrong(Exception):
@@ -38,9 +39,9 @@ class Meta:
         return Meta(self.mode, self.uid, self.gid, dict(self.xattrs), self.mtime, self.step)
 
 
-def now_range() -> tuple[int, int]:
-    """A time that is taken during the call that begins now; closed by Node.touched()."""
-    return time.time_ns(), 0
+def since_now() -> int:
+    """The earliest time that a call which begins now can leave on a file; for Node.touched()."""
+    return time.clock_gettime_ns(COARSE)
 
 
 class Node:
@@ -103,7 +104,7 @@ class File(Node):
     def touched(self, since: int, changed: bool = True) -> None:
         self.vague = not changed and (self.vague or not self.dirty)
         self.dirty = True
-        self.meta.mtime = (since - CLOCK_SLACK * 5, time.time_ns() + CLOCK_SLACK)
+        self.meta.mtime = (since - CLOCK_SLACK, time.time_ns() + CLOCK_SLACK)
 
     def perhaps_touched(self, before: tuple[int, int] | None) -> None:
         """Whether what touched() has noted is a change of the time is left open."""

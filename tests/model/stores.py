@@ -17,10 +17,14 @@ PARTS = {"s3", "versitygw", "gcs", "azure"}  # have multipart_threshold
 VERSIONED = set(BACKENDS) - {"memory", "sftp"}  # each change shows, whatever the clock says
 
 
-def start_server(backend: str, folder: Path) -> Server | None:
-    """What the stores of a run share; None: nothing."""
+ONE_THREAD = {"azure"}  # such a server does one thing at a time
+
+
+def start_servers(backend: str, folder: Path, jobs: int) -> list[Server]:
+    """What the stores of a run share: one for all jobs, or one for each; nothing for some."""
     made = SERVERS.get(backend)
-    return made(folder).start() if made else None
+    count = 0 if made is None else jobs if backend in ONE_THREAD else 1
+    return [made(folder / f"server{n}").start() for n in range(count)]
 
 
 class Database:

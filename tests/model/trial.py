@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import threading
 import time
@@ -12,13 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Callable
 
+from harness.daemon import DaemonFailed
 from servers import Server
 
 from .check import Mismatch
 from .gen import Maker
 from .around import Player
 from .play import op_text
-from .world import Broken, Variant, World, make_world, unmount_leftovers
+from .world import Variant, World, make_world, unmount_leftovers
 
 HANG_SECONDS = 90.0
 IDLE = float("-inf")
@@ -80,6 +82,8 @@ class Trial:
     variant: Variant
     played: int = 0
     skipped: int = 0
+    pause: Path | None = None  # do nothing while this file exists
+    paused_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
 
     def play(self, source: Callable[[Player], list | None]) -> tuple[list[list], str]:
@@ -109,6 +113,7 @@ class Trial:
     def _until_wrong(self, world: World, player: Player, source, ops: list[list], watch: Watch) -> str:
         try:
             while (op := source(player)) is not None:
+                self._wait_while_paused()
                 ops.append(op)
                 watch.age = 0
                 if player.play(op):
@@ -121,11 +126,19 @@ class Trial:
             player.play(["check"])
             player.close_all()
             player.play(["check"])
-        except (Mismatch, Broken) as error:
+        except (Mismatch, DaemonFailed) as error:
             return "hung: " * watch.hung + str(error)
         except OSError as error:
             return "hung: " * watch.hung + f"{op_text(ops[-1])}: {error!r}"
         return "; ".join(world.complaints()[:5])
+
+
+    def _wait_while_paused(self) -> None:
+        begun = time.monotonic()
+        while self.pause and os.path.exists(self.pause):
+            time.sleep(0.2)
+            self.paused_s += time.monotonic() - begun
+            begun = time.monotonic()
 
 
 def close_descriptors(player: Player) -> None:
@@ -142,16 +155,13 @@ def quiet_close(descriptor: int) -> None:
         pass
 
 
-def random_source(seed: int, count: int, until: float,
-                  pause: Path | None = None) -> Callable[[Player], list | None]:
+def random_source(seed: int, count: int, until: float) -> Callable[[Player], list | None]:
     made: list[Maker] = []
     left = [count]
 
     def next_op(player: Player) -> list | None:
         if not made:
             made.append(Maker(seed, player))
-        while pause and left[0] % 16 == 0 and pause.exists():
-            time.sleep(0.2)
         if left[0] <= 0 or time.monotonic() > until:
             return None
         left[0] -= 1
@@ -165,23 +175,38 @@ def list_source(ops: list[list]) -> Callable[[Player], list | None]:
     return lambda player: next(rest, None)
 
 
+def kind_of(text: str) -> str:
+    """What is wrong, without the operation, the names and the numbers."""
+    first = re.sub(r"^(hung: )?.*?\): ", r"\1", text.split("\n")[0]).split(": got ")[0]
+    return re.sub(r"\S*\d\S*", "", first)
+
+
 def shrink(trial: Trial, failure: Failure, seconds: float) -> Failure:
-    """Leaves out operations, ever smaller runs of them, as long as it still fails."""
-    until = time.monotonic() + seconds
+    """Leaves out operations, ever smaller runs of them, as long as it still fails in the same way: another mistake,
+    perhaps one of the moment, would take the place of the one that was found."""
+    until = time.monotonic() + seconds - trial.paused_s
     ops, text = failure.ops, failure.text
+
+    def is_late() -> bool:
+        return time.monotonic() - trial.paused_s > until
+
+    def fails(shorter: list[list]) -> tuple[list[list], str]:
+        played, wrong = trial.play(list_source(shorter)) if shorter and not is_late() else ([], "")
+        return played, wrong if kind_of(wrong) == kind_of(failure.text) else ""
+
     for kind in sorted({op[0] for op in ops[:-1]}):  # whole kinds first: most have nothing to do with it
         shorter = [op for op in ops[:-1] if op[0] != kind] + ops[-1:]
-        played, wrong = trial.play(list_source(shorter)) if time.monotonic() < until else ([], "")
+        played, wrong = fails(shorter)
         if wrong:
             ops, text = played, wrong
     step, shorter_now = len(ops) // 2, False
     while step >= 1:
         at = 0
         while at < len(ops):
-            if time.monotonic() > until:
+            if is_late():
                 return Failure(failure.backend, failure.seed, failure.variant, ops, text)
             shorter = ops[:at] + ops[at + step:]
-            played, wrong = trial.play(list_source(shorter)) if shorter else ([], "")
+            played, wrong = fails(shorter)
             if wrong:
                 ops, text, shorter_now = played, wrong, True
             else:
@@ -202,6 +227,6 @@ def run_seed(backend: str, build: Path, folder: Path, server: Server | None, see
     variant = Variant.random(dice, backend) if backend != "plain" else Variant(second=False)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    trial = Trial(backend, build, folder, server, variant)
-    ops, text = trial.play(random_source(seed, count, until, pause))
+    trial = Trial(backend, build, folder, server, variant, pause=pause)
+    ops, text = trial.play(random_source(seed, count, until))
     return trial, Failure(backend, seed, variant, ops, text) if text else None

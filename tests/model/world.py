@@ -18,10 +18,6 @@ from servers import Server
 from .stores import PARTS, VERSIONED, fresh_key
 
 
-class Broken(Exception):
-    """Something else than an answer: a daemon that died, complained or hangs."""
-
-
 @dataclass
 class Variant:
     """How the mount under test is configured; all of it from the seed."""
@@ -123,18 +119,18 @@ class Quay(World):
         self.key, self.remove_store = fresh_key(self.backend, self.folder, self.server)
         if self.key.folder:
             self.key.folder.chmod(0o755)
-        self.mounts = [self._mount("one")]
+        self.mounts = []
+        self._mount("one")
         if self.variant.second:
-            self.mounts.append(self._mount("two"))
+            self._mount("two")
             self.other = self.mounts[1] / "k"
         self.top = self.mounts[0] / "k"
 
-    def _mount(self, name: str) -> Mount:
+    def _mount(self, name: str) -> None:
         place = self.folder / name
         place.mkdir()
-        made = Mount(self.build, place, self.sections(name))
-        made.start()
-        return made
+        self.mounts.append(Mount(self.build, place, self.sections(name)))
+        self.mounts[-1].start()
 
     def close(self) -> None:
         for m in self.mounts:
@@ -178,15 +174,21 @@ class Quay(World):
     def logs(self) -> str:
         """What the store holds, and what the daemons have printed."""
         held = [f"at the end, {m.folder.name}: {listed(m / 'k')}" for m in self.mounts if m.running()]
-        if self.key.folder:
-            held.append(listed(self.key.folder))
-        elif self.key.bucket:
-            for name in self.key.bucket.names():
-                head = self.key.bucket.head(name)
-                held.append(f"{name} {head['ContentLength']} {head['LastModified']} {head['Metadata']}\n")
-        elif self.key.box:
-            held += [f"{name} {len(self.key.box.get(name))}\n" for name in self.key.box.names()]
+        try:
+            held += self.stored()
+        except OSError as error:  # what was found is told all the same
+            held.append(f"the server does not tell what it holds: {error}\n")
         return "".join(held) + "".join(f"--- {m.log_path}\n{m.whole_log()[-3000:]}" for m in self.mounts)
+
+    def stored(self) -> list[str]:
+        if self.key.folder:
+            return [listed(self.key.folder)]
+        if self.key.bucket:
+            heads = [(name, self.key.bucket.head(name)) for name in self.key.bucket.names()]
+            return [f"{name} {head['ContentLength']} {head['LastModified']} {head['Metadata']}\n" for name, head in heads]
+        if self.key.box:
+            return [f"{name} {len(self.key.box.get(name))}\n" for name in self.key.box.names()]
+        return []
 
 
 def listed(folder: Path) -> str:

@@ -49,6 +49,8 @@ struct flat_endpoint {
 /* The option endpoint_url; https without a host when it is not given. */
 int flat_endpoint(const struct conf_section *c, struct err *err, struct flat_endpoint *ret);
 void flat_endpoint_done(struct flat_endpoint *e);
+bool flat_same_text(const char *a, const char *b); /* NULL is like NULL only */
+bool flat_same_endpoint(const struct flat_endpoint *a, const struct flat_endpoint *b);
 /* multipart_chunksize, multipart_threshold and max_concurrency into *l, which has part_min, part_max and put_max. */
 int flat_part_limits(const struct conf_section *c, struct err *err, struct store_limits *l);
 
@@ -124,7 +126,8 @@ struct flat_view {
     int (*put_marker)(struct store *s, struct op *op, const char *opname, const char *object,
                       const struct attr *attr, struct attr *ret /* or NULL */);
     int (*remove)(struct store *s, struct op *op, const char *object, const char *if_match);
-    /* Metadata of one object by its full name, for flat_set_meta; NULL: the class has its own. */
+    /* Metadata of one object by its full name, for flat_set_meta; NULL: the class has its own. -EAGAIN: somebody
+     * else has changed the object since this call looked at it, and nothing was done. */
     int (*set_meta)(struct store *s, struct op *op, const char *object, const char *if_match,
                     const struct attr *change, struct attr *ret);
 };
@@ -154,14 +157,18 @@ int flat_stat_dir(const struct flat_view *v, struct store *s, struct op *op, con
 int flat_make_dir(const struct flat_view *v, struct store *s, struct op *op, const char *key,
                   const struct attr *attr);
 int flat_remove_dir(const struct flat_view *v, struct store *s, struct op *op, const char *key);
+/* After an attempt that looks and then writes on condition that nothing has changed: true when *r is -EAGAIN, and
+ * it is to look again, at once: who was faster has done his work, so this ends when the others do. After very many
+ * (*tries, at first 0) *r is -EBUSY, or what ended the operation. */
+bool flat_overtaken(struct op *op, unsigned *tries, int *r);
 /* Of a file, else of the directory of that key. */
 int flat_set_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key, const char *if_match,
                   const struct attr *change, struct attr *ret);
 /* After a copy of object `from` to object `to` by a service that gives copies a time of their own: one whose source
  * has no stored time is given the one that the source has shown, when there is room for it. *copy: what is there
- * now. Costs requests only for such a source. */
-int flat_keep_time(const struct flat_view *v, struct store *s, struct op *op, const char *from,
-                   const char *from_version, const char *to, struct attr *copy);
+ * now. `source`: the store that `from` is in. Costs requests only for such a source. */
+int flat_keep_time(const struct flat_view *v, struct store *s, struct op *op, struct store *source,
+                   const char *from, const char *from_version, const char *to, struct attr *copy);
 int flat_set_dir_meta(const struct flat_view *v, struct store *s, struct op *op, const char *key,
                       const struct attr *change, struct attr *ret);
 

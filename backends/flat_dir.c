@@ -125,22 +125,52 @@ int flat_remove_dir(const struct flat_view *v, struct store *s, struct op *op, c
     return v->remove(s, op, object, NULL);
 }
 
-int flat_keep_time(const struct flat_view *v, struct store *s, struct op *op, const char *from,
-                   const char *from_version, const char *to, struct attr *copy)
+#define OVERTAKEN_MAX 100
+
+bool flat_overtaken(struct op *op, unsigned *tries, int *r)
 {
-    struct attr source = ATTR_INIT, now = ATTR_INIT;
+    if (*r != -EAGAIN)
+        return false;
+    op->err.code = EBUSY;
+    op->err.retry = ERR_RETRY_SAFE;
+    *r = -EBUSY;
+    if (++*tries >= OVERTAKEN_MAX)
+        return false;
+    int ended = op_check(op);
+    if (ended < 0)
+        *r = ended;
+    else
+        err_clear(&op->err);
+    return ended == 0;
+}
+
+static int set_object_meta(const struct flat_view *v, struct store *s, struct op *op, const char *object,
+                           const char *if_match, const struct attr *change, struct attr *ret)
+{
+    unsigned tries = 0;
+    int r;
+    do
+        r = v->set_meta(s, op, object, if_match, change, ret);
+    while (flat_overtaken(op, &tries, &r));
+    return r;
+}
+
+int flat_keep_time(const struct flat_view *v, struct store *s, struct op *op, struct store *source,
+                   const char *from, const char *from_version, const char *to, struct attr *copy)
+{
+    struct attr shown = ATTR_INIT, now = ATTR_INIT;
     if (!v->posix || (copy->known & ATTR_HAS_MTIME))
         return 0;
-    int r = v->head(s, op, "copy", from, from_version, &source);
-    if (r == 0 && source.mtime.tv_sec != copy->mtime.tv_sec) {
-        struct attr time = {.kind = ATTR_FILE, .known = ATTR_HAS_MTIME, .mtime = source.mtime};
-        r = v->set_meta(s, op, to, copy->version, &time, &now);
+    int r = v->head(source, op, "copy", from, from_version, &shown);
+    if (r == 0 && shown.mtime.tv_sec != copy->mtime.tv_sec) {
+        struct attr time = {.kind = ATTR_FILE, .known = ATTR_HAS_MTIME, .mtime = shown.mtime};
+        r = set_object_meta(v, s, op, to, copy->version, &time, &now);
         if (r == 0) {
             attr_done(copy);
             attr_move(copy, &now);
         }
     }
-    attr_done(&source);
+    attr_done(&shown);
     if (r == -E2BIG || r == -ESTALE || r == -ENOENT) { /* no room for it; or others have changed source or copy */
         err_clear(&op->err);
         r = 0;
@@ -154,7 +184,7 @@ int flat_set_meta(const struct flat_view *v, struct store *s, struct op *op, con
     if (!*key || change->kind == ATTR_DIR)
         return flat_set_dir_meta(v, s, op, key, change, ret);
     CLEANUP_FREE char *object = flat_object(v->prefix, key);
-    int r = v->set_meta(s, op, object, if_match, change, ret);
+    int r = set_object_meta(v, s, op, object, if_match, change, ret);
     if (r == -ENOENT && !(if_match && *if_match)) {
         err_clear(&op->err);
         return flat_set_dir_meta(v, s, op, key, change, ret);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * flat_meta.c: attributes <-> metadata, in the keys of s3fs; rclone's mtime is read as well.
+ * flat_meta.c: attributes <-> metadata, in the keys of s3fs; rclone's, which have the same names, are read as well.
  *
- *   mode    decimal st_mode with the type bits (written), with or without them (read)
- *   uid gid mtime atime
+ *   mode    decimal st_mode with the type bits (written), with or without them (read); rclone: octal, with them
+ *   uid gid decimal
+ *   mtime atime   seconds since 1970 with fraction; rclone's atime: RFC 3339
  *   xattr   URL-encoded JSON, name -> base64 of the value
  *   NAME    any other: the xattr user.meta.NAME, so that foreign metadata survives
  * Pure functions. Threads: any. */
@@ -23,6 +24,7 @@
 
 #define FOREIGN "user.meta."
 #define FOREIGN_LEN (sizeof(FOREIGN) - 1)
+#define ST_MODE_MAX (S_IFMT | 07777)
 
 static const char *const own_names[] = {"mode", "uid", "gid", "mtime", "atime", "ctime", "xattr"};
 
@@ -192,10 +194,22 @@ static bool parse_number(const char *s, uint64_t max, uint64_t *ret)
     return true;
 }
 
+/* s3fs writes st_mode in decimal, `rclone --metadata` in octal: of a file or link that is more than any st_mode in decimal. */
+static bool parse_mode(const char *s, uint64_t *ret)
+{
+    char *end;
+    if (!parse_number(s, UINT32_MAX, ret))
+        return false;
+    if (*ret <= ST_MODE_MAX)
+        return true;
+    *ret = strtoull(s, &end, 8);
+    return *end == '\0' && *ret <= ST_MODE_MAX;
+}
+
 static void take_mode(struct attr *a, const char *s)
 {
     uint64_t v;
-    if (!parse_number(s, UINT32_MAX, &v))
+    if (!parse_mode(s, &v))
         return;
     a->mode = (uint32_t)v & 07777;
     a->known |= ATTR_HAS_MODE;
@@ -228,6 +242,11 @@ static void take_foreign(struct attr *a, const char *name, const char *value)
     attr_xattr_set(a, full, value, strlen(value));
 }
 
+static bool parse_time(const char *s, struct timespec *ret)
+{
+    return date_parse_unix(s, ret) || date_parse_iso(s, ret);
+}
+
 static void take_one(struct attr *a, const struct flat_meta_rules *rules, const char *name,
                      const char *value)
 {
@@ -240,9 +259,9 @@ static void take_one(struct attr *a, const struct flat_meta_rules *rules, const 
     } else if (strcmp(name, "gid") == 0 && parse_number(value, UINT32_MAX - 1, &v)) {
         a->gid = (gid_t)v;
         a->known |= ATTR_HAS_GID;
-    } else if (strcmp(name, "mtime") == 0 && date_parse_unix(value, &a->mtime)) {
+    } else if (strcmp(name, "mtime") == 0 && parse_time(value, &a->mtime)) {
         a->known |= ATTR_HAS_MTIME;
-    } else if (strcmp(name, "atime") == 0 && date_parse_unix(value, &a->atime)) {
+    } else if (strcmp(name, "atime") == 0 && parse_time(value, &a->atime)) {
         a->known |= ATTR_HAS_ATIME;
     } else if (strcmp(name, "xattr") == 0) {
         take_xattrs(a, rules, value);

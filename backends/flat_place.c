@@ -179,3 +179,13 @@ char *flat_dir_object(const char *prefix, const char *key)
     CLEANUP_FREE char *dir = path_dir_prefix(key);
     return xasprintf("%s%s", prefix, dir);
 }
+
+bool flat_same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+bool flat_same_endpoint(const struct flat_endpoint *a, const struct flat_endpoint *b)
+{
+    return flat_same_text(a->scheme, b->scheme) && flat_same_text(a->host, b->host) && flat_same_text(a->root, b->root);
+}

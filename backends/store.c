@@ -29,18 +29,37 @@ static const char *store_name(const struct store *s)
     return s->key ? s->key : s->cls->name;
 }
 
-static int gate_enter(struct store *s, struct op *op)
+/* Wrappers pass the op on: what the outermost store says counts. */
+static int enter(struct store *s, struct op *op, enum store_halt from)
 {
     assert(s && s->cls && op);
     lock_assert_none_held();
     err_clear(&op->err);
+    if (!op->halt) {
+        op->halt = &s->halted;
+        op->halt_from = from;
+    }
     return op_check(op);
+}
+
+static int gate_enter(struct store *s, struct op *op)
+{
+    return enter(s, op, STORE_ENDS);
+}
+
+static int question_enter(struct store *s, struct op *op)
+{
+    return enter(s, op, op->durable ? STORE_ENDS : STORE_ASKS_NOTHING);
 }
 
 /* Every gate function returns through here. */
 static int gate_leave(struct store *s, struct op *op, const char *verb, const char *key, int r)
 {
     assert(r <= 0);
+    if (op->halt == &s->halted)
+        op->halt = NULL;
+    if (r == 0)
+        atomic_fetch_add_explicit(&s->answered, 1, memory_order_relaxed);
     if (r == -EPERM)
         r = -EACCES; /* -1 must not leave; the text stays */
     if (r == -EMSGSIZE)
@@ -60,24 +79,14 @@ static int gate_leave(struct store *s, struct op *op, const char *verb, const ch
     return r;
 }
 
-void store_halt(struct store *s, bool on)
+void store_halt(struct store *s, enum store_halt level)
 {
-    atomic_store(&s->halted, on);
+    atomic_store(&s->halted, level);
 }
 
-/* Questions begin and end so: wrappers pass the op on, what the outermost store says counts. */
-static int question_enter(struct store *s, struct op *op, const atomic_bool **ret_halt)
+uint64_t store_answered(const struct store *s)
 {
-    *ret_halt = op->halt;
-    if (!op->halt && !op->durable)
-        op->halt = &s->halted;
-    return gate_enter(s, op);
-}
-
-static int question_leave(struct store *s, struct op *op, const atomic_bool *halt, const char *verb, const char *key, int r)
-{
-    op->halt = halt;
-    return gate_leave(s, op, verb, key, r);
+    return atomic_load_explicit(&s->answered, memory_order_relaxed);
 }
 
 static int check_key(struct store *s, struct op *op, const char *key, enum key_kind kind)
@@ -151,26 +160,24 @@ void store_close(struct store *s)
 
 int store_stat(struct store *s, struct op *op, const char *key, struct attr *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = check_key(s, op, key, KEY_ANY);
     if (r == 0)
         r = s->cls->stat(s, op, key, ret);
-    return question_leave(s, op, halt, "stat", key, r);
+    return gate_leave(s, op, "stat", key, r);
 }
 
 int store_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = check_key(s, op, q->prefix, KEY_ANY);
     if (r == 0 && q->cursor && q->after)
         r = err_set(&op->err, EINVAL, "list: cursor and after exclude each other");
     if (r == 0)
         r = s->cls->list(s, op, q, ret);
-    return question_leave(s, op, halt, "list", q->prefix, r);
+    return gate_leave(s, op, "list", q->prefix, r);
 }
 
 /* A read of no bytes still tells whether that version is there; classes need not know this case. */
@@ -192,8 +199,7 @@ static int read_nothing(struct store *s, struct op *op, const struct read_req *r
 
 int store_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = check_key(s, op, req->key, KEY_FILE);
     if (r == 0 && (req->offset > INT64_MAX || req->iov.iov_len > INT64_MAX - req->offset))
@@ -203,7 +209,7 @@ int store_read(struct store *s, struct op *op, const struct read_req *req, struc
     else if (r == 0)
         r = s->cls->read(s, op, req, ret);
     assert(r < 0 || ret->length <= req->iov.iov_len);
-    return question_leave(s, op, halt, "read", req->key, r);
+    return gate_leave(s, op, "read", req->key, r);
 }
 
 static int probe_by_listing(struct store *s, struct op *op, struct buf *ret_text)
@@ -219,22 +225,20 @@ static int probe_by_listing(struct store *s, struct op *op, struct buf *ret_text
 
 int store_probe(struct store *s, struct op *op, struct buf *ret_text)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = s->cls->probe ? s->cls->probe(s, op, ret_text) : probe_by_listing(s, op, ret_text);
-    return question_leave(s, op, halt, "probe", "", r);
+    return gate_leave(s, op, "probe", "", r);
 }
 
 int store_space(struct store *s, struct op *op, struct store_space *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0 && !s->cls->space)
         r = err_set(&op->err, ENOTSUP, "backend '%s' does not tell its space", s->cls->name);
     if (r == 0)
         r = s->cls->space(s, op, ret);
-    return question_leave(s, op, halt, "space", "", r);
+    return gate_leave(s, op, "space", "", r);
 }
 
 int store_sign(struct store *s, struct op *op, const struct sign_req *req, struct buf *ret_url)
@@ -263,28 +267,26 @@ static int check_versions(struct store *s, struct op *op, bool slot)
 int store_list_versions(struct store *s, struct op *op, const char *key, const char *cursor,
                         unsigned max, struct version_page *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = check_key(s, op, key, KEY_OBJECT);
     if (r == 0)
         r = check_versions(s, op, s->cls->list_versions != NULL);
     if (r == 0)
         r = s->cls->list_versions(s, op, key, cursor, max, ret);
-    return question_leave(s, op, halt, "list_versions", key, r);
+    return gate_leave(s, op, "list_versions", key, r);
 }
 
 int store_stat_version(struct store *s, struct op *op, const char *key, const char *id, struct attr *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = check_key(s, op, key, KEY_OBJECT);
     if (r == 0)
         r = check_versions(s, op, s->cls->stat_version != NULL);
     if (r == 0)
         r = s->cls->stat_version(s, op, key, id, ret);
-    return question_leave(s, op, halt, "stat_version", key, r);
+    return gate_leave(s, op, "stat_version", key, r);
 }
 
 int store_check_change(struct store *s, struct op *op, const char *key)
@@ -427,6 +429,37 @@ int store_copy(struct store *s, struct op *op, const char *from, const char *fro
     return gate_leave(s, op, "copy", from, r);
 }
 
+bool store_copies_from(const struct store *s, const struct store *source)
+{
+    while (s->next)
+        s = s->next;
+    while (source->next)
+        source = source->next;
+    return s->cls == source->cls && s->cls->copy_from && s->cls->same_service(s, source);
+}
+
+int store_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
+                    const char *from_version, const char *to, const struct precond *pre, struct attr *ret)
+{
+    static const struct precond none = {0};
+    while (source->next)
+        source = source->next;
+    int r = gate_enter(s, op);
+    if (r == 0)
+        r = check_key(source, op, from, KEY_FILE);
+    if (r == 0)
+        r = check_key(s, op, to, KEY_FILE);
+    if (r == 0 && !store_copies_from(s, source))
+        r = err_set(&op->err, EXDEV, "no service holds both %s and %s", source->base_uri, s->base_uri);
+    if (r == 0)
+        r = check_write(s, op, CAP_COPY, true, "copy");
+    if (r == 0)
+        r = check_precond(s, op, pre);
+    if (r == 0)
+        r = s->cls->copy_from(s, op, source, from, from_version, to, pre ? pre : &none, ret);
+    return gate_leave(s, op, "copy", from, r);
+}
+
 int store_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
 {
     bool can = (s->caps & (CAP_RENAME_FILE | CAP_RENAME_DIR)) && s->cls->rename;
@@ -475,15 +508,14 @@ int store_set_meta(struct store *s, struct op *op, const char *key, const char *
 
 int store_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret)
 {
-    const atomic_bool *halt;
-    int r = question_enter(s, op, &halt);
+    int r = question_enter(s, op);
     if (r == 0)
         r = check_key(s, op, key, KEY_FILE);
     if (r == 0 && (!(s->caps & CAP_TAGS) || !s->cls->get_tags))
         r = err_set(&op->err, ENOTSUP, "tags are not supported by backend '%s'", s->cls->name);
     if (r == 0)
         r = s->cls->get_tags(s, op, key, ret);
-    return question_leave(s, op, halt, "get_tags", key, r);
+    return gate_leave(s, op, "get_tags", key, r);
 }
 
 int store_set_tags(struct store *s, struct op *op, const char *key, const struct attr *tags)
@@ -581,6 +613,11 @@ int store_upload_finish(struct store *s, struct op *op, const char *key, const c
     for (size_t i = 1; i < n && r == 0; i++)
         if (parts[i].number <= parts[i - 1].number)
             r = err_set(&op->err, EINVAL, "%s: parts are not in order", key);
+    uint64_t end = 0;
+    for (size_t i = 0; i < n && r == 0; end += parts[i++].size)
+        if (parts[i].offset != end)
+            r = err_set(&op->err, EINVAL, "%s: part %u does not begin where the one before it ends", key,
+                        parts[i].number);
     if (r == 0)
         r = s->cls->upload_finish(s, op, key, id, parts, n, pre ? pre : &none, ret);
     return gate_leave(s, op, "upload_finish", key, r);

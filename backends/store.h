@@ -88,6 +88,7 @@ enum store_caps {
     CAP_WHOLE_SECONDS = 1 << 22, /* times are stored in whole seconds */
     CAP_VERSIONS = 1 << 23,     /* may keep older versions (contract 11) */
     CAP_VERSION_DIRS = 1 << 24, /* shows them in directories that no listing tells of (backends/versions.h) */
+    CAP_WEAK_VERSIONS = 1 << 26, /* a new process may not tell two contents of one second and size apart */
     CAP_EXCHANGE = 1 << 25      /* exchange of two files is one step; with CAP_RENAME_DIR of any two things */
 };
 
@@ -194,6 +195,7 @@ struct patch_req {
 
 struct store_part {
     unsigned number;         /* from 1 */
+    uint64_t offset;         /* where it begins in the object: where the parts before it end */
     uint64_t size;
     char etag[ATTR_VERSION_MAX];
 };
@@ -241,10 +243,13 @@ struct store_class {
     /* Optional: NULL = the gate answers -ENOTSUP, or does what is said there. */
     int (*probe)(struct store *s, struct op *op, struct buf *ret_text); /* default: list one entry */
     int (*put)(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
+    /* Where it writes in place, one that fails in the middle says in ret (version and size) what is there then, if
+     * it can: the ranges are old, new or mixed, all else is as before, and it can be patched again from there.
+     * With an empty version nothing was changed, or it is not known what was. */
     int (*patch)(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
     int (*upload_begin)(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);
     int (*upload_part)(struct store *s, struct op *op, const char *key, const char *id,
-                       const struct source *src, struct store_part *part /* number, size: in */);
+                       const struct source *src, struct store_part *part /* in: all but etag */);
     int (*upload_copy_part)(struct store *s, struct op *op, const char *key, const char *id,
                             const char *from, const char *from_version, uint64_t offset,
                             struct store_part *part);
@@ -259,6 +264,11 @@ struct store_class {
     /* With the source's metadata. (s3, gcs, azure: and with its time, where the source has none stored.) */
     int (*copy)(struct store *s, struct op *op, const char *from, const char *from_version,
                 const char *to, const struct precond *pre, struct attr *ret);
+    /* Does one server hold both stores (of this class), so that it can copy from the one to the other? No network. */
+    bool (*same_service)(const struct store *s, const struct store *other);
+    /* As copy, from an object of `source`, of which same_service is true; by the rights of `s`, which may not do. */
+    int (*copy_from)(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
+                     const char *to, const struct precond *pre, struct attr *ret);
     /* File: replaces `to` unless no_replace (-EEXIST). Directory: only with CAP_RENAME_DIR; `to` must be
      * absent or an empty directory. */
     int (*rename)(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
@@ -295,7 +305,8 @@ struct store {                    /* first member of every class's own struct */
     uint32_t caps;
     struct store_limits limits;
     struct store *next;           /* the wrapped store, NULL for a class */
-    atomic_bool halted;
+    atomic_uint halted;           /* enum store_halt */
+    atomic_uint_fast64_t answered;
 };
 
 /* The largest object that it takes; UINT64_MAX: no limit is known. */
@@ -324,6 +335,11 @@ int store_remove_many(struct store *s, struct op *op, const char *const *keys, s
                       struct remove_result *results);
 int store_copy(struct store *s, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret);
+/* Another store as the source, with its wrappers or without: its own are not asked. -EXDEV: not one service, or such a copy
+ * is not known there: read and write instead. */
+bool store_copies_from(const struct store *s, const struct store *source);
+int store_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
+                    const char *from_version, const char *to, const struct precond *pre, struct attr *ret);
 int store_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
 int store_exchange(struct store *s, struct op *op, const char *a, const char *b);
 int store_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
@@ -341,9 +357,11 @@ int store_stat_version(struct store *s, struct op *op, const char *key, const ch
  * changed. Asks the store for few names only (version_path_parse). */
 int store_check_change(struct store *s, struct op *op, const char *key);
 
-/* While it is on, questions (stat, list, read, probe, space, tags, versions) end with -EINTR, those under way too, unless
- * op->durable. Changes go on. From any thread; of the outermost store. */
-void store_halt(struct store *s, bool on);
+/* Of the outermost store, from any thread; what is under way ends, too, with -EINTR.
+ * ASKS_NOTHING: questions (stat, list, read, probe, space, tags, versions), unless op->durable; changes go on. ENDS: all. */
+enum store_halt { STORE_RUNS, STORE_ASKS_NOTHING, STORE_ENDS };
+void store_halt(struct store *s, enum store_halt level);
+uint64_t store_answered(const struct store *s); /* how many calls have succeeded */
 
 /* ---- helpers ---- */
 /* "@ID ETAG" (contract 11), the id with %XX; false: too long. */

@@ -235,6 +235,8 @@ static int do_copy(struct wrapper *w, struct op *op, struct call *c)
     int r = check_change(&w->base, op, c->u.copy.to);
     if (r < 0)
         return r;
+    if (c->u.copy.source)
+        return call_forward(next_of(w), op, c);
     r = find_source(w, op, c->key, c->u.copy.from_version, &from);
     c->key = from.key;
     c->u.copy.from_version = from.version;

@@ -213,7 +213,16 @@ int wrap_copy(struct store *s, struct op *op, const char *from, const char *from
 {
     return around(
         s, op,
-        (struct call){.kind = STORE_OP_COPY, .key = from, .u.copy = {from_version, to, pre, ret}});
+        (struct call){.kind = STORE_OP_COPY, .key = from, .u.copy = {from_version, to, pre, ret, NULL}});
+}
+
+int wrap_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
+                   const char *from_version, const char *to, const struct precond *pre, struct attr *ret)
+{
+    return around(s, op,
+                  (struct call){.kind = STORE_OP_COPY,
+                                .key = from,
+                                .u.copy = {from_version, to, pre, ret, source}});
 }
 
 int wrap_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace)
@@ -324,6 +333,9 @@ static int forward_write(struct store *next, struct op *op, const struct call *c
         return store_remove_many(next, op, c->u.remove_many.keys, c->u.remove_many.n,
                                  c->u.remove_many.results);
     case STORE_OP_COPY:
+        if (c->u.copy.source)
+            return store_copy_from(next, op, c->u.copy.source, key, c->u.copy.from_version,
+                                   c->u.copy.to, c->u.copy.pre, c->u.copy.ret);
         return store_copy(next, op, key, c->u.copy.from_version, c->u.copy.to, c->u.copy.pre,
                           c->u.copy.ret);
     case STORE_OP_RENAME:

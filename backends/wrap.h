@@ -118,6 +118,7 @@ struct call {
             const char *from_version, *to;
             const struct precond *pre;
             struct attr *ret;
+            struct store *source; /* NULL: of this store */
         } copy;
         struct {
             const char *to;
@@ -199,6 +200,8 @@ int wrap_remove_many(struct store *s, struct op *op, const char *const *keys, si
                      struct remove_result *results);
 int wrap_copy(struct store *s, struct op *op, const char *from, const char *from_version,
               const char *to, const struct precond *pre, struct attr *ret);
+int wrap_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
+                   const char *from_version, const char *to, const struct precond *pre, struct attr *ret);
 int wrap_rename(struct store *s, struct op *op, const char *from, const char *to, bool no_replace);
 int wrap_exchange(struct store *s, struct op *op, const char *a, const char *b);
 int wrap_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
@@ -219,8 +222,8 @@ int wrap_stat_version(struct store *s, struct op *op, const char *key, const cha
     .probe = wrap_probe, .put = wrap_put, .patch = wrap_patch, .upload_begin = wrap_upload_begin,  \
     .upload_part = wrap_upload_part, .upload_copy_part = wrap_upload_copy_part,                    \
     .upload_finish = wrap_upload_finish, .upload_abort = wrap_upload_abort, .remove = wrap_remove, \
-    .remove_many = wrap_remove_many, .copy = wrap_copy, .rename = wrap_rename,                     \
-    .exchange = wrap_exchange, .set_meta = wrap_set_meta, .get_tags = wrap_get_tags,               \
+    .remove_many = wrap_remove_many, .copy = wrap_copy, .copy_from = wrap_copy_from,               \
+    .rename = wrap_rename, .exchange = wrap_exchange, .set_meta = wrap_set_meta, .get_tags = wrap_get_tags,               \
     .set_tags = wrap_set_tags, .make_dir = wrap_make_dir, .remove_dir = wrap_remove_dir,           \
     .space = wrap_space, .sign = wrap_sign, .list_versions = wrap_list_versions,                   \
     .stat_version = wrap_stat_version

@@ -37,6 +37,12 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len);
 /* The same by tables only: for tests, and what crc32c does on other processors. */
 uint32_t crc32c_software(uint32_t crc, const void *data, size_t len);
 
+/* From now on AES-128-CTR costs users of OpenSSL in this process half or less when they hand it over 16 bytes at a time,
+ * as libssh2 does: an OpenSSL provider (crypto_ctr.c). Nothing happens where OpenSSL is to be FIPS's, or its configuration
+ * has default_properties, whichever they are. Once, before there are threads: EVP_set_default_properties(3) may not run
+ * beside other uses of OpenSSL. */
+void crypto_ctr_start(void);
+
 /* Frees what OpenSSL keeps for the calling thread. A thread that nobody joins calls it before it is counted as gone:
  * its own clean-up may come after OpenSSL's at the end of the process, and then frees nothing. */
 void crypto_thread_done(void);

@@ -28,7 +28,7 @@ struct err {
     unsigned retry_after_ms; /* the server's own Retry-After, 0 = none given */
     int status;              /* HTTP status or driver code, 0 = none */
     char remote[64];         /* the server's own error code ("NoSuchKey", SQLSTATE); without an answer the step
-                                that failed ("DNS", "connect", "TLS"); or "" */
+                                that failed ("DNS", "connect", "TLS", "host key", "login", "database"); or "" */
     char text[704];          /* one line for people, without a trailing newline */
 };
 

@@ -19,6 +19,7 @@ void op_init(struct op *op, const char *name, unsigned timeout_ms)
     atomic_init(&op->cancelled, false);
     atomic_init(&op->unwanted, false);
     op->halt = NULL;
+    op->halt_from = 0;
     op->durable = false;
     op->attempt = 1;
     op->once = false;
@@ -47,7 +48,7 @@ bool op_is_cancelled(const struct op *op)
 
 int op_check(struct op *op)
 {
-    if (op_is_cancelled(op) || (op->halt && atomic_load(op->halt)))
+    if (op_is_cancelled(op) || (op->halt && atomic_load(op->halt) >= op->halt_from))
         return err_set(&op->err, EINTR, "%s: cancelled", op->name);
     if (op->deadline_ns && clock_now_ns() >= op->deadline_ns)
         return err_set(&op->err, ETIMEDOUT, "%s: deadline passed", op->name);

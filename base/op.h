@@ -20,8 +20,9 @@ struct op {
     uint64_t deadline_ns;  /* of clock_now_ns(); 0 = none */
     atomic_bool cancelled; /* set from any thread */
     atomic_bool unwanted;  /* likewise: cancelled, but for a request that is on its way to a server already */
-    const atomic_bool *halt; /* NULL, or: it is cancelled while that is true (store_halt) */
-    bool durable;          /* about bytes that somebody was promised: its questions are not halted either */
+    const atomic_uint *halt; /* NULL, or: it is cancelled while that is halt_from or more (store_halt) */
+    unsigned halt_from;
+    bool durable;          /* about bytes that somebody was promised: its questions are halted as changes are */
     unsigned attempt;      /* 1 for the first try; the retry wrapper counts up */
     bool once;             /* the retry wrapper is not to repeat anything (a probe) */
     struct err err;        /* filled by whoever fails */

@@ -232,6 +232,16 @@ void pool_drain(struct pool *p)
     lock_release(&p->lock);
 }
 
+bool pool_drain_until(struct pool *p, uint64_t until_ns)
+{
+    lock_acquire(&p->lock);
+    while (is_busy_locked(p) && clock_now_ns() < until_ns)
+        (void)cond_wait_until(&p->drained, &p->lock, until_ns);
+    bool idle = !is_busy_locked(p);
+    lock_release(&p->lock);
+    return idle;
+}
+
 void pool_free(struct pool *p)
 {
     if (!p)

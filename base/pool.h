@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define POOL_PRIORITIES 3
 
@@ -36,6 +37,7 @@ bool pool_submit_unless(struct pool *p, struct pool_job *job, unsigned priority,
                         const atomic_bool *given_up); /* false: it is, the job was not queued */
 bool pool_take_back(struct pool *p, struct pool_job *job); /* false: not queued (any more) */
 void pool_drain(struct pool *p); /* waits until queue and workers are idle */
+bool pool_drain_until(struct pool *p, uint64_t until_ns); /* false: not in time */
 void pool_free(struct pool *p);  /* NULL ok */
 
 struct pool_stats {

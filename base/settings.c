@@ -45,6 +45,8 @@ static const struct conf_option quayfs_options[] = {
     {"passthrough", CONF_ENUM, "auto", "auto|no", NULL,
      "auto: the kernel reads whole cached files by itself where it can", 0, 0},
     {"strict", CONF_BOOL, "no", NULL, NULL, "yes: a failing store stops the mount", 0, 0},
+    {"unmount_wait", CONF_DURATION, "1m", NULL, NULL,
+     "how long an unmount waits for a silent store, and stores what is staged; the rest stays staged; 0 = for ever", 0, 0},
     {"metrics_listen", CONF_STRING, NULL, NULL, NULL, "refused in this version: read .quay/metrics", 0,
      0},
 };
@@ -70,7 +72,7 @@ static const struct conf_option cache_options[] = {
 static const struct conf_option loader_options[] = {
     {"spool", CONF_PATH, NULL, NULL, NULL, "directory of jobs and their results", 0, 0},
     {"workers", CONF_INT, "2", NULL, NULL, "jobs at once", 1, 64},
-    {"memory", CONF_SIZE, "64M", NULL, NULL, "memory of one job", 0, 0},
+    {"memory", CONF_SIZE, NULL, NULL, NULL, "refused in this version", 0, 0},
     {"allow", CONF_STRING, NULL, NULL, NULL, "databases, tables, paths and modes of jobs", 0, 0},
     {"retain", CONF_DURATION, "30d", NULL, NULL, "keep finished runs; 0 = for ever", 0, 0},
     {"mount", CONF_PATH, NULL, NULL, NULL, "mount through which memory keys are read", 0, 0},
@@ -303,12 +305,15 @@ static int load_loader(struct conf *c, struct err *err, struct settings *ret)
         return conf_error(s, "queue", err, EINVAL,
                           "queue = %s: only local is supported in this version",
                           conf_str(s, "queue", ""));
+    if (conf_has(s, "memory"))
+        return conf_error(s, "memory", err, EINVAL,
+                          "memory in [loader] is not supported in this version: a job reads its files piece by piece, "
+                          "whatever their size; workers = N limits how many run at once");
     ret->loader.spool = copy_str(s, "spool");
     if (!ret->loader.spool)
         ret->loader.spool =
             default_dir("/var/lib/quayfs", "XDG_STATE_HOME", ".local/state", "/load");
     ret->loader.workers = (unsigned)conf_int(s, "workers", 2);
-    ret->loader.memory = conf_size(s, "memory", 64 * MIB);
     ret->loader.allow = copy_str(s, "allow");
     ret->loader.retain_ms = conf_ms(s, "retain", 30 * DAY_MS);
     ret->loader.mount = copy_str(s, "mount");
@@ -334,6 +339,7 @@ static int load_quayfs(struct conf *c, struct err *err, struct settings *ret)
     ret->control = copy_str(s, "control");
     ret->passthrough = strcmp(conf_str(s, "passthrough", "auto"), "auto") == 0;
     ret->strict = conf_bool(s, "strict", false);
+    ret->unmount_wait_ms = conf_ms(s, "unmount_wait", 60000);
     if (ret->default_key && !conf_find(c, "store", ret->default_key))
         return conf_error(s, "default_key", err, EINVAL,
                           "No storage backend registered for key: '%s' (default_key)",

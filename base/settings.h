@@ -39,12 +39,12 @@ struct settings {
     gid_t gid;              /* default: who runs quayfs */
     char *control;          /* control socket; default CACHE_DIR/control.sock */
     bool passthrough;       /* the kernel may read whole cached files by itself; default yes (auto) */
+    uint64_t unmount_wait_ms; /* for a silent store, and to store what is staged; default 1 min, 0 = as long as it takes */
     bool strict;            /* a failing store stops the mount; default no */
     struct cache_settings cache;
     struct {
         char *spool;        /* default: $XDG_STATE_HOME/quayfs/load, root /var/lib/quayfs/load */
         unsigned workers;   /* jobs at once, default 2 */
-        uint64_t memory;    /* bytes per job, default 64 MiB */
         char *allow;        /* databases, tables, paths and modes a job may name; NULL = all configured */
         uint64_t retain_ms; /* keep finished runs; default 30 d, 0 = for ever */
         char *mount;        /* a mount to read `memory` keys through; NULL = ask the daemon */

@@ -31,6 +31,7 @@ struct sqldb {
 struct sqlstmt {
     sqlite3_stmt *lite;
     struct sqldb *db;
+    const char *kept; /* sqldb_kept's literal */
     struct sqlstmt *next, **at; /* *at == this */
 };
 
@@ -208,6 +209,19 @@ int sqldb_prepare(struct sqldb *db, const char *sql, struct err *err, struct sql
     db->statements = st;
     *ret = st;
     return 0;
+}
+
+int sqldb_kept(struct sqldb *db, const char *sql, struct err *err, struct sqlstmt **ret)
+{
+    for (struct sqlstmt *st = db->statements; st; st = st->next)
+        if (st->kept == sql) {
+            *ret = st;
+            return 0;
+        }
+    int r = sqldb_prepare(db, sql, err, ret);
+    if (r == 0)
+        (*ret)->kept = sql;
+    return r;
 }
 
 void sqldb_finalize(struct sqlstmt *st)

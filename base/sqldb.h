@@ -36,6 +36,9 @@ void sqldb_close(struct sqldb *db); /* finalizes what was left; NULL ok */
 void sqldb_set_op(struct sqldb *db, struct op *op);
 int sqldb_exec(struct sqldb *db, struct err *err, const char *sql);
 int sqldb_prepare(struct sqldb *db, const char *sql, struct err *err, struct sqlstmt **ret);
+/* The same, once for each `sql` (a literal: the address tells); stays with the database: do not finalize it, and leave
+ * it as sqldb_run() or sqldb_reset() does. */
+int sqldb_kept(struct sqldb *db, const char *sql, struct err *err, struct sqlstmt **ret);
 void sqldb_finalize(struct sqlstmt *st);
 void sqldb_bind_text(struct sqlstmt *st, int i, const char *s); /* copied; NULL binds NULL */
 void sqldb_bind_blob(struct sqlstmt *st, int i, const void *p, size_t n);

@@ -17,6 +17,9 @@
 #include <sys/file.h>
 
 #define TICK_NS (5 * NS_PER_S)
+#define ENDING " ending" /* behind the pid in CACHE_DIR/lock */
+#define WAIT_NS NS_PER_S /* for the lock of who may be about to note that */
+#define WAIT_ENDING_NS (10 * NS_PER_S)
 #define HEADROOM (48ULL << 20) /* of memory_limit, for all that is not a block buffer */
 #define INDEX_FREE                                                                                 \
     (16ULL << 20) /* of it, for the tables; what they take more is taken off the buffers */
@@ -39,25 +42,63 @@ static int check_dir(const char *dir, struct err *err)
     return 0;
 }
 
+static void read_holder(struct cache *c, char *buf, size_t size)
+{
+    ssize_t n = sys_pread(c->lock_fd, buf, size - 1, 0);
+    buf[n > 0 ? n : 0] = '\0';
+}
+
+/* Who ends notes it a moment after its mount is gone; then it may be storing something. 0, or -errno. */
+static int take_lock(struct cache *c)
+{
+    uint64_t began = clock_now_ns();
+    for (bool told = false;;) {
+        char holder[64] = "";
+        if (flock(c->lock_fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK)
+            return -errno;
+        read_holder(c, holder, sizeof(holder));
+        bool ends = strstr(holder, ENDING);
+        if (clock_now_ns() - began >= (ends ? WAIT_ENDING_NS : WAIT_NS))
+            return -EBUSY;
+        if (ends && !told)
+            log_info("cache", "%s: waits for pid %ld, which ends", c->dir, strtol(holder, NULL, 10));
+        told = told || ends;
+        clock_sleep_ms(20);
+    }
+}
+
+static int note_holder(struct cache *c, const char *state)
+{
+    char text[64];
+    int n = snprintf(text, sizeof(text), "%ld%s\n", (long)getpid(), state);
+    ssize_t r = sys_pwrite(c->lock_fd, text, (size_t)n, 0);
+    return r < 0 ? (int)r : sys_ftruncate(c->lock_fd, n);
+}
+
+void cache_ends(struct cache *c)
+{
+    (void)note_holder(c, ENDING);
+}
+
 static int lock_dir(struct cache *c, struct err *err)
 {
     CLEANUP_BUF struct buf path = BUF_INIT;
-    char pid[32] = "";
+    char holder[64] = "";
     buf_addf(&path, "%s/lock", c->dir);
     c->lock_fd = sys_openat(AT_FDCWD, path.data, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (c->lock_fd < 0)
         return err_set(err, -c->lock_fd, "%s: %s", path.data, strerrordesc_np(-c->lock_fd));
-    if (flock(c->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return err_set(err, errno, "%s: cannot be locked", path.data);
-        ssize_t n = sys_pread(c->lock_fd, pid, sizeof(pid) - 1, 0);
-        pid[n > 0 ? n : 0] = '\0';
-        return err_set(err, EBUSY, "cache directory %s is in use by pid %ld", c->dir,
-                       strtol(pid, NULL, 10));
+    int r = take_lock(c);
+    if (r == -EBUSY) {
+        read_holder(c, holder, sizeof(holder));
+        return err_set(err, EBUSY, "cache directory %s is in use by pid %ld%s", c->dir, strtol(holder, NULL, 10),
+                       strstr(holder, ENDING) ? ", which stores what was written before it ends" : "");
     }
-    int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-    int r = sys_ftruncate(c->lock_fd, 0);
-    if (r == 0 && sys_pwrite(c->lock_fd, pid, (size_t)n, 0) < 0)
+    if (r < 0)
+        return err_set(err, -r, "%s: cannot be locked", path.data);
+    if (note_holder(c, "") < 0)
         log_debug("cache", "%s: the pid could not be noted", path.data);
     return 0;
 }
@@ -215,6 +256,7 @@ int cache_open(const struct cache_settings *set, uint64_t memory_limit, struct s
         cache_free(c);
         return r;
     }
+    c->ended_well = clean;
     if (!clean)
         blockfile_sweep(c);
     space_sample(c);

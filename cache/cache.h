@@ -29,9 +29,11 @@
 struct cache;
 struct cache_object;
 
+/* -EBUSY: another process has the directory; one that ends (cache_ends) is waited for, for ten seconds. */
 int cache_open(const struct cache_settings *set, uint64_t memory_limit, struct stats *stats,
                struct err *err, struct cache **ret);
 void cache_close(struct cache *c); /* all objects and readers are gone; commits the index */
+void cache_ends(struct cache *c);  /* tells who is about to open the directory that it will soon be free */
 struct cache_index *cache_get_index(struct cache *c);
 const char *cache_dir(const struct cache *c);
 const struct cache_settings *cache_get_settings(const struct cache *c);
@@ -88,6 +90,10 @@ void cache_adopt_bytes(struct cache *c, const char *key, const char *path, const
 void cache_forget(struct cache *c, const char *key, const char *path);
 void cache_forget_other_versions(struct cache *c, const char *key, const char *path,
                                  const char *version);
+/* The last process has ended without closing the index, so the newest changes of what is kept may be missing in it; and two
+ * versions of this key may look alike. What was kept of it may then be what was there before a change of ours: it is
+ * forgotten, once in a process. Open readers keep working. */
+void cache_distrust(struct cache *c, const char *key);
 /* The version of `path` last kept, for use while the store is away. false: none. */
 bool cache_last_version(struct cache *c, const char *key, const char *path,
                         char version[129], uint64_t *ret_size);

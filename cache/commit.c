@@ -25,10 +25,13 @@
 #define ABORT_MS 10000
 #define ADOPT_WAIT_MS 100
 #define AGE_SLACK_MS 2000 /* the store's times are in whole seconds */
+#define PROOF 4096
+#define LATE_TRIES 10
+#define LATE_MS 200
 
 /* ---- filling in ---- */
 
-static int fill_chunk(struct vnode *n, struct op *op, uint64_t pos, size_t len, void *buf)
+static int fill_chunk(struct vnode *n, struct op *op, uint64_t pos, size_t len, uint64_t stop, void *buf)
 {
     struct volume *v = n->v;
     int r = op_check(op);
@@ -36,7 +39,7 @@ static int fill_chunk(struct vnode *n, struct op *op, uint64_t pos, size_t len, 
         r = cache_reserve_dirty(v->cache, len, &op->err);
     if (r < 0)
         return r;
-    ssize_t got = reader_pread(n->base->reader, op, pos, buf, len, &op->err);
+    ssize_t got = reader_pread(n->base->reader, op, pos, buf, len, stop, &op->err);
     if (got >= 0 && got != (ssize_t)len)
         got = err_set(&op->err, EIO, "%s: %s: the store gave %zd of %zu bytes", v->key, n->path, got,
                       len);
@@ -74,7 +77,7 @@ int vnode_fill(struct vnode *n, struct op *op, uint64_t off, uint64_t end)
         if (ranges_run(&n->staged, pos, end, &next))
             continue;
         next = next - pos > CHUNK ? pos + CHUNK : next;
-        r = fill_chunk(n, op, pos, (size_t)(next - pos), buf);
+        r = fill_chunk(n, op, pos, (size_t)(next - pos), end, buf);
     }
     return r;
 }
@@ -114,6 +117,21 @@ static int send_put(struct vnode *n, struct op *op, const struct precond *pre, s
     return store_put(n->v->store, op, &req, ret);
 }
 
+/* A patch ended in the middle: what is there now has the ranges that are staged here in some state, and is the base
+ * in all else. The next attempt goes on from there; with the old version it would take its own work for another
+ * client's. */
+static void go_on_from(struct vnode *n, const struct attr *now)
+{
+    struct base *b = base_new(n->v, n->path, now->version, now->size, true);
+    vnode_set_base(n, b, n->base_len < now->size ? n->base_len : now->size);
+    lock_acquire(&n->lock);
+    if (n->pre == PRE_MATCH)
+        memcpy(n->pre_version, now->version, sizeof(n->pre_version));
+    lock_release(&n->lock);
+    vnode_seen(n, now->version);
+    volume_changed(n->v, n->path, NULL);
+}
+
 static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *p,
                       const struct precond *pre, struct attr *ret)
 {
@@ -125,7 +143,20 @@ static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *
                             .n_ranges = p->n_ranges,
                             .new_size = n->attr.size,
                             .attr = &n->attr};
-    return store_patch(n->v->store, op, &req, ret);
+    int r = n->journaled ? stage_row_patching(n->v->stage, n->file_name, &op->err) : 0;
+    if (r == 0)
+        r = store_patch(n->v->store, op, &req, ret);
+    bool told = r < 0 && ret->version[0];
+    if (told) {
+        go_on_from(n, ret);
+        attr_done(ret);
+        *ret = ATTR_INIT;
+    }
+    if (told || (r < 0 && r != -ESTALE && r != -ENOENT)) {
+        LOCK_SCOPE(&n->lock);
+        n->patching = !told;
+    }
+    return r;
 }
 
 struct upload_run {
@@ -142,6 +173,7 @@ static int send_part(void *arg, size_t i, struct op *op)
     struct vnode *n = u->n;
     struct store_part *part = &u->parts[i];
     part->number = (unsigned)i + 1;
+    part->offset = p->off;
     part->size = p->len;
     if (p->copy)
         return store_upload_copy_part(n->v->store, op, n->path, u->id, n->copy_of ? n->copy_of : n->path,
@@ -308,9 +340,9 @@ int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
 {
     if (is_streamed(n)) {
         int sent = finish_stream(n, op, ret);
-        if (sent != -EFBIG || stream_has_freed(n->stream))
+        if ((sent != -EFBIG && sent != -ENOENT) || stream_has_freed(n->stream))
             return sent;
-        vnode_drop_stream(n); /* now that the size is known, other parts may do */
+        vnode_drop_stream(n); /* now that the size is known, other parts may do; the upload may be gone there */
     }
     return n->copy_of ? attempt_copy(n, op, ret) : attempt_plan(n, op, ret);
 }
@@ -456,6 +488,7 @@ static void set_clean(struct vnode *n, struct attr *a)
     attr_move(&n->attr, a);
     n->excl = n->excl && n->conflict;
     n->assumed_ns = 0;
+    n->patching = false;
     n->attempts = 0;
     lock_release(&n->lock);
     vnode_clean(n);
@@ -537,17 +570,44 @@ static int made_late(struct vnode *n, struct op *op)
     return 1;
 }
 
-/* What is in the way came from here, late (given_up.h), and all of what is to replace it is staged? Then 1. */
-static int sent_before(struct vnode *n, struct op *op)
+/* What is in the way came from here, late (given_up.h), and all of what is to replace it is staged? */
+static bool sent_before(struct vnode *n, const struct attr *there)
 {
-    CLEANUP_ATTR struct attr a = ATTR_INIT;
-    if (!atomic_load(&n->v->given_ups) || !is_complete(n) || store_stat(n->v->store, op, n->path, &a) < 0 ||
-        !given_up_is(n->v, n->path, &a))
-        return 0;
+    if (!atomic_load(&n->v->given_ups) || !is_complete(n) || !given_up_is(n->v, n->path, there))
+        return false;
     LOCK_SCOPE(&n->lock);
     n->pre = PRE_MATCH;
-    memcpy(n->pre_version, a.version, sizeof(n->pre_version));
-    return 1;
+    memcpy(n->pre_version, there->version, sizeof(n->pre_version));
+    return true;
+}
+
+/* A patch of ours ended nobody knows where (the connection was lost, the process killed), and there is another version
+ * now: what the patch has made of it, if it begins as the patch did. Who replaces the whole file writes other bytes there;
+ * who has changed it elsewhere meanwhile keeps that. The patch can be made again. */
+static bool patched_before(struct vnode *n, struct op *op, const struct attr *there)
+{
+    char mine[PROOF], theirs[PROOF];
+    if (!n->patching || !n->base || n->copy_of || n->pre != PRE_MATCH || there->kind != ATTR_FILE ||
+        vnode_stage_open(n, op, n->attr.size) < 0)
+        return false;
+    struct range first = n->staged.n ? n->staged.v[0] : (struct range){0, 0};
+    first.end = first.end - first.off > PROOF ? first.off + PROOF : first.end;
+    first.end = first.end < n->attr.size ? first.end : n->attr.size;
+    bool ours = first.off < first.end ? same_bytes(n, op, there->version, first, mine, theirs) == 1
+                                      : there->size == n->attr.size;
+    if (ours)
+        go_on_from(n, there);
+    return ours;
+}
+
+/* A condition failed. Is what was in the way ours, or gone by now (what came late is taken away)? */
+static bool may_try_again(struct vnode *n, struct op *op)
+{
+    CLEANUP_ATTR struct attr there = ATTR_INIT;
+    int r = store_stat(n->v->store, op, n->path, &there);
+    if (r == -ENOENT)
+        return n->pre == PRE_ABSENT;
+    return r == 0 && (sent_before(n, &there) || patched_before(n, op, &there));
 }
 
 /* Outcome not known, or a condition failed: what is there now? */
@@ -555,11 +615,12 @@ static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 {
     struct err first = op->err;
     int ours = commit_is_ours(n, op, ret);
-    if (ours == 0 && is_lost(n, r) && sent_before(n, op) == 1) {
+    for (unsigned tries = 0; ours == 0 && is_lost(n, r) && tries < LATE_TRIES && may_try_again(n, op); tries++) {
         r = commit_attempt(n, op, ret);
         if (r == 0)
             return 0;
         first = op->err;
+        (void)op_sleep(op, LATE_MS); /* the server may still do what a lost connection had on its way */
     }
     op->err = first;
     if (ours == 1)
@@ -591,6 +652,7 @@ static int send(struct vnode *n, struct op *op, struct attr *ret)
     if (r < 0)
         return r;
     set_upload(n, op);
+    volume_will_change(n->v, n->path, n->base ? n->base->version : "");
     r = commit_attempt(n, op, ret);
     if (r == -EEXIST && n->assumed_ns && made_late(n, op) == 1)
         r = commit_attempt(n, op, ret);

@@ -257,6 +257,8 @@ static uint64_t stream_end(struct fetcher *f, const struct fetch_how *how, uint6
     uint64_t to = pos - pos % block + how->part;
     if (to + TAIL >= f->size)
         to = f->size;
+    if (how->stop && to > page_up(how->stop) && how->stop > pos)
+        to = page_up(how->stop);
     if (to > hi)
         to = hi;
     for (uint64_t at = pos - pos % block + block; at < to && !how->ignore_disk; at += block) {

@@ -128,6 +128,7 @@ void fetcher_put(struct fetcher *f);
 struct fetch_how {
     struct fetch_source *src;
     uint64_t part;    /* size of a stream's GETs; 0: exactly the range, in pages */
+    uint64_t stop;    /* nothing is wanted from here on, but for the rest of the page; 0: nobody knows */
     bool whole;       /* a small object: all of it */
     bool ignore_disk; /* reading it from disk has failed */
 };

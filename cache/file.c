@@ -207,6 +207,18 @@ static bool may_assume_absent(struct opening *o)
            meta_get(v->meta, o->path, false, v->policy.ttl_ms, false, &a, NULL) == META_ABSENT;
 }
 
+/* What the open would ask (volume_stat_fresh) was answered just now: there is no such file. */
+static bool was_told_absent(struct opening *o)
+{
+    const struct volume *v = o->v;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    if (!(o->how->flags & VFILE_CREATE) || (o->how->flags & VFILE_DIRECT))
+        return false;
+    if (v->policy.trust_ttl && meta_get(v->meta, o->path, false, v->policy.ttl_ms, true, &a, NULL) == META_ABSENT)
+        return true;
+    return v->policy.ticket_ms && meta_take_ticket(v->meta, o->path, v->policy.ticket_ms, NULL) == META_ABSENT;
+}
+
 /* The store has what is the base of n. */
 static bool may_share(struct vnode *n)
 {
@@ -374,7 +386,8 @@ int volume_try_create(struct volume *v, const char *path, const struct vfile_ope
         !name_try_lock(v, &l, NAME_EXCL, path))
         return -EAGAIN;
     struct vnode *n = vnode_find(v, path);
-    bool made = !n && may_assume_absent(&o) && open_created(&o, true) == 0;
+    bool assumed = !n && may_assume_absent(&o);
+    bool made = !n && (assumed || was_told_absent(&o)) && open_created(&o, assumed) == 0;
     name_unlock(v, &l);
     vnode_put(n);
     if (!made)
@@ -405,7 +418,7 @@ bool vfile_is_outdated(struct vfile *f)
     uint64_t now = clock_now_ns(), age_ms = 0;
     if (vfile_is_stale(f))
         return true;
-    if (!path || meta_get(v->meta, path, false, v->policy.ttl_ms, false, &a, &age_ms) != META_THERE)
+    if (!path || meta_get(v->meta, path, false, UINT64_MAX, false, &a, &age_ms) != META_THERE)
         return false;
     LOCK_SCOPE(&v->s.lock);
     LOCK_SCOPE(&n->lock);
@@ -487,6 +500,18 @@ bool vfile_is_only_begun(const struct vfile *f)
     LOCK_SCOPE(&f->v->s.lock);
     LOCK_SCOPE(&f->n->lock);
     return n->writers == 1 && (f->flags & VFILE_WRITE) && !f->wrote && n->dirty && !n->unlinked && n->unflushed && n->attr.size == 0;
+}
+
+bool vfile_is_flushed(struct vfile *f)
+{
+    struct vnode *n = f->n;
+    if (!(f->flags & VFILE_CHANGES))
+        return true;
+    LOCK_SCOPE(&n->lock);
+    bool done = !n->busy && !n->dirty && !atomic_load(&n->stale);
+    if (done)
+        f->unflushed = false;
+    return done;
 }
 
 int vfile_flush(struct vfile *f, struct op *op)

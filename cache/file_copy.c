@@ -85,14 +85,22 @@ static ssize_t copy_held(struct vfile *to, struct op *op, const struct copy_sour
     return r == 0 ? (ssize_t)(end - off) : r;
 }
 
+/* Of two inodes: the kernel sees neither that the ranges overlap nor where the file ends, over which it would go on into what it
+ * has just written. */
+static bool may_not_copy_within(struct vnode *n, uint64_t off_to, uint64_t off, uint64_t len)
+{
+    LOCK_SCOPE(&n->lock);
+    return (off < off_to + len && off_to < off + len) || len > n->attr.size || off > n->attr.size - len;
+}
+
 ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfile *from, uint64_t off,
                    uint64_t len)
 {
     struct volume *v = to->v;
     struct copy_source s = {0};
     struct name_lock l;
-    if (from->n == to->n && len && off < off_to + len && off_to < off + len) /* of two inodes: the kernel has not seen it */
-        return err_set(&op->err, EINVAL, "%s: what is to be copied within one file overlaps", v->key);
+    if (from->n == to->n && len && may_not_copy_within(from->n, off_to, off, len))
+        return err_set(&op->err, EINVAL, "%s: what is to be copied within one file overlaps, or is behind its end", v->key);
     if (from->v != v || from->n == to->n || off != off_to || len == 0 || !(v->store->caps & CAP_COPY_PART) ||
         !(to->flags & VFILE_WRITE) || !take_source(from->n, &s))
         return -EOPNOTSUPP;

@@ -202,7 +202,7 @@ enum meta_answer meta_take_ticket(struct meta *m, const char *path, uint64_t max
 {
     LOCK_SCOPE(&m->lock);
     struct entry *e = strmap_get(&m->maps[0], path);
-    if (!e || !e->ticket)
+    if (!e || !e->ticket || (!ret && !e->absent))
         return META_MISS;
     e->ticket = false;
     if (age_ms(e->at_ns, clock_now_ns()) >= max_age_ms)

@@ -48,7 +48,8 @@ void meta_close(struct meta *m);
  * filled with META_THERE; *ret_age_ms (NULL ok) with any answer. */
 enum meta_answer meta_get(struct meta *m, const char *path, bool dir, uint64_t max_age_ms,
                           bool need_meta, struct attr *ret, uint64_t *ret_age_ms);
-/* The store said so just now, within max_age_ms, and nobody used that to open the file yet. */
+/* The store said so just now, within max_age_ms, and nobody used that to open the file yet. `ret` NULL: only that the name
+ * is absent is wanted; what was said of a file stays for its open. */
 enum meta_answer meta_take_ticket(struct meta *m, const char *path, uint64_t max_age_ms,
                                   struct attr *ret);
 /* Before the store is asked about path (or listed: `path` is the directory). */

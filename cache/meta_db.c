@@ -17,8 +17,7 @@
 
 struct put_job {
     char *key, *path;
-    char *json;
-    char version[ATTR_VERSION_MAX];
+    struct attr attr;
     time_t listed;
 };
 
@@ -50,8 +49,8 @@ static char *parent_of(const char *row)
 
 static int prepare_put(struct sqldb *db, struct err *err, struct sqlstmt **ret)
 {
-    return sqldb_prepare(db, "INSERT OR REPLACE INTO meta_attr(key, path, parent, attr, version,"
-                             " listed, checked) VALUES (?, ?, ?, ?, ?, ?, unixepoch())", err, ret);
+    return sqldb_kept(db, "INSERT OR REPLACE INTO meta_attr(key, path, parent, attr, version,"
+                          " listed, checked) VALUES (?, ?, ?, ?, ?, ?, unixepoch())", err, ret);
 }
 
 static int put_row(struct sqlstmt *st, const char *key, const char *path, const char *json,
@@ -72,12 +71,12 @@ static int put_run(struct sqldb *db, void *arg, struct err *err)
     struct put_job *j = arg;
     struct sqlstmt *st = NULL;
     int r = prepare_put(db, err, &st);
+    CLEANUP_FREE char *json = attr_to_json(&j->attr);
     if (r == 0)
-        r = put_row(st, j->key, j->path, j->json, j->version, j->listed, err);
-    sqldb_finalize(st);
+        r = put_row(st, j->key, j->path, json, j->attr.version, j->listed, err);
     free(j->key);
     free(j->path);
-    free(j->json);
+    attr_done(&j->attr);
     free(j);
     return r;
 }
@@ -96,9 +95,8 @@ void meta_db_put(struct cache_index *idx, const char *key, const char *path, con
     struct put_job *j = xcalloc(1, sizeof(*j));
     j->key = xstrdup(key);
     j->path = xstrdup(path);
-    j->json = attr_to_json(a);
+    attr_copy(&j->attr, a);
     j->listed = listed;
-    memcpy(j->version, a->version, sizeof(j->version));
     index_post(idx, put_run, j);
 }
 
@@ -115,6 +113,18 @@ static int run_sql(struct sqldb *db, const char *sql, const char *a, const char 
     r = sqldb_run(st, err);
     sqldb_finalize(st);
     return r;
+}
+
+/* The same for a literal, prepared once. */
+static int run_kept(struct sqldb *db, const char *sql, const char *a, const char *b, struct err *err)
+{
+    struct sqlstmt *st = NULL;
+    int r = sqldb_kept(db, sql, err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, a);
+    sqldb_bind_text(st, 2, b);
+    return sqldb_run(st, err);
 }
 
 /* Everything that begins with the listing prefix, which ends with '/': to the one that ends with '0',
@@ -138,6 +148,8 @@ static int remove_tree(struct sqldb *db, const char *table, const char *key, con
     return r;
 }
 
+static const char remove_attr[] = "DELETE FROM meta_attr WHERE key = ? AND path = ?";
+
 static int remove_run(struct sqldb *db, void *arg, struct err *err)
 {
     struct remove_job *j = arg;
@@ -148,9 +160,9 @@ static int remove_run(struct sqldb *db, void *arg, struct err *err)
             r = run_sql(db, "DELETE FROM meta_list WHERE key = ?", j->key, NULL, err);
     } else {
         CLEANUP_FREE char *dir = path_dir_prefix(j->path);
-        r = run_sql(db, "DELETE FROM meta_attr WHERE key = ? AND path = ?", j->key, j->path, err);
+        r = run_kept(db, remove_attr, j->key, j->path, err);
         if (r == 0)
-            r = run_sql(db, "DELETE FROM meta_attr WHERE key = ? AND path = ?", j->key, dir, err);
+            r = run_kept(db, remove_attr, j->key, dir, err);
         if (r == 0 && j->tree)
             r = remove_tree(db, "meta_attr", j->key, j->path, err);
         if (r == 0 && j->tree)
@@ -158,7 +170,7 @@ static int remove_run(struct sqldb *db, void *arg, struct err *err)
     }
     CLEANUP_FREE char *parent = j->path[0] ? path_parent(j->path) : NULL;
     if (r == 0 && parent) /* its listing is no longer whole */
-        r = run_sql(db, "DELETE FROM meta_list WHERE key = ? AND path = ?", j->key, parent, err);
+        r = run_kept(db, "DELETE FROM meta_list WHERE key = ? AND path = ?", j->key, parent, err);
     free(j->key);
     free(j->path);
     free(j);
@@ -184,7 +196,6 @@ static int put_entries(struct sqldb *db, const struct listing_job *j, struct err
         CLEANUP_FREE char *json = attr_to_json(&a);
         r = put_row(st, j->key, row, json, a.version, 0, err);
     }
-    sqldb_finalize(st);
     return r;
 }
 

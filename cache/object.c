@@ -214,7 +214,7 @@ static bool is_wanted(const struct cache_object *o, const char *key, const char 
                       const char *except)
 {
     return o->keep && !o->zombie && strcmp(o->key->name, key) == 0 &&
-           (!path || strcmp(o->path, path) == 0) && (!except || strcmp(o->version, except) != 0);
+           strcmp(o->path, path) == 0 && (!except || strcmp(o->version, except) != 0);
 }
 
 struct cache_object *object_of_path_locked(struct cache *c, const char *key, const char *path,
@@ -224,15 +224,21 @@ struct cache_object *object_of_path_locked(struct cache *c, const char *key, con
     struct cache_key *k = strmap_get(&c->s.keys, key);
     if (!k)
         return NULL;
-    size_t mask = c->s.n_buckets - 1;
-    size_t i = path ? (size_t)path_hash(k, path) & mask : 0;
-    for (;; i++) {
-        for (struct cache_object *o = c->s.by_path[i]; o; o = o->next_path)
-            if (o->passes == 0 && is_wanted(o, key, path, except))
+    size_t i = (size_t)path_hash(k, path) & (c->s.n_buckets - 1);
+    for (struct cache_object *o = c->s.by_path[i]; o; o = o->next_path)
+        if (o->passes == 0 && is_wanted(o, key, path, except))
+            return o;
+    return NULL;
+}
+
+struct cache_object *object_of_key_locked(struct cache *c, const struct cache_key *k, size_t *at)
+{
+    lock_assert_held(&c->lock);
+    for (; *at < c->s.n_buckets; ++*at)
+        for (struct cache_object *o = c->s.by_path[*at]; o; o = o->next_path)
+            if (o->key == k && o->keep && !o->zombie && o->passes == 0)
                 return o;
-        if (path || i == mask)
-            return NULL;
-    }
+    return NULL;
 }
 
 struct cache_object *object_newest_locked(struct cache *c, const char *key, const char *path)

@@ -52,6 +52,7 @@ struct cache_key {
     char *name;
     uint64_t bytes, files, blocks, pinned; /* under cache->lock; pinned: of bytes */
     struct pin *pins;                      /* pin.c's */
+    bool trusted;                          /* cache_distrust() was here */
     struct stat_counter *hits, *misses, *evictions, *corrupt, *gauge;
 };
 
@@ -88,7 +89,7 @@ struct cache {
     struct pool *disk; /* one thread: write-behind and checksums of adopted files */
     struct stat_counter *memory_gauge, *dirty_gauge;
     pthread_t ticker;
-    bool has_ticker;
+    bool has_ticker, ended_well; /* the process before this one */
     uint64_t index_max;   /* bytes that the tables may take; then the coldest blocks go */
     uint64_t budget_base; /* the budget while the tables are small */
 
@@ -160,11 +161,12 @@ void object_free(struct cache_object *o);
 struct cache_object *object_find_locked(struct cache *c, const uint8_t name[SHA256_LEN], bool keep);
 void object_insert_locked(struct cache_object *o);
 void object_take_out_locked(struct cache_object *o); /* of the tables */
-/* The first NAMED object of a path (of a key with path NULL) whose version is not `except` and that may be
- * forgotten. */
+/* The first NAMED object of a path whose version is not `except` and that may be forgotten. */
 struct cache_object *object_of_path_locked(struct cache *c, const char *key, const char *path,
                                            const char *except);
 /* The kept version of a path that was used last, or NULL. */
+/* Of a key; *at, 0 at first, is where the search goes on. */
+struct cache_object *object_of_key_locked(struct cache *c, const struct cache_key *k, size_t *at);
 struct cache_object *object_newest_locked(struct cache *c, const char *key, const char *path);
 void object_busy_begin_locked(struct cache_object *o); /* waits: no other lock may be held */
 void object_busy_end_locked(struct cache_object *o);

@@ -14,6 +14,7 @@
 #define CONFIRM_BYTES (128u << 10) /* enough with the first continuation */
 #define CONFIRM_HITS 2             /* enough for smaller reads */
 #define LARGE_READ (64u << 10)     /* the kernel reads ahead as well: a stream for sure */
+#define LARGE_CREDIT 4             /* windows of the usual size, and so many times as much when it goes on */
 #define TAIL (256u << 10)          /* a rest of the object this small goes with the last GET */
 
 void readahead_init(struct readahead *ra, uint64_t block_size, uint64_t max_part,
@@ -92,13 +93,13 @@ static void go_on(struct readahead *ra, struct readahead_stream *s, uint64_t off
     s->bytes += len;
     if (!s->confirmed && (s->bytes > CONFIRM_BYTES || s->hits >= CONFIRM_HITS)) {
         s->confirmed = true;
-        s->window *= len >= LARGE_READ ? 4 : 2; /* far stores: a round trip less for each doubling */
+        s->window *= len >= LARGE_READ ? LARGE_CREDIT : 2; /* far stores: a round trip less */
     }
     if (off + len > s->next) {
         s->progress += off + len - s->next;
         s->next = off + len;
     }
-    if (s->confirmed && s->progress >= s->window / 2) {
+    if (s->confirmed && s->progress >= s->window / 4) { /* two doublings in what one round trip brings */
         s->window *= 2;
         s->progress = 0;
     }
@@ -142,7 +143,7 @@ struct readahead_plan readahead_note(struct readahead *ra, uint64_t off, uint64_
     } else {
         s = replace(ra, &p);
         s->next = off + len;
-        s->window = ra->start;
+        s->window = ra->start * (off == 0 && len >= LARGE_READ ? LARGE_CREDIT : 1);
         s->bytes = len;
     }
     s->tick = ++ra->tick;

@@ -10,7 +10,8 @@
  * Up to READAHEAD_STREAMS streams at once. A read within REORDER bytes of where a confirmed stream is
  * expected to go on belongs to it: the kernel sends requests of one stream in any order. A stream is
  * confirmed by reads that follow each other closely; one that starts at 0 gets a first small window on
- * credit. A window doubles as the stream goes on. It shrinks when the caller could not start half of it
+ * credit, a larger one when the read is large. A window doubles whenever a quarter of it was read, so that
+ * it is wide after three round trips to a far store. It shrinks when the caller could not start half of it
  * (memory is short), and streams that end with more fetched than read leave less trust to the next ones
  * (`trust` bounds their windows, until one has read twice that much).
  * Threads: the caller locks. */

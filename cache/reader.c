@@ -280,12 +280,13 @@ static void plan_locked(struct reader_call *rc, struct fetch_work *w)
     struct reader *r = rc->r;
     struct fetcher *f = r->f;
     struct read_call *call = rc->call;
-    struct fetch_how how = {.src = r->src};
+    struct fetch_how how = {.src = r->src, .stop = call->stop};
     struct readahead_plan p = {0};
     if (!r->local && f->size <= READER_WHOLE_MAX) {
         how.whole = true;
     } else if (!r->local) {
-        p = readahead_note(&r->ra, call->offset, call->length, f->size);
+        p = readahead_note(&r->ra, call->offset, call->length,
+                           call->stop && call->stop < f->size ? call->stop : f->size);
         how.part = p.stream ? p.part : 0;
     }
     if (p.dropped)
@@ -389,9 +390,9 @@ static void wait_done(struct reader *r, struct op *op, struct blocking *b)
 }
 
 static ssize_t pread_once(struct reader *r, struct op *op, uint64_t off, char *buf, size_t len,
-                          struct err *err)
+                          uint64_t stop, struct err *err)
 {
-    struct blocking b = {.call = {.offset = off, .length = len, .done = copy_out}, .buf = buf};
+    struct blocking b = {.call = {.offset = off, .length = len, .stop = stop, .done = copy_out}, .buf = buf};
     lock_init(&b.lock, LOCK_RANK_LEAF, "pread");
     cond_init(&b.cond);
     reader_read(r, &b.call);
@@ -404,13 +405,13 @@ static ssize_t pread_once(struct reader *r, struct op *op, uint64_t off, char *b
 }
 
 ssize_t reader_pread(struct reader *r, struct op *op, uint64_t off, void *buf, size_t len,
-                     struct err *err)
+                     uint64_t stop, struct err *err)
 {
     size_t got = 0;
     lock_assert_none_held();
     while (got < len) { /* in pieces: a call holds all its buffers until it is answered */
         size_t want = len - got < PREAD_CHUNK ? len - got : PREAD_CHUNK;
-        ssize_t n = pread_once(r, op, off + got, (char *)buf + got, want, err);
+        ssize_t n = pread_once(r, op, off + got, (char *)buf + got, want, stop, err);
         if (n < 0)
             return n;
         got += (size_t)n;

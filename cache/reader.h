@@ -38,6 +38,7 @@ struct read_piece {
 struct read_call {
     uint64_t offset;
     size_t length;     /* clipped to the object's size by the reader */
+    uint64_t stop;     /* the caller reads on up to here and no further: nor does read-ahead; 0: nobody knows */
     void (*done)(struct read_call *call);
     struct err err;    /* text, when error != 0 */
     int error;
@@ -62,7 +63,7 @@ void reader_read(struct reader *r, struct read_call *call);
 void reader_cancel(struct reader *r, struct read_call *call);
 /* Blocking form for workers; returns bytes or -errno. `op` (NULL: none) may be cancelled. */
 ssize_t reader_pread(struct reader *r, struct op *op, uint64_t off, void *buf, size_t len,
-                     struct err *err);
+                     uint64_t stop, struct err *err);
 void reader_close(struct reader *r);
 /* No call is in flight: when none can begin any more, reader_close will not wait. */
 bool reader_is_idle(struct reader *r);

@@ -160,6 +160,7 @@ static int move_object(struct renaming *rn, struct attr *ret)
     if (!(v->store->caps & CAP_RENAME_FILE))
         return copy_and_remove(rn, ret);
     int r = volume_keep_parent(v, rn->op, rn->from);
+    volume_will_change(v, rn->to, "");
     if (r == 0)
         r = store_rename(v->store, rn->op, rn->from, rn->to, rn->no_replace);
     if (r < 0)

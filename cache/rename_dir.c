@@ -4,7 +4,8 @@
  * Natively where the store can. Else object by object: list all, copy all (a few at a time), and only when
  * every copy is there remove the sources. It is not atomic: another client sees both trees for a while.
  *   copying fails    the copies made are removed (none was there before: the target was empty, and copies
- *                    are conditional where the store can); the source is as it was
+ *                    are conditional where the store can); the source is as it was. When that fails, too, the
+ *                    log says that they stay: later nobody could tell them from what the user has copied there
  *   removing fails   the target is whole; what is left of the source stays, and the error says so
  *   we are killed    the journal (rename_log.h) has it: rename_resume.c goes on at the next start
  * Files below that are staged are stored first; open ones go on under their new names. */
@@ -239,22 +240,31 @@ static int copy_entry(void *arg, size_t i, struct op *op)
     return note_copy(m, i, op);
 }
 
-/* Copies that were made go; the source is whole. */
-void moving_undo(struct moving *m)
+/* Copies that were made go; the source is whole. A copy that somebody has changed or removed meanwhile is theirs. */
+static void undo_one(struct moving *m, struct op *op, const struct moving_entry *e, struct err *first)
 {
-    struct op op; /* the caller's may be cancelled: that is no reason to leave half a tree */
-    op_init(&op, "rename", 0);
     bool match = m->v->store->caps & CAP_IF_MATCH;
-    for (size_t i = 0; i < m->n; i++) {
-        const struct moving_entry *e = &m->entries[i];
-        if (e->done && e->attr.kind != ATTR_DIR)
-            (void)store_remove(m->v->store, &op, e->to, match ? e->version : NULL);
-    }
+    int r = e->attr.kind == ATTR_DIR ? store_remove_dir(m->v->store, op, e->to)
+                                     : store_remove(m->v->store, op, e->to, match ? e->version : NULL);
+    if (r < 0 && r != -ENOENT && r != -ESTALE && r != -ENOTEMPTY && !first->code)
+        *first = op->err;
+}
+
+int moving_undo(struct moving *m, struct op *op)
+{
+    struct err first = ERR_INIT;
+    const struct moving_entry top = {.to = m->info.to, .attr = {.kind = ATTR_DIR}};
+    for (size_t i = 0; i < m->n; i++)
+        if (m->entries[i].done && m->entries[i].attr.kind != ATTR_DIR)
+            undo_one(m, op, &m->entries[i], &first);
     for (size_t i = m->n; i-- > 0;)
         if (m->entries[i].done && m->entries[i].attr.kind == ATTR_DIR)
-            (void)store_remove_dir(m->v->store, &op, m->entries[i].to);
+            undo_one(m, op, &m->entries[i], &first);
     if (m->made)
-        (void)store_remove_dir(m->v->store, &op, m->to);
+        undo_one(m, op, &top, &first);
+    if (first.code)
+        op->err = first;
+    return -first.code;
 }
 
 int moving_copy(struct moving *m)
@@ -388,6 +398,21 @@ static int check_target(struct moving *m, bool no_replace)
     return r;
 }
 
+/* A copy has failed. -EINTR: the mount ends, and the next one goes on. */
+static int go_back(struct moving *m)
+{
+    struct err err = ERR_INIT;
+    struct op op; /* the caller's may be cancelled: that is no reason to leave half a tree */
+    op_init(&op, "rename", 0);
+    moving_phase(m, RENAME_UNDO);
+    (void)rename_log_phase(m->v->renames, m->id, RENAME_UNDO, &err);
+    int r = moving_undo(m, &op);
+    if (r < 0)
+        log_warn("rename", "%s: %s was not renamed to %s, and copies of its files stay there%s: %s", m->v->key, m->from, m->to,
+                 r == -EINTR ? " until the next start" : "; remove them before it is tried again", err_text(&op.err));
+    return r;
+}
+
 /* Object by object, with the journal. */
 static int move_objects(struct moving *m)
 {
@@ -404,18 +429,15 @@ static int move_objects(struct moving *m)
         r = rename_log_phase(log, m->id, RENAME_REMOVE, &m->op->err);
     struct err keep = m->op->err;
     struct err err = ERR_INIT;
-    if (r < 0) {
-        moving_phase(m, RENAME_UNDO);
-        (void)rename_log_phase(log, m->id, RENAME_UNDO, &err);
-        moving_undo(m);
-    } else {
+    int undone = r < 0 ? go_back(m) : 0;
+    if (r == 0) {
         moving_phase(m, RENAME_REMOVE);
         r = volume_keep_parent(v, m->op, m->from);
         if (r == 0)
             r = moving_remove(m);
         keep = m->op->err;
     }
-    if (rename_log_end(log, m->id, &err) < 0)
+    if (undone != -EINTR && rename_log_end(log, m->id, &err) < 0)
         log_warn("rename", "%s: %s: the journal keeps its entry: %s", v->key, m->from, err_text(&err));
     m->op->err = keep;
     return r;

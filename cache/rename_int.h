@@ -45,7 +45,7 @@ void moving_done(struct moving *m);
 void moving_phase(struct moving *m, enum rename_phase phase);
 int moving_list(struct moving *m);
 int moving_copy(struct moving *m);         /* an error leaves copies: moving_undo() */
-void moving_undo(struct moving *m);        /* removes the copies that are `done` */
+int moving_undo(struct moving *m, struct op *op); /* removes the copies that are `done`, all that it can; the first failure */
 int moving_remove(struct moving *m);       /* the sources whose copies are done, then the directories */
 /* Open files below m->from: takes their tokens and stores what is staged; then they go on below m->to. */
 int moving_hold(struct moving *m, size_t *ret_held);

@@ -121,9 +121,7 @@ static int backward(struct moving *m, const struct strmap *made)
         if (m->entries[i].attr.kind == ATTR_DIR)
             m->entries[i].done = true; /* a marker; what is in use is not removed by it */
     m->made = m->marker;
-    if (r == 0)
-        moving_undo(m);
-    return r;
+    return r == 0 ? moving_undo(m, m->op) : r;
 }
 
 static int resume_locked(struct moving *m, const struct rename_row *row)

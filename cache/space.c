@@ -10,6 +10,7 @@
 #include "cache/object_int.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -389,12 +390,36 @@ uint64_t cache_room(struct cache *c)
     return room < disk ? room : disk;
 }
 
+static size_t forget_key_locked(struct cache *c, const char *key)
+{
+    const struct cache_key *k = object_key_locked(c, key);
+    struct cache_object *o;
+    size_t n = 0, at = 0;
+    for (; (o = object_of_key_locked(c, k, &at)); n++)
+        object_forget_locked(o);
+    return n;
+}
+
 void cache_forget(struct cache *c, const char *key, const char *path)
 {
     struct cache_object *o;
     LOCK_SCOPE(&c->lock);
-    while ((o = object_of_path_locked(c, key, path, NULL)))
+    if (!path)
+        (void)forget_key_locked(c, key);
+    while (path && (o = object_of_path_locked(c, key, path, NULL)))
         object_forget_locked(o);
+}
+
+void cache_distrust(struct cache *c, const char *key)
+{
+    lock_acquire(&c->lock);
+    struct cache_key *k = object_key_locked(c, key);
+    size_t n = k->trusted || c->ended_well ? 0 : forget_key_locked(c, key);
+    k->trusted = true;
+    lock_release(&c->lock);
+    if (n)
+        log_info("cache", "%s: the last process did not end well: %zu files that were kept are fetched again when they are "
+                          "read (this store's versions cannot tell two changes of one second apart)", key, n);
 }
 
 void cache_forget_other_versions(struct cache *c, const char *key, const char *path,

@@ -9,6 +9,8 @@
 
 #define FORGOTTEN_MAX 64
 
+_Static_assert(ROW_PATCHING == 16, "as in CHANGE_PATCHING");
+
 static const char *const change_sql[CHANGE_KINDS] = {
     [CHANGE_PUT] = "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size, base_len,"
                    " pre, pre_version, flags, ranges, since, attempts, error, upload, content, promise)"
@@ -18,6 +20,7 @@ static const char *const change_sql[CHANGE_KINDS] = {
                        " flags = ?10, ranges = ?11, since = ?12, attempts = ?13, error = ?14,"
                        " upload = ?15, content = ?16, promise = ?17 WHERE file = ?18",
     [CHANGE_REMOVE] = "DELETE FROM staged WHERE file = ?",
+    [CHANGE_PATCHING] = "UPDATE staged SET flags = flags | 16 WHERE file = ?",
     [CHANGE_UPLOAD_PUT] = "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)",
     [CHANGE_UPLOAD_REMOVE] = "DELETE FROM uploads WHERE key = ? AND id = ?",
     [CHANGE_GIVEN_UP_PUT] = "INSERT OR REPLACE INTO given_up(key, path, what) VALUES (?, ?, ?)",
@@ -244,7 +247,8 @@ static void bind_row(struct sqlstmt *st, const void *arg)
     const struct row_change *c = arg;
     const struct stage_row *row = c->row;
     int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
-                (row->incomplete ? ROW_INCOMPLETE : 0) | (row->stamped ? ROW_STAMPED : 0);
+                (row->incomplete ? ROW_INCOMPLETE : 0) | (row->stamped ? ROW_STAMPED : 0) |
+                (row->patching ? ROW_PATCHING : 0);
     sqldb_bind_text(st, 1, row->file);
     sqldb_bind_text(st, 2, c->s->key);
     sqldb_bind_text(st, 3, row->path);
@@ -299,6 +303,11 @@ static int change_texts(struct stage *s, enum change_kind kind, struct text_chan
 int stage_row_remove(struct stage *s, const char *file, struct err *err)
 {
     return change_texts(s, CHANGE_REMOVE, (struct text_change){{file}}, err);
+}
+
+int stage_row_patching(struct stage *s, const char *file, struct err *err)
+{
+    return change_texts(s, CHANGE_PATCHING, (struct text_change){{file}}, err);
 }
 
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err)

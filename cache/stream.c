@@ -174,6 +174,7 @@ static int send_part(struct stream *s, struct op *op, size_t i, uint64_t size)
     struct store_part sent = {.number = (unsigned)i + 1};
     int r = need_upload(s, op);
     (void)stream_part(&s->v->store->limits, i, &off, &len);
+    sent.offset = off;
     sent.size = len < size - off ? len : size - off;
     struct source_fd src = source_fd(s->file->fd, off, sent.size);
     if (r == 0)
@@ -433,8 +434,11 @@ int stream_finish(struct stream *s, struct op *op, uint64_t size, const struct p
     for (size_t i = 0; i < n; i++)
         parts[i] = s->parts[i].sent; /* no job runs: nobody changes them */
     r = store_upload_finish(s->v->store, op, s->path, s->id, parts, n, pre, ret);
-    s->finished = r == 0;
-    return r;
+    if (r < 0)
+        return r;
+    s->finished = true;
+    stage_file_put(take_ptr(&s->file)); /* who adopts it as the cache waits for the others */
+    return 0;
 }
 
 /* ---- disk space ---- */
@@ -456,7 +460,7 @@ static ssize_t wait_sent(struct stream *s, struct op *op)
 uint64_t stream_free(struct stream *s, struct op *op)
 {
     uint64_t off = 0, len = 0;
-    ssize_t i = wait_sent(s, op);
+    ssize_t i = s->finished ? -1 : wait_sent(s, op); /* then the file is not ours any more */
     if (i < 0)
         return 0;
     (void)stream_part(&s->v->store->limits, (uint64_t)i, &off, &len);
@@ -511,6 +515,7 @@ static bool parse_part(struct stream *s, const char *line)
     struct part *p = &s->parts[i];
     *p = (struct part){.state = PART_SENT, .freed = freed != 0};
     p->sent.number = (unsigned)i + 1;
+    p->sent.offset = off;
     p->sent.size = size;
     snprintf(p->sent.etag, sizeof(p->sent.etag), "%s", line + at);
     s->freed += p->freed;

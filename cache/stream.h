@@ -19,6 +19,7 @@
  * stream_free() punches them out. What was freed is with the store only, in an upload that nobody can read
  * before it is finished: reading it gives EIO, changing it ENOSPC. The first part is never freed: formats
  * with a header go back to it.
+ * What has been finished lets go of the stage file: the cache adopts it when nobody else has it.
  * Failure: a part that cannot be sent stops the jobs; stream_finish tries it again, and fails with its error.
  *
  * Threads: all but the jobs hold the vnode's token; stream_is_freed from any thread. Lock: LEAF. */

@@ -54,7 +54,7 @@ int name_lock(struct volume *v, struct op *op, struct name_lock *l, enum name_mo
         int r = op_check(op);
         if (r < 0)
             return r;
-        (void)cond_wait_until(&v->s.cond, &v->s.lock, clock_now_ns() + WAIT_SLICE_NS);
+        (void)cond_wait_until(&v->s.names_free, &v->s.lock, clock_now_ns() + WAIT_SLICE_NS);
     }
     l->next = v->s.names;
     v->s.names = l;
@@ -79,7 +79,7 @@ void name_unlock(struct volume *v, struct name_lock *l)
     while (*at != l)
         at = &(*at)->next;
     *at = l->next;
-    cond_broadcast(&v->s.cond);
+    cond_broadcast(&v->s.names_free);
 }
 
 /* ---- versions being read ---- */
@@ -94,8 +94,6 @@ struct base *base_new(struct volume *v, const char *path, const char *version, u
     snprintf(b->version, sizeof(b->version), "%s", version);
     b->object = cache_object_get(v->cache, v->key, path, version, size, keep && v->keep_blocks);
     b->reader = reader_open(v->cache, b->object, v->store, v->fetch, path, v->policy.timeout_ms);
-    LOCK_SCOPE(&v->s.lock);
-    v->s.bases++;
     return b;
 }
 
@@ -108,13 +106,9 @@ struct base *base_ref(struct base *b)
 static void base_close(struct pool_job *job)
 {
     struct base *b = (struct base *)job;
-    struct volume *v = b->v;
     reader_close(b->reader);
     cache_object_put(b->object);
     free(b);
-    LOCK_SCOPE(&v->s.lock);
-    v->s.bases--;
-    cond_broadcast(&v->s.cond);
 }
 
 void base_put(struct base *b)

@@ -46,6 +46,7 @@ static void volume_free(struct volume *v)
     volume_parents_free(v);
     given_up_free(v);
     store_close(v->store);
+    cond_done(&v->s.names_free);
     cond_done(&v->s.cond);
     lock_done(&v->s.lock);
     free(v->key);
@@ -71,6 +72,7 @@ static struct volume *volume_new(const char *key, struct store *store,
     v->fetch = pool_new("fetch", fetchers > FETCHERS_MAX ? FETCHERS_MAX : fetchers);
     lock_init(&v->s.lock, LOCK_RANK_VOLUME, "volume");
     cond_init(&v->s.cond);
+    cond_init(&v->s.names_free);
     v->pending_bytes = stats_gauge(stats, "quayfs_upload_pending_bytes",
                                    "Bytes written and not yet in the store", "key", key, NULL);
     v->pending_files = stats_gauge(stats, "quayfs_upload_pending_files",
@@ -103,6 +105,8 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
         r = rename_log_open(cache_dir(cache), key, err, &v->renames);
     if (r == 0)
         r = volume_recover(v, err);
+    if (store->caps & CAP_WEAK_VERSIONS) /* after that: what is staged may need what its base was */
+        cache_distrust(cache, key);
     if (r == 0)
         r = volume_retrier_start(v, err);
     if (r == 0)
@@ -213,7 +217,8 @@ int volume_close(struct volume *v, struct op *op)
     walk_stop(v->walk);
     volume_resume_stop(v);
     volume_retrier_stop(v);
-    (void)volume_sync(v, op);
+    if (!v->silent)
+        (void)volume_sync(v, op);
     volume_retrier_stop(v); /* what the failures have scheduled */
     int left = leave_staged(v);
     pool_drain(v->pool); /* readers that are being closed */
@@ -236,18 +241,47 @@ struct pool *volume_pool(struct volume *v)
     return v->pool;
 }
 
-void volume_halt(struct volume *v, bool on)
+void volume_halt(struct volume *v)
 {
-    store_halt(v->store, on);
-    if (on)
-        given_up_halt(v);
+    if (v->halted_ns)
+        return;
+    v->answered = store_answered(v->store);
+    v->halted_ns = clock_now_ns();
+    store_halt(v->store, STORE_ASKS_NOTHING);
+    given_up_halt(v);
 }
 
-void volume_drain(struct volume *v)
+/* false: the store has answered nothing for silence_ms. */
+static bool drain_while_answered(struct volume *v, struct pool *p, uint64_t silence_ms)
 {
-    pool_drain(v->pool);
-    pool_drain(v->fetch);
-    pool_drain(v->pool); /* readers that are being closed */
+    while (!pool_drain_until(p, silence_ms ? v->halted_ns + silence_ms * NS_PER_MS : UINT64_MAX)) {
+        uint64_t answered = store_answered(v->store);
+        if (answered == v->answered)
+            return false;
+        v->answered = answered;
+        v->halted_ns = clock_now_ns();
+    }
+    return true;
+}
+
+bool volume_drain(struct volume *v, uint64_t silence_ms)
+{
+    struct pool *const pools[] = {v->pool, v->fetch, v->pool /* readers that are being closed */};
+    for (size_t i = 0; i < sizeof(pools) / sizeof(*pools); i++) {
+        if (drain_while_answered(v, pools[i], silence_ms))
+            continue;
+        v->silent = true;
+        store_halt(v->store, STORE_ENDS);
+        pool_drain(pools[i]);
+    }
+    return !v->silent;
+}
+
+void volume_resume(struct volume *v)
+{
+    v->halted_ns = 0;
+    if (!v->silent)
+        store_halt(v->store, STORE_RUNS);
 }
 
 const struct volume_policy *volume_get_policy(const struct volume *v)
@@ -260,6 +294,12 @@ int volume_check_write(struct volume *v, struct op *op, const char *path)
     if (!(v->store->caps & CAP_WRITE))
         return err_set(&op->err, EROFS, "%s: the store is read-only", v->key);
     return store_check_change(v->store, op, path);
+}
+
+void volume_will_change(struct volume *v, const char *path, const char *version)
+{
+    if (v->store->caps & CAP_WEAK_VERSIONS)
+        cache_forget_other_versions(v->cache, v->key, path, version);
 }
 
 void volume_changed(struct volume *v, const char *path, const struct attr *a)

@@ -71,9 +71,14 @@ void volume_unretire(struct volume *v);
 const char *volume_key(const struct volume *v);
 struct store *volume_store(struct volume *v);
 struct pool *volume_pool(struct volume *v); /* workers for this key */
-/* Who only reads is refused with -EINTR from now on, and does not wait any more; what is being stored goes on. */
-void volume_halt(struct volume *v, bool on);
-void volume_drain(struct volume *v); /* waits until nothing runs for this key, and no read waits */
+/* Who only reads is refused with -EINTR from now on, and does not wait any more; what is being stored goes on. Twice is
+ * once. volume_resume: until then. */
+void volume_halt(struct volume *v);
+/* Waits until nothing runs for this key, and no read waits; as long as the store takes what it is given. When it has answered
+ * nothing for silence_ms (0: as long as it takes) since volume_halt: false, all that waits for it has ended with -EINTR,
+ * and it is asked nothing any more, by volume_close either. */
+bool volume_drain(struct volume *v, uint64_t silence_ms);
+void volume_resume(struct volume *v); /* not what volume_drain has given up */
 const struct volume_policy *volume_get_policy(const struct volume *v);
 
 /* ---- names and attributes ---- */
@@ -123,6 +128,9 @@ int volume_exchange(struct volume *v, struct op *op, const char *a, const char *
  * says of the copy afterwards. */
 int volume_copy(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags,
                 struct attr *ret);
+/* The same, `from` being a file of another key. -EXDEV: no server has both; it is to be read and written. */
+int volume_copy_from(struct volume *v, struct op *op, struct volume *source, const char *from, const char *to,
+                     unsigned flags, struct attr *ret);
 int volume_symlink(struct volume *v, struct op *op, const char *target, const char *path, uid_t uid,
                    gid_t gid, struct attr *ret);
 int volume_readlink(struct volume *v, struct op *op, const char *path, struct buf *ret);
@@ -180,7 +188,8 @@ ssize_t vfile_write(struct vfile *f, struct op *op, uint64_t off, const void *bu
  * (nothing was written then: vfile_write tells why). */
 ssize_t vfile_try_write(struct vfile *f, uint64_t off, const void *buf, size_t len);
 /* copy_file_range: makes [off, off + len) of `from` content of `to` at off_to without transferring it; how much,
- * 0 at the end of `from`. -EOPNOTSUPP: not this way, read and write. -EINVAL: of one file, and the ranges overlap. */
+ * 0 at the end of `from`. -EOPNOTSUPP: not this way, read and write. -EINVAL: of one file, and the ranges overlap or
+ * end behind it. */
 ssize_t vfile_copy(struct vfile *to, struct op *op, uint64_t off_to, struct vfile *from, uint64_t off,
                    uint64_t len);
 int vfile_truncate(struct vfile *f, struct op *op, uint64_t size);
@@ -194,6 +203,8 @@ bool vfile_is_only_begun(const struct vfile *f);
  * when bytes and journal entry are fsynced locally (flush), fsync likewise. An error leaves the bytes
  * staged, journaled and retried; it is reported again by the next flush or fsync until it is stored. */
 int vfile_flush(struct vfile *f, struct op *op);
+/* There is nothing for it to do, which is told without waiting for anybody. */
+bool vfile_is_flushed(struct vfile *f);
 int vfile_fsync(struct vfile *f, struct op *op);
 void vfile_release(struct vfile *f); /* never waits for the network; ends its pass */
 bool vfile_release_is_quick(const struct vfile *f); /* nor for the disk */
@@ -209,8 +220,8 @@ const void *vfile_pass_file(const struct vfile *f);
 /* The version that is all there is to the file's content, referenced; NULL: staged bytes belong to it. */
 struct cache_object *vfile_version(struct vfile *f);
 bool vfile_is_stale(const struct vfile *f);
-/* Is it stale, or does this mount know, within the ttl, of another version by that name, while nobody here writes
- * the file? Then no later open shares the state of this one (it is not stale by that: it may be read on). */
+/* Is it stale, or has this mount heard since (be the ttl over or not) of another version by that name, while nobody here
+ * writes the file? Then no later open shares the state of this one (it is not stale by that: it may be read on). */
 bool vfile_is_outdated(struct vfile *f);
 
 struct volume_load {

@@ -58,11 +58,14 @@ struct volume {
     bool keep_blocks;
     atomic_size_t copies;   /* vnodes with copy_of */
     atomic_size_t given_ups; /* in s.given_up */
+    uint64_t halted_ns, answered; /* of the thread that ends the mount: since when, store_answered() then */
+    bool silent;            /* volume_drain: the store is silent */
     atomic_bool list_serially; /* the store's order is not what parts of a listing need */
     struct stat_counter *pending_bytes, *pending_files, *conflicts;
     struct {
         struct lock lock;
-        struct cond cond;          /* name locks; retrier; closing */
+        struct cond cond;          /* retrier; closing; what is given up */
+        struct cond names_free;    /* a name lock is: apart, or every lookup would wake the retrier */
         struct strmap nodes;       /* path -> struct vnode, attached ones */
         struct name_lock *names;   /* held */
         struct strmap seen;        /* path -> malloc'd version that the kernel last opened */
@@ -73,7 +76,6 @@ struct volume {
         struct given_up *given_up; /* given_up.h */
         struct op *looking;        /* of the job that looks for those, or NULL */
         struct moving *renames;    /* of directories, object by object */
-        unsigned bases;            /* not yet closed */
         unsigned jobs;             /* background commits running or queued */
         uint64_t settle_ns;        /* when forgotten journal rows are to go (stage.h); 0: there are none */
         bool stopping;
@@ -145,6 +147,7 @@ struct vnode {
     char *copy_of;        /* the base is a version of this path instead (file_copy.c), or NULL */
     enum vnode_pre pre;   /* condition of the next commit */
     char pre_version[ATTR_VERSION_MAX];
+    bool patching;        /* a change in place has ended, here or in an earlier process, and how far it came is not known */
     bool excl;            /* made by O_EXCL: losing is -EEXIST, else -ESTALE */
     uint64_t assumed_ns;  /* made, and truncated, without asking the store, then; 0: it was asked */
     struct ranges staged;
@@ -281,6 +284,9 @@ int volume_stat_fresh(struct volume *v, struct op *op, const char *path, bool al
                       struct first_read *body, struct attr *ret);
 /* -EROFS: nothing of that name can be made or changed. */
 int volume_check_write(struct volume *v, struct op *op, const char *path);
+/* Before one: on a store where a version may come again for another content, none is kept but `version`, which is there now
+ * (or "": none). */
+void volume_will_change(struct volume *v, const char *path, const char *version);
 /* After a change of ours: the version under `path` is this (NULL: gone). */
 void volume_changed(struct volume *v, const char *path, const struct attr *a);
 /* What was known of `dir` and all below it is out of date. */

@@ -167,8 +167,9 @@ const struct ctl_command ctl_cp = {
     .usage = "Usage: quayctl cp [options] SRC... DST\n"
              "\n"
              "Copies files, in parallel; SRC and DST are KEY:path, KEY/path, paths in the mount or\n"
-             "any other paths. Within one key the store copies. A file appears whole or not at all;\n"
-             "mode, modification time and user.* attributes go along. Missing directories are made.\n"
+             "any other paths. Within one key, and between keys on one server of s3, gcs or azure, the\n"
+             "store copies. A file appears whole or not at all; mode, modification time and user.*\n"
+             "attributes go along. Missing directories are made.\n"
              "\n"
              "  -r, --recursive     directories, with all below them\n" COMMON_USAGE,
     .run = run_cp,

@@ -2,8 +2,8 @@
  * copy.h: quayctl cp, mv and sync: files between keys of the mount and local directories.
  *
  * Everything is read and written through the mount, as any program does: what is cached is used, what others
- * changed is seen, and close() returns when the store has the bytes. Within one key the store copies
- * (the daemon's command "copy"); a move within one key or disk is rename(2).
+ * changed is seen, and close() returns when the store has the bytes. Within one key, and between two that one
+ * service holds, the store copies (the daemon's command "copy"); a move within one key or disk is rename(2).
  *
  * A file appears whole or not at all: it is written beside its place as .quaypart-ID and renamed. (Only a
  * small one that replaces nothing is written in its place: its content is in memory before.) ID is made of the

@@ -164,21 +164,29 @@ static char *object_of(const char *shown)
 
 static bool in_one_key(const struct copy_task *t)
 {
-    return t->from_key && t->to_key && strcmp(t->from_key, t->to_key) == 0 &&
-           S_ISREG(t->st.st_mode);
+    return t->from_key && t->to_key && strcmp(t->from_key, t->to_key) == 0;
 }
 
-/* Stores that keep no times of their own: the copy is as new as it is. */
-static int keep_time(struct copy_task *t, struct stat *now)
+/* Stores that keep no times of their own: the copy is as new as it is. Another key may show another mode for what has none. */
+static int keep_shown(struct copy_task *t, struct stat *now)
 {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, t->st.st_mtim};
+    mode_t mode = t->st.st_mode & 0777;
     if (lstat(t->to, now) != 0)
         return fail_to(t, errno, "the copy");
+    if ((now->st_mode & 0777) != mode && chmod(t->to, mode) != 0 && errno != ENOTSUP && errno != EPERM)
+        return fail_to(t, errno, "its mode");
     if (same_time(now->st_mtim, t->st.st_mtim) || same_etag(t))
         return 0;
     return utimensat(AT_FDCWD, t->to, times, 0) == 0 || errno == ENOTSUP || errno == EPERM
                ? 0
                : fail_to(t, errno, "its modification time");
+}
+
+/* Between two keys it may be that no server has both, or that it does not let the one read the other: then through here. */
+static bool goes_through(const struct copy_task *t, int rc)
+{
+    return !in_one_key(t) && (rc == -EXDEV || rc == -ENOTSUP || rc == -EACCES || rc == -EIO);
 }
 
 /* 1: done; 0: cannot be done so. */
@@ -188,22 +196,26 @@ static int copy_by_store(struct copy_task *t, const struct target *to)
     CLEANUP_FREE char *object = object_of(t->to + t->to_root);
     struct stat now;
     json_t *r = NULL;
-    json_t *args = from && object ? json_pack("{s:s, s:s, s:s, s:s, s:b}", "key", t->to_key, "from",
-                                              from, "to", object, "shown", t->to + t->to_root,
-                                              "replace", (int)to->there)
-                                  : NULL;
+    json_t *args = from && object
+                       ? json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "key", t->to_key, "from_key", t->from_key, "from",
+                                   from, "to", object, "shown", t->to + t->to_root, "replace", (int)to->there)
+                       : NULL;
     if (!args) /* not UTF-8, or too long a name */
         return 0;
     int rc = rpc_call(t->control, "copy", args, NULL, NULL, &t->err, &r);
     json_decref(args);
     bool whole = rc == 0 && json_integer_value(json_object_get(r, "size")) == t->st.st_size;
     json_decref(r);
+    if (goes_through(t, rc)) {
+        err_clear(&t->err);
+        return 0;
+    }
     if (rc < 0)
         return rc;
     if (!whole)
         return err_set(&t->err, ESTALE, "%s: changed while it was copied", t->from);
     atomic_fetch_add(t->bytes, (uint64_t)t->st.st_size);
-    rc = keep_time(t, &now);
+    rc = keep_shown(t, &now);
     if (rc == 0 && now.st_size != t->st.st_size)
         rc = err_set(&t->err, EIO, "%s: the copy has %lld bytes, not %lld", t->to,
                      (long long)now.st_size, (long long)t->st.st_size);
@@ -537,7 +549,8 @@ static int remove_source(struct copy_task *t)
 /* 1: done; 0: cannot be done so. */
 static int by_store(struct copy_task *t, const struct target *to)
 {
-    int r = in_one_key(t) ? copy_by_store(t, to) : 0;
+    bool asks = t->from_key && t->to_key && S_ISREG(t->st.st_mode);
+    int r = asks ? copy_by_store(t, to) : 0;
     if (r <= 0 || (!t->o->checksum && t->o->mode != COPY_MV))
         return r;
     r = compare_files(t);

@@ -84,9 +84,10 @@ static void show(struct copier *c, bool walking)
     format_size(done, a);
     format_size(c->total, b);
     format_size((uint64_t)((double)done / (s > 0.1 ? s : 0.1)), rate);
-    snprintf(line, sizeof(line), "running %.1f%% %s of %s%s, %llu of %llu files, %s/s",
+    bool storing = done >= c->total && files < c->files; /* all is read and written: the stores have yet to answer */
+    snprintf(line, sizeof(line), "running %.1f%% %s of %s%s, %s%s, %llu/%llu files",
              c->total ? 100.0 * (double)done / (double)c->total : 0.0, a, b, walking ? "+" : "",
-             (ull)files, (ull)c->files, rate);
+             storing ? "storing" : rate, storing ? "" : "/s", (ull)files, (ull)c->files);
     progress_show(&c->bar, line);
     if (c->bar.live || c->o->quiet || c->o->json || now - c->line_ns < LINE_NS)
         return;

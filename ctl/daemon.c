@@ -35,14 +35,6 @@ int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn 
     return status == CTL_OK ? CTL_OK : ctl_fail(&err, status);
 }
 
-const char *daemon_split_path(const char *arg, char **ret_key)
-{
-    const char *slash = strchr(arg, '/');
-
-    *ret_key = slash ? xstrndup(arg, (size_t)(slash - arg)) : xstrdup(arg);
-    return slash ? slash + 1 : "";
-}
-
 int daemon_print_json(json_t *j)
 {
     char *text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);

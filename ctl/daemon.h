@@ -14,8 +14,6 @@ int daemon_ask(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *
                void *arg, struct err *err, json_t **ret_result);
 int daemon_call(struct ctl *ctl, const char *cmd, json_t *args, rpc_progress_fn *on_progress,
                 void *arg, json_t **ret_result);
-/* Splits KEY/path; the path is "" for the key itself. *ret_key is malloc'd. */
-const char *daemon_split_path(const char *arg, char **ret_key);
 int daemon_print_json(json_t *j); /* taken; CTL_OK */
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * store.c: `quayctl doctor` and `quayctl sign`: questions to one store through the running mount. */
 #include "ctl/daemon.h"
+#include "ctl/place.h"
 
 #include "base/cleanup.h"
 
@@ -40,6 +41,20 @@ static int run_doctor(struct ctl *ctl, int argc, char **argv)
     return worst;
 }
 
+static int sign(struct ctl *ctl, const struct place *p, bool write, int64_t expires)
+{
+    json_t *r = NULL;
+    json_t *args = json_pack("{s:s, s:s, s:b, s:I}", "key", p->key, "path", p->path, "write", (int)write,
+                             "expires", (json_int_t)expires);
+    if (!args)
+        return ctl_message(CTL_FAILED, "names that are not UTF-8 cannot be given");
+    int status = daemon_call(ctl, "sign", args, NULL, NULL, &r);
+    if (status == CTL_OK)
+        puts(json_string_value(r));
+    json_decref(r);
+    return status;
+}
+
 static int run_sign(struct ctl *ctl, int argc, char **argv)
 {
     static const struct option known[] = {{"op", required_argument, NULL, 'o'},
@@ -61,17 +76,15 @@ static int run_sign(struct ctl *ctl, int argc, char **argv)
         if (c == 'u' || (c == 'o' && strcmp(optarg, "write") == 0))
             write = true;
     }
-    if (argc - optind != 1 || !strchr(argv[optind], '/'))
-        return ctl_usage("sign", "one KEY/path, please");
-    CLEANUP_FREE char *key = NULL;
-    const char *path = daemon_split_path(argv[optind], &key);
-    json_t *r = NULL;
-    json_t *args = json_pack("{s:s, s:s, s:b, s:I}", "key", key, "path", path, "write", (int)write,
-                             "expires", (json_int_t)expires);
-    int status = daemon_call(ctl, "sign", args, NULL, NULL, &r);
-    if (status == CTL_OK)
-        puts(json_string_value(r));
-    json_decref(r);
+    if (argc - optind != 1)
+        return ctl_usage("sign", "one PATH, please");
+    struct places p;
+    int status = places_resolve(ctl, "sign", 1, argv + optind, &p);
+    if (status != CTL_OK)
+        return status;
+    status = !*p.v[0].path || p.v[0].dir ? ctl_usage("sign", "%s: the path of an object, please", argv[optind])
+                                         : sign(ctl, &p.v[0], write, expires);
+    places_done(&p);
     return status;
 }
 
@@ -90,7 +103,10 @@ const struct ctl_command ctl_doctor = {
 const struct ctl_command ctl_sign = {
     .name = "sign",
     .summary = "Make a signed URL for an object",
-    .usage = "Usage: quayctl sign KEY/path [--op read|write] [--expires SECONDS]\n"
+    .usage = "Usage: quayctl sign PATH [--op read|write] [--expires SECONDS]\n"
+             "\n"
+             "Prints a URL by which anybody reads the object PATH (KEY:path, KEY/path or a path in the\n"
+             "mount), or writes it: it need not be there. For s3, gcs and azure.\n"
              "\n"
              "      --op WHAT       read (default) or write; --download and --upload say the same\n"
              "      --expires N     valid for N seconds, 1 to 604800 (default 3600)\n"

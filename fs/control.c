@@ -6,7 +6,8 @@
  *   evict {key, path, dir?, pinned?}
  *   sync {key?}          uploads what is staged now
  *   forget {key, path?, blocks?}              drops what is cached of a path
- *   copy {key, from, to, shown, replace?}     a file, under another name: by the store where it can
+ *   copy {key, from, to, shown, replace?, from_key?}   a file, under another name: by the store where it can; from
+ *                        another key only so (EXDEV: it cannot)
  *   reload {}   add {name, options?, dir}   remove {name}     keys, while the mount runs: reload.h
  *   probe {key}          asks the store whether it answers
  *   sign {key, path, write?, expires?}        a signed URL */
@@ -94,6 +95,7 @@ static const char *failed_step(const struct err *e, bool remote)
     } known[] = {{"DNS", "name resolution (DNS)"},
                  {"connect", "connecting"},
                  {"TLS", "TLS"},
+                 {"host key", "the host key"},
                  {"RequestTimeTooSkewed", "authentication: the clocks differ"},
                  {"RequestExpired", "authentication: the clocks differ"},
                  {"InvalidAccessKeyId", "authentication"},
@@ -104,6 +106,11 @@ static const char *failed_step(const struct err *e, bool remote)
                  {"ExpiredTokenException", "authentication"},
                  {"TokenRefreshRequired", "authentication"},
                  {"AuthorizationHeaderMalformed", "authentication: the region"},
+                 {"AuthenticationFailed", "authentication"},
+                 {"AuthorizationFailure", "authentication"},
+                 {"login", "authentication"},
+                 {"ContainerNotFound", "the container"},
+                 {"database", "the database"},
                  {"NoSuchBucket", "the bucket"},
                  {"InvalidBucketName", "the bucket"}};
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -113,6 +120,10 @@ static const char *failed_step(const struct err *e, bool remote)
         return "authentication";
     if (e->code == EACCES || e->code == EPERM || e->code == EROFS)
         return "permission";
+    if (e->code == EHOSTUNREACH)
+        return "connecting";
+    if (e->status == 404 && e->code == EIO)
+        return "the bucket";
     if (e->code == ETIMEDOUT)
         return "waiting for an answer";
     return remote ? "the answer" : "access";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * control_copy.c: a copy within a key, by request: the store copies, and the kernel forgets what it knew of
+ * control_copy.c: a copy within a key or between two of one service, by request: the store copies, and the kernel forgets what it knew of
  * the new name (that it was absent, or the file that was replaced). */
 #include "fs/control.h"
 
@@ -19,6 +19,21 @@ static void forget_name(struct fs *fs, const char *key, const char *shown)
         (void)fuse_lowlevel_notify_inval_entry(fs->session, n.dir, name, strlen(name));
 }
 
+/* From another key, when the arguments name one. */
+static int copy(struct call *c, struct op *op, const char *from, const char *to, unsigned flags, struct attr *ret)
+{
+    const char *name = json_string_value(json_object_get(c->args, "from_key"));
+    if (!name || strcmp(name, c->key) == 0)
+        return volume_copy(c->k->volume, op, from, to, flags, ret);
+    struct fs_key *source = fs_key_get(c->fs, name);
+    if (!source)
+        return err_set(&op->err, ENOENT, "No storage backend registered for key: '%s'", name);
+    int rc = source->volume ? volume_copy_from(c->k->volume, op, source->volume, from, to, flags, ret)
+                            : err_set(&op->err, EIO, "key '%s' is not available: %s", name, source->error);
+    fs_key_leave(source);
+    return rc;
+}
+
 int cmd_copy(struct call *c, struct err *err, json_t **ret)
 {
     const char *from = json_string_value(json_object_get(c->args, "from"));
@@ -31,8 +46,9 @@ int cmd_copy(struct call *c, struct err *err, json_t **ret)
     if (!from || !to || !shown)
         return err_set(err, EINVAL, "copy needs from, to and shown");
     op_init(&op, "copy", 0);
-    int rc = volume_copy(c->k->volume, &op, from, to, flags, &a);
-    forget_name(c->fs, c->key, shown);
+    int rc = copy(c, &op, from, to, flags, &a);
+    if (rc != -EXDEV)
+        forget_name(c->fs, c->key, shown);
     if (rc < 0) {
         *err = op.err;
         return rc;

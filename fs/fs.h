@@ -78,6 +78,7 @@ struct fs {
     struct passthrough_wire *wire; /* for the session's own I/O */
     atomic_int writing;      /* threads of the session that write to the local disk now */
     bool parallel_dirops;    /* the kernel offered it (before the first reply) */
+    bool direct_writes;      /* a write past the kernel's pages drops those that it makes old (likewise) */
     atomic_bool init_sent;   /* session_io.c */
     struct {
         struct lock lock;
@@ -130,7 +131,8 @@ void fs_session_own_io(struct fs *fs);
 /* Each reply on its way out, by whoever writes them for libfuse. */
 void fs_session_complete(struct fs *fs, const struct iovec *iov, int count);
 int fs_loop(struct fs *fs);     /* until unmounted or signalled; 0 or -errno */
-/* The mount is about to end: reads and listings do not wait for their stores any more. What is stored does. */
+/* The mount is about to end: reads and listings do not wait for their stores any more. What is stored does, until the store
+ * has been silent for settings.unmount_wait_ms. */
 void fs_halt(struct fs *fs);
 /* Unmounts, waits for what runs, closes what the kernel has left open. */
 void fs_unmount(struct fs *fs);

@@ -23,6 +23,7 @@ struct handle {
     struct volume_dir *dir; /* an open directory of a key */
     struct buf text;        /* an open view file: its content, frozen at open */
     enum inode_io io;       /* what was claimed for it; 0: nothing (directories, views) */
+    bool direct;            /* opened for direct I/O */
     bool passable;          /* the next open like it may be passed through */
     struct passthrough *through; /* of the mount */
     unsigned refs;          /* 1 for the open itself + borrowers; under the inode table's lock */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * main.c: quayfs from start to end, in order: options, configuration (errors before any fork), fork,
- * stores and cache, mount, tell the parent, serve, unmount, store what is staged. No thread exists before
- * the fork. */
+ * main.c: quayfs from start to end, in order: options, fork, configuration, stores and cache, mount, tell the
+ * parent, serve, unmount, store what is staged. No thread exists before the fork, and a store may begin one as it
+ * is opened: so errors of the configuration are the child's, on the same standard error, and the parent ends as it does. */
 #include "base/clock.h"
+#include "base/crypto.h"
+#include "base/spawn.h"
 #include "base/sys.h"
 #include "backends/http.h"
 #include "fs/adhoc.h"
@@ -14,7 +16,10 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
+
+#define UNMOUNT_MS 10000
 
 /* What ends the command before it serves is said plainly on standard error. */
 static int fail(const struct err *err, int status)
@@ -55,12 +60,41 @@ static int load_config(struct fs *fs, const struct options *o, struct err *err)
     return 0;
 }
 
+static bool is_dead_mount(const char *path)
+{
+    struct statvfs st; /* stat(2) may be answered from what the kernel knew of its root */
+    return statvfs(path, &st) != 0 && errno == ENOTCONN;
+}
+
+/* What a killed process has left there serves nobody: it goes, and nothing is mounted on top of it. */
+static int clear_dead_mounts(const char *path, struct err *err)
+{
+    char program[] = "fusermount3", how[] = "-uz", end[] = "--";
+    CLEANUP_FREE char *place = xstrdup(path);
+    char *argv[] = {program, how, end, place, NULL};
+    struct op op;
+    op_init(&op, "unmount", 0);
+    while (is_dead_mount(path)) {
+        struct spawn_result done = SPAWN_RESULT_INIT;
+        int rc = spawn_capture(argv, UNMOUNT_MS, &op, &done);
+        bool ok = rc == 0 && done.status == 0;
+        if (!ok)
+            rc = err_set(err, ENOTCONN, "%s: a mount there has lost its process; run fusermount3 -u %s (%s)", path, path,
+                         rc < 0 ? err_text(&op.err) : buf_str(&done.errors));
+        spawn_result_done(&done);
+        if (!ok)
+            return rc;
+        log_warn("quayfs", "%s: removed the mount of a process that is no more", path);
+    }
+    return 0;
+}
+
 static int check_mountpoint(struct fs *fs, const char *path, struct err *err)
 {
     struct stat st;
-    if (stat(path, &st) != 0 && errno == ENOTCONN)
-        return err_set(err, ENOTCONN, "%s: a mount there has lost its process; run fusermount3 -u %s",
-                       path, path);
+    int rc = clear_dead_mounts(path, err);
+    if (rc < 0)
+        return rc;
     if (stat(path, &st) != 0)
         return err_set(err, errno, "mountpoint %s: %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
@@ -70,14 +104,14 @@ static int check_mountpoint(struct fs *fs, const char *path, struct err *err)
 }
 
 /* Forks; the child goes on with the pipe's write end in *ret_ready, the parent waits for its word. */
-static int daemonise(int *ret_ready)
+static int daemonise(struct err *err, int *ret_ready)
 {
     int p[2];
     if (pipe(p) != 0)
-        return -errno;
+        return err_set(err, errno, "pipe: %s", strerror(errno));
     pid_t pid = fork();
     if (pid < 0)
-        return -errno;
+        return err_set(err, errno, "fork: %s", strerror(errno));
     if (pid > 0) {
         char word = 1;
         close(p[1]);
@@ -153,20 +187,16 @@ static int serve(struct fs *fs, const struct options *o, int ready, struct err *
     return rc < 0 ? err_set(err, -rc, "the FUSE session ended: %s", strerror(-rc)) : 0;
 }
 
-static int run(struct fs *fs, const struct options *o)
+static int run(struct fs *fs, const struct options *o, int ready)
 {
     struct err err = ERR_INIT;
-    int ready = -1;
-    int rc = o->foreground ? 0 : daemonise(&ready);
-    if (rc < 0)
-        return fail(&(struct err){.code = -rc}, 1);
     fs->inodes = inode_table_new();
     fs->aside = pool_new("aside", 2);
     fs->behind = pool_new("behind", 1);
     fs->started = clock_wall();
     lock_init(&fs->log.lock, LOCK_RANK_LEAF, "log");
     fs->passthrough = passthrough_new(fs);
-    rc = serve(fs, o, ready, &err);
+    int rc = serve(fs, o, ready, &err);
     int status = rc < 0 ? 1 : 0;
     if (rc < 0 && fs->session)
         log_error("quayfs", "%s", err_text(&err));
@@ -192,7 +222,11 @@ static int run(struct fs *fs, const struct options *o)
 static int start(struct fs *fs, const struct options *o)
 {
     struct err err = ERR_INIT;
+    int ready = -1;
+    if (!o->foreground && !o->check && daemonise(&err, &ready) < 0)
+        return fail(&err, 1);
     http_global_init();
+    crypto_ctr_start(); /* for sftp */
     fs_hangup_block();
     fs->options = o;
     fs->stats = stats_new();
@@ -207,7 +241,7 @@ static int start(struct fs *fs, const struct options *o)
         return fail(&err, 1);
     }
     log_set_level(o->debug ? LOG_LEVEL_DEBUG : fs->settings.log_level);
-    return run(fs, o);
+    return run(fs, o, ready);
 }
 
 int main(int argc, char **argv)

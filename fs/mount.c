@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <string.h>
 
+#define DROPS_PAGES_MINOR 39 /* of the protocol: Linux 6.6 */
+
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
     struct fs *fs = userdata;
@@ -18,6 +20,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
                             FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_DIO;
     conn->want |= conn->capable & wanted;
     fs->parallel_dirops = conn->capable & FUSE_CAP_PARALLEL_DIROPS;
+    fs->direct_writes = conn->proto_minor >= DROPS_PAGES_MINOR;
     /* Not AUTO: the kernel would fall back to plain entries in the middle of an `ls -l`, and then ask for
      * each of them. */
     conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE);
@@ -125,39 +128,51 @@ int fs_loop(struct fs *fs)
     return rc < 0 ? rc : 0; /* a positive value is the signal that ended it: an ordinary end */
 }
 
-static void each_volume(struct fs *fs, void (*fn)(struct volume *v))
+static void each_volume(struct fs *fs, void (*fn)(struct fs *fs, struct volume *v))
 {
     CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
     for (size_t n = 0; n < keys.n; n++)
         if (keys.v[n]->volume)
-            fn(keys.v[n]->volume);
+            fn(fs, keys.v[n]->volume);
     for (size_t n = 0; n < fs->n_old; n++) {
         if (!fs_key_enter(fs->old[n]))
             continue;
-        fn(fs->old[n]->volume);
+        fn(fs, fs->old[n]->volume);
         fs_key_leave(fs->old[n]);
     }
 }
 
-static void halt(struct volume *v)
+static void drain(struct fs *fs, struct volume *v)
 {
-    volume_halt(v, true);
+    uint64_t ms = fs->settings.unmount_wait_ms;
+    if (!volume_drain(v, ms))
+        log_warn("fs", "%s: the store has answered nothing for %u s (unmount_wait): what waited for it was given up",
+                 volume_key(v), (unsigned)(ms / 1000));
 }
 
-static void resume(struct volume *v)
+static void halt(struct fs *fs, struct volume *v)
 {
-    volume_halt(v, false);
+    (void)fs;
+    volume_halt(v);
+}
+
+static void resume(struct fs *fs, struct volume *v)
+{
+    (void)fs;
+    volume_resume(v);
 }
 
 void fs_halt(struct fs *fs)
 {
+    if (fs->cache)
+        cache_ends(fs->cache);
     each_volume(fs, halt);
 }
 
 static void end_session(struct fs *fs)
 {
     /* Nobody may reply any more when the descriptor is closed: its number may be another file's then. */
-    each_volume(fs, volume_drain);
+    each_volume(fs, drain);
     pool_drain(fs->aside);
     passthrough_stop(fs->passthrough);
     pool_drain(fs->behind);

@@ -30,9 +30,16 @@ static unsigned wanted_flags(int flags)
     return f;
 }
 
-static void set_open_flags(struct request *r, bool keep)
+/* Who only writes can neither map nor read back what he writes: pages of it in the kernel are a copy that he waits for,
+ * and before the first of them the kernel asks for security.capability. Set-id bits are the kernel's to clear. */
+static bool writes_past_pages(const struct request *r, const struct attr *a)
 {
-    if (r->inode->key->control || r->fi.flags & O_DIRECT)
+    return r->fs->direct_writes && (r->fi.flags & O_ACCMODE) == O_WRONLY && !(a->mode & (S_ISUID | S_ISGID));
+}
+
+static void set_open_flags(struct request *r, const struct attr *a, bool keep)
+{
+    if (r->inode->key->control || r->fi.flags & O_DIRECT || writes_past_pages(r, a))
         r->fi.direct_io = 1;
     r->fi.keep_cache = keep && !r->fi.direct_io;
     /* A handle that has changed nothing has nothing to flush at close. Opening may be a change. */
@@ -45,6 +52,7 @@ static void attach(struct request *r, struct inode *i, struct vfile *file)
     r->handle = handle_new(r->fs->inodes, i, file, NULL);
     r->handle->io = r->backing ? INODE_IO_PASSED : INODE_IO_CACHED;
     r->handle->through = r->fs->passthrough;
+    r->handle->direct = r->fi.direct_io;
     r->handle->passable = passthrough_is_wanted(r);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
 }
@@ -87,7 +95,7 @@ static void do_open(struct request *r)
         request_reply_err(r, rc);
         return;
     }
-    set_open_flags(r, keep && !r->backing); /* passed: the kernel's own pages are to go */
+    set_open_flags(r, &a, keep && !r->backing); /* passed: the kernel's own pages are to go */
     attach(r, r->inode, file);
     if ((how.flags & VFILE_TRUNC) && (rc = vfile_truncate_opened(file, &r->op, &a)) < 0) {
         handle_release(r->fs->inodes, take_ptr(&r->handle));
@@ -140,8 +148,8 @@ static void created(struct request *r, const char *segment, struct vfile *file, 
         .kind = INODE_OBJECT, .key = r->inode->key, .name = r->name, .segment = segment};
     struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
     passthrough_create(r, &spec, &i);
+    set_open_flags(r, a, false);
     attach(r, i, file);
-    set_open_flags(r, false);
     note_writer(r, i);
     request_reply_create(r, i, a);
 }

@@ -12,6 +12,8 @@
 static void do_write(struct request *r)
 {
     ssize_t n = vfile_write(r->handle->file, &r->op, r->number, r->data, r->size);
+    int rc = n >= 0 && r->op.durable ? vfile_fsync(r->handle->file, &r->op) : 0;
+    n = rc < 0 ? rc : n;
     if (n < 0)
         request_reply_err(r, (int)n);
     else
@@ -58,7 +60,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
      * through any handle of the file. */
     bool append = (fi->flags & O_APPEND) && !fi->writepage;
     r->number = append ? VFILE_END : (uint64_t)off;
-    if (write_at_once(r, data))
+    /* O_SYNC, O_DSYNC, RWF_DSYNC: an fsync follows, but when the write goes past the kernel's pages. */
+    r->op.durable = r->handle->direct && (fi->flags & (O_SYNC | O_DSYNC));
+    if (!r->op.durable && write_at_once(r, data))
         return;
     r->data = xmalloc(size ? size : 1);
     memcpy(r->data, data, size);
@@ -84,7 +88,7 @@ static void do_flush(struct request *r)
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct handle *h = (struct handle *)(uintptr_t)fi->fh;
-    if (!h->file) {
+    if (!h->file || vfile_is_flushed(h->file)) {
         fuse_reply_err(req, 0);
         return;
     }

@@ -31,8 +31,8 @@ void options_help(void)
          "  -h, --help          show this help and exit\n"
          "  -V, --version       show the version and exit\n"
          "\n"
-         "Unmount with: fusermount3 -u MOUNTPOINT (or end the process with SIGTERM); both store\n"
-         "what was written before they return.\n"
+         "Unmount with: fusermount3 -u MOUNTPOINT, or end the process with SIGTERM. The process\n"
+         "stores what is still staged, and then ends; fusermount3 does not wait for that.\n"
          "Exit status: 0 unmounted with everything stored, 1 failure, 2 bad usage or configuration,\n"
          "3 unmounted, but data is still staged (it is uploaded at the next start).\n"
          "See also: quayctl(1), quayload(1), quayfs.conf(5)");

@@ -22,7 +22,7 @@ bool fs_key_enter(struct fs_key *k)
 int fs_key_close(struct fs_key *k)
 {
     struct op op;
-    op_init(&op, "unmount", 60000);
+    op_init(&op, "unmount", (unsigned)k->fs->settings.unmount_wait_ms);
     op.durable = true;
     int left = k->volume ? volume_close(k->volume, &op) : 0;
     k->volume = NULL;

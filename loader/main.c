@@ -4,6 +4,7 @@
  * is inherited by the child. */
 #include "backends/http.h"
 #include "base/cleanup.h"
+#include "base/crypto.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "loader/daemon.h"
@@ -194,6 +195,7 @@ static int serve(const struct options *o, struct conf *conf, const struct settin
         (void)err_set(&err, -r, "fork: %s", strerror(-r));
     if (r == 0) {
         http_global_init();
+        crypto_ctr_start(); /* for sftp */
         r = daemon_start(&d, &err);
     }
     if (r == 0) {

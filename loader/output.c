@@ -30,6 +30,7 @@ struct output {
     char *upload_id;
     struct store_part *parts;
     size_t n_parts;
+    uint64_t sent; /* in them */
     int spool;
     uint64_t spooled;
 };
@@ -138,11 +139,13 @@ static int send_part(struct output *out, struct op *op)
         return r;
     out->parts = xrealloc(out->parts, (out->n_parts + 1) * sizeof(*out->parts));
     struct store_part *p = &out->parts[out->n_parts];
-    *p = (struct store_part){.number = (unsigned)out->n_parts + 1, .size = out->part_len};
+    *p = (struct store_part){
+        .number = (unsigned)out->n_parts + 1, .offset = out->sent, .size = out->part_len};
     r = store_upload_part(out->store, op, out->key, out->upload_id, &src.base, p);
     if (r < 0)
         return r;
     out->n_parts++;
+    out->sent += out->part_len;
     out->part_len = 0;
     return 0;
 }

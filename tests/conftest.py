@@ -18,7 +18,7 @@ from harness.conf import Sections, merged  # noqa: E402
 from harness.daemon import Daemon, disasters  # noqa: E402
 from harness.loader import Loader  # noqa: E402
 from harness.mount import Mount  # noqa: E402
-from servers import FakeGCS, FaultProxy, MariaDB, MinIO, PostgreSQL, SSHD  # noqa: E402
+from servers import FakeGCS, FaultProxy, MariaDB, MinIO, PostgreSQL, Relay, SSHD  # noqa: E402
 from servers.azurite import Azurite, Container  # noqa: E402
 from servers.minio import Bucket, VersionedBucket  # noqa: E402
 from servers.web import FakeWeb  # noqa: E402
@@ -73,6 +73,30 @@ def sshd(tmp_path_factory) -> SSHD:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def relay(sshd):
+    """make() -> a relay in front of the shared sshd, known to its known_hosts."""
+    made: list[Relay] = []
+
+    def make() -> Relay:
+        made.append(Relay(sshd.port).start())
+        sshd.trust(*[relay.port for relay in made])
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+    sshd.trust()
+
+
+@pytest.fixture
+def place(sshd, folder):
+    """A directory of the server's for this test."""
+    path = sshd.data / folder.name
+    path.mkdir()
+    return path
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@
 
 /* ---- copy ---- */
 
-static int begin_copy(struct azure_store *s, struct op *op, const char *from, const char *from_version,
-                      const char *to, const struct precond *pre, struct http_res *ret)
+static int begin_copy(struct azure_store *s, struct op *op, const struct azure_store *other, const char *from,
+                      const char *from_version, const char *to, const struct precond *pre, struct http_res *ret)
 {
     CLEANUP_BUF struct buf url = BUF_INIT;
     char etag[ATTR_VERSION_MAX + 2];
     struct azure_req r = {.op = "copy", .method = "PUT", .object = to, .stall_s = AZURE_STALL_S};
-    azure_source_url(s, from, &url);
+    azure_source_url(other, from, &url);
     http_headers_add(&r.headers, "x-ms-copy-source", url.data);
     if (from_version && *from_version) {
         flat_etag_of_version(from_version, etag);
@@ -73,13 +73,27 @@ static int wait_copied(struct azure_store *s, struct op *op, const char *to, boo
     }
 }
 
+/* One account: another one's key does not open the source. */
+bool azure_same_service(const struct store *store, const struct store *other)
+{
+    const struct azure_store *a = (const struct azure_store *)store, *b = (const struct azure_store *)other;
+    const char *one = a->creds.account ? a->creds.account : "", *two = b->creds.account ? b->creds.account : "";
+    return flat_same_endpoint(&a->endpoint, &b->endpoint) && strcmp(one, two) == 0;
+}
+
 int azure_copy(struct store *store, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret)
 {
+    return azure_copy_from(store, op, store, from, from_version, to, pre, ret);
+}
+
+int azure_copy_from(struct store *store, struct op *op, struct store *other, const char *from,
+                    const char *from_version, const char *to, const struct precond *pre, struct attr *ret)
+{
     struct azure_store *s = azure_of(store);
-    CLEANUP_FREE char *source = flat_object(s->prefix, from), *target = flat_object(s->prefix, to);
+    CLEANUP_FREE char *source = flat_object(azure_of(other)->prefix, from), *target = flat_object(s->prefix, to);
     struct http_res res = HTTP_RES_INIT;
-    int r = begin_copy(s, op, source, from_version, target, pre, &res);
+    int r = begin_copy(s, op, azure_of(other), source, from_version, target, pre, &res);
     if (r < 0)
         return r;
     bool pending = is_pending(&res.headers);
@@ -87,7 +101,7 @@ int azure_copy(struct store *store, struct op *op, const char *from, const char 
     struct attr made = ATTR_INIT;
     r = wait_copied(s, op, target, pending, &made);
     if (r == 0)
-        r = flat_keep_time(&s->view, store, op, source, from_version, target, &made);
+        r = flat_keep_time(&s->view, store, op, other, source, from_version, target, &made);
     if (r == 0)
         attr_move(ret, &made);
     attr_done(&made);
@@ -161,11 +175,8 @@ int azure_set_file_meta(struct store *store, struct op *op, const char *object, 
     if (r == 0)
         r = send_meta(s, op, object, &a, &all, change);
     http_headers_done(&all);
-    if (r == -ESTALE && !(if_match && *if_match)) { /* changed since we looked: nothing was done */
-        op->err.code = EBUSY;
-        op->err.retry = ERR_RETRY_SAFE;
-        r = -EBUSY;
-    }
+    if (r == -ESTALE && !(if_match && *if_match)) /* changed since we looked: nothing was done */
+        r = -EAGAIN;
     if (r < 0)
         attr_done(&a);
     else

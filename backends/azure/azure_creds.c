@@ -131,7 +131,7 @@ static int look(const struct conf_section *s, azure_env_fn *env, struct err *err
 int azure_creds_load(const struct conf_section *section, azure_env_fn *env, struct err *err,
                      struct azure_creds *ret)
 {
-    struct azure_creds c = {.from = "nowhere: anonymous"};
+    struct azure_creds c = {.from = "nowhere (anonymous)"};
     const char *account = conf_str(section, "account", NULL);
     bool anonymous = conf_bool(section, "anonymous", false);
     int r = anonymous ? 1 : look(section, NULL, err, &c);

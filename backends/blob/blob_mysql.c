@@ -74,6 +74,28 @@ static const struct {
     {2055, EHOSTUNREACH, ERR_RETRY_SAFE, true},  /* lost */
 };
 
+/* Where connecting ended (err.h). */
+static const char *failed_step(unsigned number)
+{
+    switch (number) {
+    case 2005:
+        return "DNS";
+    case 2002:
+    case 2003:
+        return "connect";
+    case 2026:
+        return "TLS";
+    case 1045:
+    case 1698:
+    case 1130:
+        return "login";
+    case 1049:
+        return "database";
+    default:
+        return NULL;
+    }
+}
+
 static int fail(struct my_conn *c, struct op *op)
 {
     unsigned number = mysql_errno(&c->my);
@@ -84,7 +106,8 @@ static int fail(struct my_conn *c, struct op *op)
     int r = err_set(&op->err, known ? numbers[i].code : EIO, "MySQL: %s", mysql_error(&c->my));
     op->err.retry = known ? numbers[i].retry : ERR_RETRY_NEVER;
     op->err.status = (int)number;
-    snprintf(op->err.remote, sizeof(op->err.remote), "%s", mysql_sqlstate(&c->my));
+    const char *step = failed_step(number);
+    snprintf(op->err.remote, sizeof(op->err.remote), "%s", step ? step : mysql_sqlstate(&c->my));
     c->base.broken |= known ? numbers[i].broken : number >= 2000 && number < 3000;
     return r;
 }

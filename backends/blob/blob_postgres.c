@@ -286,16 +286,21 @@ static int connect_error(struct pg_conn *c, struct op *op)
     static const struct {
         const char *words;
         int code;
-    } answers[] = {{"password", EACCES},       {"pg_hba.conf", EACCES},  {"authentication", EACCES},
-                   {"permission", EACCES},     {"does not exist", EIO},  {"certificate", EIO},
-                   {"invalid connection", EIO}, {"SSL", EIO}};
+        const char *step;
+    } answers[] = {{"password", EACCES, "login"},       {"pg_hba.conf", EACCES, "login"},
+                   {"authentication", EACCES, "login"}, {"permission", EACCES, ""},
+                   {"does not exist", EIO, "database"}, {"certificate", EIO, "TLS"},
+                   {"invalid connection", EIO, ""},     {"SSL", EIO, "TLS"},
+                   {"translate host name", EHOSTUNREACH, "DNS"}};
     CLEANUP_FREE char *text = one_line(PQerrorMessage(c->pg));
     bool away = strstr(text, "starting up") || strstr(text, "shutting down");
-    int code = EHOSTUNREACH;
-    for (size_t i = 0; i < ARRAY_LEN(answers) && !away && code == EHOSTUNREACH; i++)
-        if (strstr(text, answers[i].words))
-            code = answers[i].code;
+    size_t i = 0;
+    while (i < ARRAY_LEN(answers) && !strstr(text, answers[i].words))
+        i++;
+    bool known = i < ARRAY_LEN(answers) && !away;
+    int code = known ? answers[i].code : EHOSTUNREACH;
     int r = err_set(&op->err, code, "PostgreSQL: %s", text);
+    snprintf(op->err.remote, sizeof(op->err.remote), "%s", known ? answers[i].step : away ? "" : "connect");
     op->err.retry = code == EHOSTUNREACH ? ERR_RETRY_SAFE : ERR_RETRY_NEVER;
     return r;
 }

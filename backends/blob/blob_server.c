@@ -102,8 +102,8 @@ int blob_server_open(const struct conf_section *section, struct err *err,
         return r;
     }
     b->own = o;
-    b->store.base_uri = xasprintf("%s://%s/%s", cls->name, o->host ? o->host : "",
-                                  o->dbname ? o->dbname : "");
+    b->store.base_uri = xasprintf("%s://%s%s%s/%s", cls->name, o->host ? o->host : "",
+                                  o->port ? ":" : "", o->port ? o->port : "", o->dbname ? o->dbname : "");
     *ret = &b->store;
     return 0;
 }

@@ -105,6 +105,7 @@ extern const struct flat_meta_rules gcs_meta_rules;
 struct gcs_req {
     const char *op; /* for messages: "put" */
     const char *method;
+    const char *in;     /* another bucket than the store's, or NULL */
     const char *object; /* full name, or NULL: the bucket's objects */
     bool bucket;        /* the bucket itself */
     const char *suffix; /* "/compose", encoded, or NULL */
@@ -163,6 +164,9 @@ int gcs_remove_dir(struct store *s, struct op *op, const char *key);
 int gcs_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 int gcs_copy(struct store *s, struct op *op, const char *from, const char *from_version,
              const char *to, const struct precond *pre, struct attr *ret);
+bool gcs_same_service(const struct store *s, const struct store *other);
+int gcs_copy_from(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
+                  const char *to, const struct precond *pre, struct attr *ret);
 /* The slot set_meta of the view. */
 int gcs_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
                       const struct attr *change, struct attr *ret);

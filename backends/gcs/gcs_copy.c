@@ -13,6 +13,7 @@
 /* ---- copy ---- */
 
 struct rewrite {
+    const struct gcs_store *source;       /* that of `from` */
     const char *from, *to, *from_version; /* full names */
     const char *generation; /* from_version is a kept one: its; or NULL */
     const struct precond *pre;
@@ -31,8 +32,12 @@ static uint64_t number(const json_t *o, const char *name)
 static int rewrite_once(struct gcs_store *s, struct op *op, struct rewrite *w, json_t **ret)
 {
     json_t *o = NULL;
-    struct gcs_req r = {
-        .op = "copy", .method = "POST", .object = w->from, .suffix = w->suffix, .stall_s = GCS_STALL_S};
+    struct gcs_req r = {.op = "copy",
+                        .method = "POST",
+                        .in = w->source->bucket,
+                        .object = w->from,
+                        .suffix = w->suffix,
+                        .stall_s = GCS_STALL_S};
     int rc = gcs_req_precond(&r, op, w->pre);
     if (rc < 0)
         return rc;
@@ -62,7 +67,7 @@ static int rewrite_once(struct gcs_store *s, struct op *op, struct rewrite *w, j
 }
 
 /* 412: was it the source or the target that is not as it should be? */
-static int judge(struct gcs_store *s, struct op *op, const struct rewrite *w, int r)
+static int judge(struct gcs_store *s, struct store *other, struct op *op, const struct rewrite *w, int r)
 {
     struct gcs_object source = {0};
     struct err kept = op->err;
@@ -70,7 +75,7 @@ static int judge(struct gcs_store *s, struct op *op, const struct rewrite *w, in
         return err_set(&op->err, ESTALE, "copy %s/%.300s: it is gone", s->view.uri, w->from);
     if (r != -ESTALE || kept.status != 412 || !w->from_version || !w->pre || !w->pre->if_absent)
         return r == -ENOENT ? r : flat_cond_result(op, w->pre, r);
-    int look = gcs_look(s, op, "copy", w->from, w->from_version, &source);
+    int look = gcs_look(gcs_of(other), op, "copy", w->from, w->from_version, &source);
     gcs_object_done(&source);
     if (look < 0)
         return look; /* -ESTALE: the source's */
@@ -78,11 +83,23 @@ static int judge(struct gcs_store *s, struct op *op, const struct rewrite *w, in
     return flat_cond_result(op, w->pre, r);
 }
 
+bool gcs_same_service(const struct store *store, const struct store *other)
+{
+    return flat_same_endpoint(&((const struct gcs_store *)store)->endpoint,
+                              &((const struct gcs_store *)other)->endpoint);
+}
+
 int gcs_copy(struct store *store, struct op *op, const char *from, const char *from_version, const char *to,
              const struct precond *pre, struct attr *ret)
 {
+    return gcs_copy_from(store, op, store, from, from_version, to, pre, ret);
+}
+
+int gcs_copy_from(struct store *store, struct op *op, struct store *other, const char *from,
+                  const char *from_version, const char *to, const struct precond *pre, struct attr *ret)
+{
     struct gcs_store *s = gcs_of(store);
-    CLEANUP_FREE char *source = flat_object(s->prefix, from), *target = flat_object(s->prefix, to);
+    CLEANUP_FREE char *source = flat_object(gcs_of(other)->prefix, from), *target = flat_object(s->prefix, to);
     CLEANUP_BUF struct buf suffix = BUF_INIT;
     struct gcs_object made = {0};
     json_t *o = NULL;
@@ -94,7 +111,8 @@ int gcs_copy(struct store *store, struct op *op, const char *from, const char *f
     url_encode(&suffix, s->bucket, strlen(s->bucket), false);
     buf_adds(&suffix, "/o/");
     url_encode(&suffix, target, strlen(target), false);
-    struct rewrite w = {.from = source,
+    struct rewrite w = {.source = gcs_of(other),
+                        .from = source,
                         .to = target,
                         .from_version = pinned ? from_version : NULL,
                         .generation = v.generation[0] ? v.generation : NULL,
@@ -107,9 +125,9 @@ int gcs_copy(struct store *store, struct op *op, const char *from, const char *f
             r = rewrite_once(s, op, &w, &o);
     }
     free(w.token);
-    r = r < 0 ? judge(s, op, &w, r) : gcs_take_object(s, op, "copy", o, &made);
+    r = r < 0 ? judge(s, other, op, &w, r) : gcs_take_object(s, op, "copy", o, &made);
     if (r == 0)
-        r = flat_keep_time(&s->view, store, op, source, w.from_version, target, &made.attr);
+        r = flat_keep_time(&s->view, store, op, other, source, w.from_version, target, &made.attr);
     if (r == 0)
         attr_move(ret, &made.attr);
     gcs_object_done(&made);
@@ -206,11 +224,8 @@ int gcs_set_file_meta(struct store *store, struct op *op, const char *object, co
         r = make_patch(op, &now, old, change, &patch);
     if (r == 0)
         r = send_patch(s, op, object, &now, patch, &made);
-    if (r == -ESTALE && op->err.status == 412) { /* changed since we looked: nothing was done */
-        op->err.code = EBUSY;
-        op->err.retry = ERR_RETRY_SAFE;
-        r = -EBUSY;
-    }
+    if (r == -ESTALE && op->err.status == 412) /* changed since we looked: nothing was done */
+        r = -EAGAIN;
     if (r == 0)
         attr_move(ret, &made.attr);
     json_decref(old);

@@ -164,7 +164,7 @@ int gcs_creds_load(const struct conf_section *section, gcs_env_fn *env, struct e
 {
     const char *named = env("GOOGLE_APPLICATION_CREDENTIALS");
     if (conf_bool(section, "anonymous", false)) {
-        *ret = (struct gcs_creds){.kind = GCS_ANONYMOUS, .from = "nowhere: anonymous"};
+        *ret = (struct gcs_creds){.kind = GCS_ANONYMOUS, .from = "nowhere (anonymous)"};
         return 0;
     }
     int r = load_section(section, err, ret);

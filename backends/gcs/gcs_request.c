@@ -50,7 +50,8 @@ static int check_name(const struct gcs_store *s, struct op *op, const struct gcs
 void gcs_path(const struct gcs_store *s, const struct gcs_req *r, struct buf *ret)
 {
     buf_addf(ret, "%s%s/storage/v1/b/", s->endpoint.root, r->upload ? "/upload" : "");
-    url_encode(ret, s->bucket, strlen(s->bucket), false);
+    const char *bucket = r->in ? r->in : s->bucket;
+    url_encode(ret, bucket, strlen(bucket), false);
     if (!r->bucket)
         buf_adds(ret, "/o");
     if (r->object && !r->upload) {

@@ -177,7 +177,7 @@ static void sweep_dir(int parent, const char *name)
         return;
     }
     for (struct dirent *e; (e = readdir(d)) != NULL;)
-        if (local_is_temp(e->d_name))
+        if (temp_name_is(e->d_name))
             temp_sweep(dirfd(d), e->d_name);
     closedir(d);
 }

@@ -18,6 +18,7 @@
 #include "backends/claims.h"
 #include "backends/dirs.h"
 #include "backends/local/local.h"
+#include "backends/temp_name.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/lock.h"
@@ -26,7 +27,6 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
-#define TEMP_PREFIX ".quay-tmp-"
 #define ALIASES 1024
 #define REST_NS (30 * NS_PER_S)
 
@@ -77,7 +77,6 @@ int local_at(struct local *l, struct op *op, const char *key, struct local_at *r
 /* An O_PATH descriptor of the directory `path` ("" = root). */
 int local_open_dir(struct local *l, struct op *op, const char *path, int *ret_fd);
 int local_fsync_dir(int path_fd);
-bool local_is_temp(const char *name);
 /* op->err for a system call on key that gave r; maps it to an errno of the contract. */
 int local_fail(struct op *op, int r, const char *what, const char *key);
 
@@ -117,7 +116,7 @@ int local_patch(struct store *s, struct op *op, const struct patch_req *req, str
 struct temp {
     int dir;       /* borrowed */
     int fd;        /* of the file, or O_PATH of the symbolic link */
-    char name[32]; /* "" when there is none (any more) */
+    char name[TEMP_NAME_MAX]; /* "" when there is none (any more) */
 };
 #define TEMP_INIT ((struct temp){.dir = -1, .fd = -1})
 void temp_done(struct temp *t); /* removes the file unless it was committed */
@@ -134,7 +133,7 @@ int temp_check_target(struct local *l, struct op *op, const struct local_at *at,
 int temp_commit(struct local *l, struct op *op, struct temp *t, const struct local_at *at,
                 const char *key, const struct precond *pre, const struct attr *attr,
                 struct attr *ret);
-/* Removes a temporary file that is older than a day. */
+/* Removes a temporary file that a killed process has left, or a stranger's that is older than a day. */
 void temp_sweep(int dir, const char *name);
 
 /* ---- local_dir.c ---- */

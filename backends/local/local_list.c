@@ -94,9 +94,9 @@ static int scan(const struct walk *w, int fd, const char *dir, const char *filte
         if (!e || r < 0)
             break;
         bool is_dir;
-        if (local_is_temp(e->d_name) && !w->l->read_only)
+        if (temp_name_is(e->d_name) && !w->l->read_only)
             temp_sweep(dirfd(d), e->d_name);
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || local_is_temp(e->d_name))
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || temp_name_is(e->d_name))
             continue;
         if (strncmp(e->d_name, filter, filter_len) == 0 && classify(dirfd(d), e, &is_dir) &&
             dirs_is_wanted(&w->from, dir, e->d_name, is_dir))

@@ -52,6 +52,19 @@ static int patch_open_file(struct op *op, int fd, const struct patch_req *req,
     return r;
 }
 
+/* It failed: what is there now? It has a version of its own even if it looks as before. */
+static void tell_what_is_left(int fd, const struct local_at *at, const char *key, const struct stat *before,
+                              struct attr *ret)
+{
+    struct attr now = local_with_mtime(NULL);
+    struct stat after;
+    struct op op; /* the caller's may be cancelled */
+    op_init(&op, "patch", 0);
+    if (local_meta_write(&op, at, key, false, &now, true) == 0 &&
+        ensure_new_version(&op, fd, at, key, before, &now, &after) == 0)
+        local_attr_read(at, &after, ret);
+}
+
 static int patch_claimed(struct local *l, struct op *op, const struct local_at *at,
                          const struct patch_req *req, struct attr *ret)
 {
@@ -71,6 +84,8 @@ static int patch_claimed(struct local *l, struct op *op, const struct local_at *
     r = patch_open_file(op, fd, req, at, &before, &after);
     if (r == 0)
         local_attr_read(at, &after, ret);
+    else
+        tell_what_is_left(fd, at, req->key, &before, ret);
     return r;
 }
 

@@ -17,11 +17,6 @@ void local_at_done(struct local_at *at)
     cleanup_fd_(&at->fd);
 }
 
-bool local_is_temp(const char *name)
-{
-    return strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0;
-}
-
 static int map_errno(int code)
 {
     switch (code) {
@@ -91,22 +86,11 @@ static int open_beneath(struct local *l, const char *path)
     return open_by_component(l->root_fd, path);
 }
 
-/* Segments with our own temporary files' names are reserved. */
-static bool names_temp(const char *path)
-{
-    for (const char *p = path; p; p = strchr(p, '/')) {
-        p += *p == '/';
-        if (local_is_temp(p))
-            return true;
-    }
-    return false;
-}
-
 static int check_path(struct op *op, const char *path)
 {
     if (!path_is_inside(path))
         return err_set(&op->err, EACCES, "'%s' is refused: not a path below the directory", path);
-    if (names_temp(path))
+    if (temp_name_in(path))
         return err_set(&op->err, EACCES, "'%s' is refused: %s is a reserved name", path,
                        TEMP_PREFIX);
     return 0;

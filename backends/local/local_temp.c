@@ -4,14 +4,12 @@
  * States of a struct temp: none (name "") -> made (the file exists, being filled) -> committed
  * (name
  * "" again, the object is visible). temp_done() in the state made removes the file, so no error
- * path leaves one; a crash does, and temp_sweep() removes those when a listing meets them a day
- * later. */
+ * path leaves one; a crash does, and temp_sweep() removes those when a listing meets them: at once
+ * where it can tell that their process is no more (temp_name.h), else a day later. */
 #include "backends/local/local_int.h"
 
 #include "base/clock.h"
 #include "base/sys.h"
-
-#define SWEEP_AGE_S (24L * 3600)
 
 void temp_done(struct temp *t)
 {
@@ -23,18 +21,11 @@ void temp_done(struct temp *t)
     errno = saved;
 }
 
-static void new_name(struct temp *t)
-{
-    char hex[17];
-    random_hex(hex, 16);
-    snprintf(t->name, sizeof(t->name), TEMP_PREFIX "%s", hex);
-}
-
 int temp_file(struct op *op, const struct local_at *at, const char *key, bool private,
               struct temp *ret)
 {
     ret->dir = at->fd;
-    new_name(ret);
+    temp_name_make(ret->name);
     int fd = sys_openat(at->fd, ret->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
                         private ? 0600 : 0666);
     if (fd < 0) {
@@ -49,7 +40,7 @@ int temp_symlink(struct op *op, const struct local_at *at, const char *key, cons
                  struct temp *ret)
 {
     ret->dir = at->fd;
-    new_name(ret);
+    temp_name_make(ret->name);
     if (symlinkat(target, at->fd, ret->name) < 0) {
         int r = -errno;
         ret->name[0] = '\0';
@@ -137,7 +128,9 @@ int temp_commit(struct local *l, struct op *op, struct temp *t, const struct loc
 void temp_sweep(int dir, const char *name)
 {
     struct stat st;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) &&
-        st.st_ctim.tv_sec + SWEEP_AGE_S < clock_wall().tv_sec)
+    enum temp_owner owner = temp_name_owner(name);
+    if (owner == TEMP_OURS || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
+        return;
+    if (owner == TEMP_LEFT || st.st_ctim.tv_sec + TEMP_AGE_S < clock_wall().tv_sec)
         (void)sys_unlinkat(dir, name, 0);
 }

@@ -265,7 +265,7 @@ static int s3_probe(struct store *store, struct op *op, struct buf *ret_text)
     enum s3_cond cond = s->sync.cond;
     buf_addf(ret_text, "%s://%s (%s, region %s), bucket %s, keys from %s, %llu ms", s->scheme,
              host.data, servers[atomic_load(&s->server)], s->sync.region, s->bucket,
-             s->anonymous ? "nowhere: anonymous" : s->sync.creds.from, (unsigned long long)ms);
+             s->anonymous ? "nowhere (anonymous)" : s->sync.creds.from, (unsigned long long)ms);
     lock_release(&s->sync.lock);
     long skew = atomic_load(&s->skew_s);
     if (labs(skew) >= SKEW_WORTH_SAYING_S)
@@ -337,6 +337,8 @@ const struct store_class s3_class = {
     .remove = s3_remove,
     .remove_many = s3_remove_many,
     .copy = s3_copy,
+    .same_service = s3_same_service,
+    .copy_from = s3_copy_from,
     .set_meta = s3_set_meta,
     .get_tags = s3_get_tags,
     .set_tags = s3_set_tags,

@@ -278,6 +278,8 @@ bool s3_is_probe(const char *name, uint64_t size);
 int s3_cond_look(struct s3_store *s, struct op *op, const char *key, const struct precond *pre);
 /* Learns it if need be: 0 and yes/no, or the probe's own failure. */
 int s3_cond_supported(struct s3_store *s, struct op *op, bool *ret);
+/* The same while nobody waits for a file to be stored. Failures say nothing: it is learnt later. */
+void s3_cond_learn(struct s3_store *s, struct op *op);
 /* The errno of a conditional write that failed with `r`. */
 int s3_cond_result(struct op *op, const struct precond *pre, int r);
 
@@ -292,6 +294,9 @@ int s3_make_dir(struct store *s, struct op *op, const char *key, const struct at
 int s3_remove_dir(struct store *s, struct op *op, const char *key);
 int s3_copy(struct store *s, struct op *op, const char *from, const char *from_version,
             const char *to, const struct precond *pre, struct attr *ret);
+bool s3_same_service(const struct store *s, const struct store *other);
+int s3_copy_from(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
+                 const char *to, const struct precond *pre, struct attr *ret);
 int s3_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                 const struct attr *change, struct attr *ret);
 int s3_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);
@@ -333,8 +338,8 @@ int s3_add_object_headers(struct s3_store *s, struct op *op, const struct attr *
 int s3_upload_create(struct s3_store *s, struct op *op, const char *object,
                      const struct http_headers *h, char **ret_id);
 int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const char *id,
-                 const char *from, const char *from_version, uint64_t offset,
-                 struct store_part *part);
+                 const struct s3_store *source, const char *from, const char *from_version,
+                 uint64_t offset, struct store_part *part);
 void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *object,
                         const char *version);
 

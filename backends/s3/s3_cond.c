@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * s3_cond.c: conditional writes. Many servers honour If-Match and If-None-Match on PUT, some ignore
- * them without a word; the store contract says honoured or refused. So the first conditional write
- * finds out, by two writes of one probe object that must not both succeed. AWS is known to honour
- * them. Where they are ignored, the object is looked at just before the write: best effort, warned
+ * them without a word; the store contract says honoured or refused. So the first directory that is
+ * made, or the first conditional write, finds out, by two writes of one probe object that must not
+ * both succeed. AWS is known to honour them. Where they are ignored, the object is looked at just before the write: best effort, warned
  * of once.
  *
  * States of sync.cond: UNKNOWN -> PROBING (one thread) -> YES | NO; back to UNKNOWN when the probe
@@ -132,6 +132,14 @@ int s3_cond_supported(struct s3_store *s, struct op *op, bool *ret)
                  s->base.base_uri);
     *ret = yes;
     return 0;
+}
+
+void s3_cond_learn(struct s3_store *s, struct op *op)
+{
+    struct err keep = op->err;
+    bool yes;
+    (void)s3_cond_supported(s, op, &yes); /* who needs to know asks again */
+    op->err = keep;
 }
 
 int s3_cond_look(struct s3_store *s, struct op *op, const char *key, const struct precond *pre)

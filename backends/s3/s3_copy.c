@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * s3_copy.c: copies within the bucket, and changing metadata, which in S3 is a copy onto itself.
+ * s3_copy.c: copies within the bucket and from others of the service, and changing metadata, which in S3 is a copy onto itself.
  *
  * The source is pinned by its ETag, so a copy is of one version and a change of metadata never
  * brings back old content. CopyObject does up to 5 GiB; more goes by multipart copy, as does a copy
@@ -14,6 +14,7 @@
 #include <string.h>
 
 struct copy {
+    struct s3_store *source;             /* that of `from` */
     const char *op, *from, *to_key, *to; /* from, to: full names */
     struct attr attr;                    /* the source's, then the target's */
     struct http_headers all;             /* the source's, of HEAD */
@@ -72,14 +73,14 @@ static int copy_whole(struct s3_store *s, struct op *op, struct copy *c)
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = c->op, .method = "PUT", .object = c->to, .stall_s = S3_COPY_STALL_S};
     int rc = 0;
-    s3_add_copy_source(s, &r, c->from, c->attr.version);
+    s3_add_copy_source(c->source, &r, c->from, c->attr.version);
     if (c->replace) {
         http_headers_add(&r.headers, "x-amz-metadata-directive", "REPLACE");
         for (size_t i = 0; i < c->fresh.n; i++)
             http_headers_add(&r.headers, c->fresh.v[i].name, c->fresh.v[i].value);
         if (c->attr.known & ATTR_HAS_TAGS) { /* else the server copies them */
             http_headers_add(&r.headers, "x-amz-tagging-directive", "REPLACE");
-            rc = s3_add_tags(s, op, c->from, &c->attr, &r.headers);
+            rc = s3_add_tags(c->source, op, c->from, &c->attr, &r.headers);
         }
     } else if (s->storage_class) {
         http_headers_add(&r.headers, "x-amz-storage-class", s->storage_class);
@@ -108,7 +109,7 @@ static int copy_all_parts(struct s3_store *s, struct op *op, const struct copy *
         uint64_t off = i * part_size, left = c->attr.size - off;
         parts[i].number = (unsigned)i + 1;
         parts[i].size = left < part_size ? left : part_size;
-        int r = s3_copy_part(s, op, c->to, id, c->from, c->attr.version, off, &parts[i]);
+        int r = s3_copy_part(s, op, c->to, id, c->source, c->from, c->attr.version, off, &parts[i]);
         if (r < 0)
             return r;
     }
@@ -127,7 +128,7 @@ static int copy_parts(struct store *store, struct op *op, struct copy *c, const 
     struct attr made = ATTR_INIT;
     if (!c->replace)
         keep_headers(&c->all, true, &c->fresh);
-    int r = s3_add_tags(s, op, c->from, &c->attr, &c->fresh);
+    int r = s3_add_tags(c->source, op, c->from, &c->attr, &c->fresh);
     if (r == 0)
         r = s3_upload_create(s, op, c->to, &c->fresh, &id);
     if (r < 0)
@@ -156,7 +157,7 @@ static int put_empty(struct s3_store *s, struct op *op, struct copy *c, const st
     struct http_res res = HTTP_RES_INIT;
     struct s3_req r = {.op = c->op, .method = "PUT", .object = c->to, .body = &empty.base};
     keep_headers(c->replace ? &c->fresh : &c->all, true, &r.headers);
-    int rc = s3_add_tags(s, op, c->from, &c->attr, &r.headers);
+    int rc = s3_add_tags(c->source, op, c->from, &c->attr, &r.headers);
     if (rc == 0)
         rc = s3_cond_prepare(s, op, c->to_key, pre, &r);
     if (rc == 0)
@@ -219,31 +220,48 @@ static int new_headers(struct op *op, struct copy *c, const struct attr *change)
     return r;
 }
 
-int s3_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
-                const struct attr *change, struct attr *ret)
+/* As the slot set_meta of a view: -EAGAIN when somebody was faster. `seen`: the version at the last look; a server that
+ * has still the same one, and says again that it is another, will say so for ever. */
+static int set_file_meta(struct store *store, struct op *op, const char *key, const char *if_match,
+                         const struct attr *change, char seen[ATTR_VERSION_MAX], struct attr *ret)
 {
     struct s3_store *s = s3_of(store);
-    if (!s->posix)
-        return err_set(&op->err, ENOTSUP, "posix = no: no metadata is kept");
-    if (!*key || change->kind == ATTR_DIR)
-        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
     CLEANUP_FREE char *object = s3_object(s, key);
     struct copy c = {
-        .op = "set_meta", .from = object, .to_key = key, .to = object, .replace = true};
+        .source = s, .op = "set_meta", .from = object, .to_key = key, .to = object, .replace = true};
     int r = s3_head_file(s, op, "set_meta", key, if_match, &c.attr, &c.all);
-    if (r == -ENOENT) {
-        err_clear(&op->err);
-        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
-    }
     if (r == 0)
         r = new_headers(op, &c, change);
     if (r == 0)
         r = run_copy(store, op, &c, NULL);
+    if (r == -ESTALE && !(if_match && *if_match) && strcmp(c.attr.version, seen) != 0)
+        r = -EAGAIN;
+    memcpy(seen, c.attr.version, ATTR_VERSION_MAX);
     attr_tags_stored(&c.attr);
     if (r == 0)
         attr_move(ret, &c.attr);
     copy_done(&c);
     return r;
+}
+
+int s3_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
+                const struct attr *change, struct attr *ret)
+{
+    struct s3_store *s = s3_of(store);
+    char seen[ATTR_VERSION_MAX] = "";
+    unsigned tries = 0;
+    int r;
+    if (!s->posix)
+        return err_set(&op->err, ENOTSUP, "posix = no: no metadata is kept");
+    if (!*key || change->kind == ATTR_DIR)
+        return flat_set_dir_meta(&s->view, store, op, key, change, ret);
+    do
+        r = set_file_meta(store, op, key, if_match, change, seen, ret);
+    while (flat_overtaken(op, &tries, &r));
+    if (r != -ENOENT)
+        return r;
+    err_clear(&op->err);
+    return flat_set_dir_meta(&s->view, store, op, key, change, ret);
 }
 
 /* ---- copy ---- */
@@ -277,14 +295,28 @@ static void keep_time(struct s3_store *s, struct op *op, struct copy *c)
     c->attr.known = known;
 }
 
+/* With the keys of the target's store; a source that is encrypted with another customer key would need that too. */
+bool s3_same_service(const struct store *store, const struct store *other)
+{
+    const struct s3_store *a = (const struct s3_store *)store, *b = (const struct s3_store *)other;
+    return flat_same_text(a->scheme, b->scheme) && flat_same_text(a->endpoint, b->endpoint) &&
+           flat_same_text(a->root, b->root) && flat_same_text(a->customer_key, b->customer_key);
+}
+
 int s3_copy(struct store *store, struct op *op, const char *from, const char *from_version,
             const char *to, const struct precond *pre, struct attr *ret)
 {
-    struct s3_store *s = s3_of(store);
-    CLEANUP_FREE char *source = s3_object(s, from);
+    return s3_copy_from(store, op, store, from, from_version, to, pre, ret);
+}
+
+int s3_copy_from(struct store *store, struct op *op, struct store *source_store, const char *from,
+                 const char *from_version, const char *to, const struct precond *pre, struct attr *ret)
+{
+    struct s3_store *s = s3_of(store), *other = s3_of(source_store);
+    CLEANUP_FREE char *source = s3_object(other, from);
     CLEANUP_FREE char *target = s3_object(s, to);
-    struct copy c = {.op = "copy", .from = source, .to_key = to, .to = target};
-    int r = s3_head(s, op, "copy", source, from_version, &c.attr, &c.all);
+    struct copy c = {.source = other, .op = "copy", .from = source, .to_key = to, .to = target};
+    int r = s3_head(other, op, "copy", source, from_version, &c.attr, &c.all);
     if (r == 0)
         keep_time(s, op, &c);
     if (r == 0)

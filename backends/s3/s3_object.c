@@ -359,7 +359,10 @@ int s3_remove_many(struct store *store, struct op *op, const char *const *keys, 
 
 int s3_make_dir(struct store *store, struct op *op, const char *key, const struct attr *attr)
 {
-    return flat_make_dir(&s3_of(store)->view, store, op, key, attr);
+    int r = flat_make_dir(&s3_of(store)->view, store, op, key, attr);
+    if (r == 0) /* files follow: the first one's close need not wait for it */
+        s3_cond_learn(s3_of(store), op);
+    return r;
 }
 
 int s3_remove_dir(struct store *store, struct op *op, const char *key)

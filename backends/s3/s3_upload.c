@@ -166,7 +166,7 @@ void s3_add_copy_source(const struct s3_store *s, struct s3_req *r, const char *
 }
 
 int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const char *id,
-                 const char *from, const char *from_version, uint64_t offset,
+                 const struct s3_store *source, const char *from, const char *from_version, uint64_t offset,
                  struct store_part *part)
 {
     char number[16];
@@ -176,7 +176,7 @@ int s3_copy_part(struct s3_store *s, struct op *op, const char *object, const ch
     if (part->size == 0)
         return err_set(&op->err, EINVAL, "a copied part must not be empty");
     add_part_params(&r, id, part->number, number);
-    s3_add_copy_source(s, &r, from, from_version);
+    s3_add_copy_source(source, &r, from, from_version);
     http_headers_addf(&r.headers, "x-amz-copy-source-range", "bytes=%" PRIu64 "-%" PRIu64, offset,
                       offset + part->size - 1);
     int rc = s3_do(s, op, &r, &res);
@@ -207,7 +207,7 @@ int s3_upload_copy_part(struct store *store, struct op *op, const char *key, con
         return bad_id(op);
     CLEANUP_FREE char *object = s3_object(s, key);
     CLEANUP_FREE char *source = s3_object(s, from);
-    return s3_copy_part(s, op, object, id, source, from_version, offset, part);
+    return s3_copy_part(s, op, object, id, s, source, from_version, offset, part);
 }
 
 /* ---- finish ---- */

@@ -151,7 +151,7 @@ static ssize_t patch_some(struct conn *c, struct op *op, struct far_patch *p, si
     uint64_t bytes;
     buf_adds(&run.line, "pt");
     commands_path(&run.line, p->path);
-    if (first == 0)
+    if (first == 0 && !p->hidden)
         buf_addf(&run.line, " '%%i %%s %%Y' '%llu %llu %u'", (unsigned long long)was->inode,
                  (unsigned long long)was->size, was->mtime);
     else
@@ -162,7 +162,9 @@ static ssize_t patch_some(struct conn *c, struct op *op, struct far_patch *p, si
     run.n_pieces = n;
     buf_adds(&run.line, " && { ");
     bool last = first + n == req->n_ranges;
-    if (last) {
+    if (p->bytes_only)
+        buf_adds(&run.line, "[ -z \"$Y\" ] || run sync \"$p\"; ");
+    else if (last) {
         struct wire_attr owner = sftp_owner_of(p->attr, was), rest = sftp_rest_of(p->attr, was);
         buf_addf(&run.line, "run truncate -s %llu \"$p\"; [ $s != 0 ] || fin",
                  (unsigned long long)req->new_size);
@@ -173,7 +175,7 @@ static ssize_t patch_some(struct conn *c, struct op *op, struct far_patch *p, si
     int r = shell_run(c, op, &run, "patch", req->key);
     if (r == -ESTALE && first == 0)
         p->begun = false; /* refused before the first byte */
-    if (r == 0 && last)
+    if (r == 0 && last && !p->bytes_only)
         r = result_attrs(c, op, &run, "patch", req->key, &p->after);
     shell_run_done(&run);
     return r < 0 ? r : (ssize_t)n;
@@ -182,7 +184,9 @@ static ssize_t patch_some(struct conn *c, struct op *op, struct far_patch *p, si
 int commands_patch(struct conn *c, struct op *op, struct far_patch *p)
 {
     size_t done = 0;
-    int r = far_begin_patch(c, op, far_lstat(c, op, p->path, p->req->key, &p->before), p);
+    int r = 0;
+    if (!p->bytes_only)
+        r = far_begin_patch(c, op, far_lstat(c, op, p->path, p->req->key, &p->before), p);
     if (r < 0)
         return r;
     do {

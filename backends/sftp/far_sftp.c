@@ -91,6 +91,16 @@ static int packets_sync_dir(struct conn *c, struct op *op, const char *path, con
 
 /* ---- names ---- */
 
+/* Nobody waits for the answers now. */
+static void open_next(struct conn *c, const struct far_move *m)
+{
+    struct wire_attr mode = packets_temp_mode(m->hidden);
+    c->ahead = (struct ahead){
+        .dir = xstrdup(m->dir), .temp = xstrdup(m->next), .hidden = m->hidden, .asked_ns = clock_now_ns()};
+    c->ahead.open = conn_open_req(c, m->next, PACKETS_TEMP, &mode);
+    c->ahead.open_dir = conn_open_req(c, m->dir, SSH_FXF_READ, NULL);
+}
+
 /* With the directory open the fsync goes together with the rename: they are done in that order, and
  * one that is not renamed costs a needless fsync. */
 static int packets_rename(struct conn *c, struct op *op, struct far_move *m)
@@ -106,8 +116,12 @@ static int packets_rename(struct conn *c, struct op *op, struct far_move *m)
         open = conn_open_req(c, m->dir, SSH_FXF_READ, NULL);
     uint32_t id = plain ? conn_two_paths_req(c, SSH_FXP_RENAME, m->from, m->to)
                         : conn_posix_rename_req(c, m->from, m->to);
-    if (m->dir && dir.len)
+    if (m->dir && dir.len) {
         sync = conn_fsync_req(c, &dir);
+        conn_close_handle(c, &dir);
+        if (m->next && !c->ahead.temp)
+            open_next(c, m);
+    }
     int r = conn_expect_ok(c, op, id, "rename", m->key);
     m->moved = r == 0;
     if (open && !c->broken && r != -EINTR) {

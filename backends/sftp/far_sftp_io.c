@@ -11,6 +11,7 @@
 #define WINDOW_BYTES (4U << 20) /* asked for and not come yet */
 #define READS_MAX 64            /* on their way at once */
 #define WRITES_MAX 32
+#define LOOK_AFTER_MS 5000 /* an answer that comes behind those of all writes */
 #define AHEAD_BYTES (256U << 10) /* asked for before it is known what is there */
 
 /* ---- reading ---- */
@@ -158,18 +159,25 @@ int packets_read(struct conn *c, struct op *op, struct far_read *f)
 
 /* ---- writing ---- */
 
-struct writes { /* on their way: the newest, at most WRITES_MAX */
+struct writes { /* on their way: the newest, at most writes_max() */
     uint32_t ids[WRITES_MAX];
     uint64_t sent, done;
 };
 
-/* Sends a range. The last WRITES_MAX answers are left for writes_end(). */
+static unsigned writes_max(const struct conn *c)
+{
+    unsigned n = c->write_window / c->write_max;
+    return n < 2 ? 2 : n > WRITES_MAX ? WRITES_MAX : n;
+}
+
+/* Sends a range. The last answers are left for writes_end(). */
 static int send_range(struct conn *c, struct op *op, const struct handle *h, const char *key,
                       const struct source *src, uint64_t from, uint64_t to, struct writes *w)
 {
     int r = 0;
+    unsigned most = writes_max(c);
     while (r == 0 && from < to) {
-        if (w->sent - w->done == WRITES_MAX) {
+        if (w->sent - w->done == most) {
             r = conn_expect_ok(c, op, w->ids[w->done++ % WRITES_MAX], "write", key);
             continue;
         }
@@ -256,14 +264,23 @@ static int owner_to_set(struct conn *c, struct op *op, const struct far_make *m,
     return r;
 }
 
+/* The answer to an LSTAT of what is to be replaced, judged. */
+static int judge_old(struct conn *c, struct op *op, struct far_make *m, uint32_t stat)
+{
+    struct wire_attr old;
+    int r = conn_expect_attrs(c, op, stat, "put", m->key, &old);
+    return far_judge(op, r, &old, m->judge, m->arg);
+}
+
 /* Bytes and all that makes the file complete, in one go: nobody else sees it, so what follows a
- * write that fails does no harm. */
-static int fill_file(struct conn *c, struct op *op, struct far_make *m, const struct handle *h)
+ * write that fails does no harm. `look`: on its way, still to be judged; 0: none. */
+static int fill_file(struct conn *c, struct op *op, struct far_make *m, const struct handle *h, uint32_t look)
 {
     struct wire_attr made = {.flags = 0}, owner = {.flags = 0}, rest;
     struct writes w = {.sent = 0};
     struct finish f;
-    uint32_t fstat = conn_handle_req(c, SSH_FXP_FSTAT, h); /* what it is before it gets its owner */
+    bool owned = m->attr->known & (ATTR_HAS_UID | ATTR_HAS_GID);
+    uint32_t fstat = owned ? conn_handle_req(c, SSH_FXP_FSTAT, h) : 0; /* before it gets its owner */
     int r = owner_to_set(c, op, m, &fstat, &made, &owner);
     rest = sftp_rest_of(m->attr, &made);
     if (r == 0)
@@ -271,7 +288,9 @@ static int fill_file(struct conn *c, struct op *op, struct far_make *m, const st
     if (r < 0)
         return r;
     f = send_finish(c, h, &owner, &rest);
-    if (fstat)
+    if (look)
+        r = judge_old(c, op, m, look);
+    if (r == 0 && fstat)
         r = conn_expect_attrs(c, op, fstat, "put", m->key, &made);
     if (r == 0)
         r = writes_end(c, op, m->key, &w);
@@ -279,14 +298,6 @@ static int fill_file(struct conn *c, struct op *op, struct far_make *m, const st
         return r;
     owner = sftp_owner_of(m->attr, &made);
     return end_finish(c, op, "put", m->key, &f, owner.flags != 0, &m->attrs);
-}
-
-/* The answer to an LSTAT of what is to be replaced, judged. */
-static int judge_old(struct conn *c, struct op *op, struct far_make *m, uint32_t stat)
-{
-    struct wire_attr old;
-    int r = conn_expect_attrs(c, op, stat, "put", m->key, &old);
-    return far_judge(op, r, &old, m->judge, m->arg);
 }
 
 /* The handles that were asked for with the look; both are waited for, or they would be lost. */
@@ -305,52 +316,96 @@ static int take_handles(struct conn *c, struct op *op, struct far_make *m, uint3
     return r;
 }
 
-int packets_make(struct conn *c, struct op *op, struct far_make *m)
+struct wire_attr packets_temp_mode(bool hidden)
 {
-    struct handle h = {0};
-    bool private = m->attr->known & ATTR_HAS_MODE;
-    struct wire_attr mode = {.flags = WIRE_MODE, .mode = private ? 0600 : 0666};
-    uint32_t stat = conn_path_req(c, SSH_FXP_LSTAT, m->path);
-    uint32_t open = conn_open_req(c, m->temp, SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL, &mode);
+    return (struct wire_attr){.flags = WIRE_MODE, .mode = hidden ? 0600 : 0666};
+}
+
+/* The handles that were asked for with the file before: the look goes with the bytes. 1: there is none. */
+static int make_ahead(struct conn *c, struct op *op, struct far_make *m, struct handle *h, uint32_t stat)
+{
+    uint32_t open = c->ahead.open, dir = c->ahead.open_dir;
+    if (!m->ahead)
+        return 1;
+    int r = take_handles(c, op, m, open, dir, h);
+    conn_ahead_clear(c);
+    if (r < 0 && !c->broken && r != -EINTR) { /* as if it had not been asked for */
+        conn_close_handle(c, &m->held);
+        err_clear(&op->err);
+        return 1;
+    }
+    return r < 0 ? r : fill_file(c, op, m, h, stat);
+}
+
+static int make_now(struct conn *c, struct op *op, struct far_make *m, struct handle *h, uint32_t stat)
+{
+    struct wire_attr mode = packets_temp_mode(m->attr->known & ATTR_HAS_MODE);
+    uint32_t open = conn_open_req(c, m->temp, PACKETS_TEMP, &mode);
     uint32_t dir = m->dir ? conn_open_req(c, m->dir, SSH_FXF_READ, NULL) : 0;
     m->made = true;
     int r = judge_old(c, op, m, stat);
     struct err first = op->err;
     if (c->broken || r == -EINTR)
         return r;
-    int o = take_handles(c, op, m, open, dir, &h);
+    int o = take_handles(c, op, m, open, dir, h);
     if (r < 0)
         op->err = first;
     else
         r = o;
-    if (r == 0)
-        r = fill_file(c, op, m, &h);
+    return r < 0 ? r : fill_file(c, op, m, h, 0);
+}
+
+int packets_make(struct conn *c, struct op *op, struct far_make *m)
+{
+    struct handle h = {0};
+    uint32_t stat = conn_path_req(c, SSH_FXP_LSTAT, m->path);
+    int r = make_ahead(c, op, m, &h, stat);
+    if (r > 0)
+        r = make_now(c, op, m, &h, stat);
     conn_close_handle(c, &h);
     return r;
+}
+
+static int look_and_begin(struct conn *c, struct op *op, struct far_patch *p, const struct handle *h)
+{
+    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    int r = conn_expect_attrs(c, op, id, "patch", p->req->key, &p->before);
+    return far_begin_patch(c, op, r, p);
 }
 
 static int patch_handle(struct conn *c, struct op *op, struct far_patch *p, const struct handle *h)
 {
     const struct patch_req *req = p->req;
     struct writes w = {.sent = 0};
-    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
-    int r = conn_expect_attrs(c, op, id, "patch", req->key, &p->before);
-    r = far_begin_patch(c, op, r, p);
-    if (r < 0)
-        return r;
+    uint32_t sync = 0;
+    int r = p->bytes_only ? 0 : look_and_begin(c, op, p, h);
     for (size_t i = 0; i < req->n_ranges && r == 0; i++)
         r = send_range(c, op, h, req->key, req->src, req->ranges[i].offset,
                        req->ranges[i].offset + req->ranges[i].length, &w);
+    if (r == 0 && p->bytes_only && (c->extensions & EXT_FSYNC))
+        sync = conn_fsync_req(c, h);
     if (r == 0)
         r = writes_end(c, op, req->key, &w);
     if (r < 0)
         return r; /* without the new mtime: it is not to look complete */
+    if (p->bytes_only)
+        return sync ? conn_expect_ok(c, op, sync, "make durable", req->key) : 0;
     struct wire_attr owner = sftp_owner_of(p->attr, &p->before),
                      rest = sftp_rest_of(p->attr, &p->before);
     rest.flags |= WIRE_SIZE;
     rest.size = req->new_size;
     struct finish f = send_finish(c, h, &owner, &rest);
     return end_finish(c, op, "patch", req->key, &f, false, &p->after);
+}
+
+/* It failed, and the connection did not: the server answers in order, so this is the file after the last write. */
+static void look_after(struct conn *c, struct far_patch *p, const struct handle *h)
+{
+    struct op op; /* the caller's may be cancelled */
+    op_init(&op, "patch", LOOK_AFTER_MS);
+    uint32_t id = conn_handle_req(c, SSH_FXP_FSTAT, h);
+    if (conn_expect_attrs(c, &op, id, "patch", p->req->key, &p->after) < 0)
+        p->after.flags = 0;
 }
 
 int packets_patch(struct conn *c, struct op *op, struct far_patch *p)
@@ -360,6 +415,11 @@ int packets_patch(struct conn *c, struct op *op, struct far_patch *p)
     int r = conn_expect_handle(c, op, open, "patch", p->req->key, &h);
     if (r == 0)
         r = patch_handle(c, op, p, &h);
+    if (r < 0) {
+        p->after.flags = 0;
+        if (p->begun && !c->broken)
+            look_after(c, p, &h);
+    }
     conn_close_handle(c, &h);
     return r;
 }

@@ -10,29 +10,15 @@
 #include <limits.h>
 #include <pwd.h>
 
+#define PART_SIZE (8ULL << 20)
+
 /* ---- paths ---- */
-
-bool sftp_is_temp(const char *name)
-{
-    return strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0;
-}
-
-/* Segments with our own temporary files' names are reserved. */
-static bool names_temp(const char *path)
-{
-    for (const char *p = path; p; p = strchr(p, '/')) {
-        p += *p == '/';
-        if (sftp_is_temp(p))
-            return true;
-    }
-    return false;
-}
 
 int sftp_path(struct sftp *s, struct op *op, const char *key, char **ret)
 {
     if (!path_is_inside(key))
         return err_set(&op->err, EACCES, "'%s' is refused: not a path below the directory", key);
-    if (names_temp(key))
+    if (temp_name_in(key))
         return err_set(&op->err, EACCES, "'%s' is refused: %s is a reserved name", key,
                        TEMP_PREFIX);
     if (!key[0])
@@ -370,12 +356,16 @@ static int sftp_open(const struct conf_section *section, struct stats *stats, st
         .base_uri = uri_of(s),
         .caps = CAP_WRITE | CAP_IF_MATCH | CAP_RENAME_FILE | CAP_RENAME_DIR | CAP_PATCH |
                 CAP_REAL_DIRS | CAP_SET_META | CAP_LIST_META | CAP_SYMLINK | CAP_READ_META |
-                CAP_WHOLE_SECONDS | CAP_NO_XATTRS,
-        .limits = {.concurrency = s->max_connections, .key_max = PATH_MAX - 64 - strlen(s->root)},
+                CAP_WHOLE_SECONDS | CAP_WEAK_VERSIONS | CAP_NO_XATTRS | CAP_UPLOAD,
+        .limits = {.concurrency = s->max_connections,
+                   .key_max = PATH_MAX - TEMP_NAME_MAX - strlen(s->root),
+                   .upload_threshold = PART_SIZE,
+                   .part_size = PART_SIZE},
     };
     claims_init(&s->claims, "sftp claims");
     versions_init(&s->versions);
     rests_init(&s->rests, "sftp listings", REST_NS, sftp_items_free);
+    lock_init(&s->torn.lock, LOCK_RANK_STORE, "sftp uploads");
     sftp_pool_init(s);
     *ret = &s->store;
     return 0;
@@ -388,6 +378,7 @@ static void sftp_close(struct store *store)
     claims_done(&s->claims);
     versions_done(&s->versions);
     rests_done(&s->rests);
+    sftp_torn_done(s);
     free_sftp(s);
 }
 
@@ -405,6 +396,10 @@ const struct store_class sftp_class = {
     .probe = sftp_probe,
     .put = sftp_put,
     .patch = sftp_patch,
+    .upload_begin = sftp_upload_begin,
+    .upload_part = sftp_upload_part,
+    .upload_finish = sftp_upload_finish,
+    .upload_abort = sftp_upload_abort,
     .remove = sftp_remove,
     .remove_many = sftp_remove_many,
     .rename = sftp_rename,

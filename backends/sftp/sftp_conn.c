@@ -20,6 +20,10 @@
 
 #define IN_SIZE (2 * CONN_ROOM_MAX)
 #define PACKET_MAX (CONN_ROOM_MAX + 1024)
+#define WRITE_WINDOW_MIN (256U << 10)
+#define WRITE_WINDOW_MAX (8U << 20)
+#define WRITE_MIN (128U << 10)
+#define NS_PER_BYTE 1 /* a server's, at its best */
 #define SLICE_MS 100 /* how long a cancelled request may go unnoticed */
 
 struct stashed {
@@ -41,18 +45,43 @@ struct conn *conn_new(const char *name, size_t endpoint, unsigned stall_ms)
     c->out = xmalloc(CONN_OUT_SIZE);
     c->in = xmalloc(IN_SIZE);
     c->read_max = c->write_max = 32768;
+    c->write_window = WRITE_WINDOW_MAX;
     return c;
 }
 
-static void drop_stash(struct conn *c)
+/* Does anybody want the reply with this id? */
+static bool is_awaited(const struct conn *c, uint32_t id)
 {
-    while (c->stash) {
-        struct stashed *s = c->stash;
-        c->stash = s->next;
+    bool ahead = c->ahead.temp && (id == c->ahead.open || id == c->ahead.open_dir);
+    return ahead || (int32_t)(id - c->dropped_below) >= 0;
+}
+
+static void sweep_stash(struct conn *c)
+{
+    for (struct stashed **at = &c->stash, *s; (s = *at) != NULL;) {
+        if (is_awaited(c, s->id)) {
+            at = &s->next;
+            continue;
+        }
+        *at = s->next;
         free(s);
     }
     free(c->given);
     c->given = NULL;
+}
+
+void conn_ahead_clear(struct conn *c)
+{
+    free(c->ahead.dir);
+    free(c->ahead.temp);
+    c->ahead = (struct ahead){0};
+}
+
+static void drop_stash(struct conn *c)
+{
+    conn_ahead_clear(c);
+    c->dropped_below = c->next_id;
+    sweep_stash(c);
 }
 
 void conn_free(struct conn *c)
@@ -71,6 +100,7 @@ void conn_free(struct conn *c)
         (void)libssh2_session_free(c->session);
     drop_stash(c);
     shell_free(c->shell);
+    free(c->row.dir);
     free(c->name);
     free(c->out);
     free(c->in);
@@ -251,7 +281,7 @@ int conn_wait(struct conn *c, struct op *op, uint32_t id, struct reply *ret)
         } else if (got.id == id) {
             *ret = got;
             return 0;
-        } else if ((int32_t)(got.id - c->dropped_below) >= 0) {
+        } else if (is_awaited(c, got.id)) {
             stash(c, &got);
         }
     }
@@ -259,10 +289,10 @@ int conn_wait(struct conn *c, struct op *op, uint32_t id, struct reply *ret)
 
 bool conn_rest(struct conn *c)
 {
-    if (c->broken || c->opening > 0)
+    if (c->broken || c->opening > (c->ahead.temp ? 2 : 0))
         return false;
     c->dropped_below = c->next_id;
-    drop_stash(c);
+    sweep_stash(c);
     while (send_some(c) > 0) { /* what closes handles is not to wait for the next user */
     }
     c->used_ns = clock_now_ns();
@@ -286,13 +316,14 @@ void conn_reset(struct conn *c)
 
 bool conn_is_alive(struct conn *c)
 {
-    struct reply ignored;
+    struct reply got;
     for (int n = 1; n > 0;) {
         n = conn_pump(c);
         if (n < 0)
             return false;
-        while (next_packet(c, &ignored) > 0) {
-        }
+        while (next_packet(c, &got) > 0)
+            if (is_awaited(c, got.id))
+                stash(c, &got);
     }
     return !c->broken;
 }
@@ -322,17 +353,30 @@ static uint32_t at_most(uint64_t n, uint32_t most)
     return n == 0 || n > most ? most : (uint32_t)n;
 }
 
+/* As much on its way as the way there takes, but not more: sshd keeps what its SFTP server has not read yet, in
+ * buffers that are copied as they grow. */
+static void size_writes(struct conn *c, uint64_t round_trip_ns)
+{
+    uint64_t window = round_trip_ns / NS_PER_BYTE;
+    window = window < WRITE_WINDOW_MIN ? WRITE_WINDOW_MIN : window;
+    c->write_window = window > WRITE_WINDOW_MAX ? WRITE_WINDOW_MAX : (uint32_t)window;
+    uint32_t most = c->write_window / 4 < WRITE_MIN ? WRITE_MIN : c->write_window / 4;
+    c->write_max = c->write_max > most ? most : c->write_max;
+}
+
 static int ask_limits(struct conn *c, struct op *op)
 {
     struct reply rep;
-    uint64_t packet, read, write, handles;
+    uint64_t packet, read, write, handles, asked = clock_now_ns();
     int r = conn_wait(c, op, conn_limits_req(c), &rep);
     if (r < 0)
         return r;
+    uint64_t round_trip = clock_now_ns() - asked;
     if (rep.type == SSH_FXP_EXTENDED_REPLY && reply_u64(&rep, &packet) && reply_u64(&rep, &read) &&
         reply_u64(&rep, &write) && reply_u64(&rep, &handles)) {
         c->read_max = at_most(read, 256 * 1024 - 1024);
         c->write_max = at_most(write, 256 * 1024 - 1024);
+        size_writes(c, round_trip);
     }
     return 0;
 }

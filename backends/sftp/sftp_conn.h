@@ -121,6 +121,15 @@ struct reply {
     const uint8_t *at, *end; /* what is left of the body */
 };
 
+/* What was asked for ahead of the next user: a temporary file in `dir`, open to be written, and the directory itself. The
+ * answers are kept until conn_expect_handle() takes them. */
+struct ahead {
+    char *dir, *temp; /* NULL: nothing */
+    bool hidden;      /* made for the user's eyes only (0600) */
+    uint64_t asked_ns;
+    uint32_t open, open_dir; /* the requests */
+};
+
 struct far;
 struct shell;
 struct stashed; /* a reply that came before the one waited for */
@@ -140,6 +149,7 @@ struct conn {
     unsigned stall_ms;
     uint32_t extensions;          /* enum conn_ext */
     uint32_t read_max, write_max; /* bytes of data in one request */
+    uint32_t write_window;        /* of data that the server has not answered for */
     bool broken;
     bool changing;    /* see above; conn_changing() */
     bool touched;     /* this user has changed something */
@@ -157,6 +167,12 @@ struct conn {
     size_t out_at, out_len, in_at, in_len;
     struct stashed *stash;
     struct stashed *given; /* the one that the last conn_wait gave */
+    struct ahead ahead;
+    struct { /* sftp_ahead.c: files written into one directory, one after the other */
+        char *dir;
+        unsigned n;
+        uint64_t last_ns;
+    } row;
 };
 
 /* Before a request that changes something visible, and after its answer. */
@@ -175,8 +191,10 @@ void conn_free(struct conn *c); /* NULL ok; says goodbye without waiting */
 int conn_init(struct conn *c, struct op *op);
 /* Is it still there, as far as can be told without waiting? Replies are dropped. */
 bool conn_is_alive(struct conn *c);
-/* The user is done: replies that are still to come are dropped. false: it must be closed. */
+/* The user is done: replies that are still to come are dropped, but those of `ahead`. false: it must be closed. */
 bool conn_rest(struct conn *c);
+/* What was asked for ahead has its user, or is gone. */
+void conn_ahead_clear(struct conn *c);
 /* Sends and receives what can be now: -1: the connection is gone. */
 int conn_pump(struct conn *c);
 /* Waits until something was sent or received. */

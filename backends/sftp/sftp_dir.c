@@ -7,6 +7,9 @@
 
 #include "base/name.h"
 
+#define TEMPS_NS (5 * NS_PER_S) /* an upload that was given up is gone by then */
+#define TEMPS_STEP_MS 10
+
 /* What is at `path` now; flags 0: nothing, or it cannot be told. Keeps op->err. */
 static struct wire_attr look(struct conn *c, struct op *op, const char *path)
 {
@@ -133,6 +136,10 @@ static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const 
         return r;
     if (strcmp(from, to) == 0)
         return no_replace ? err_set(&op->err, EEXIST, "%s exists already", to_key) : 0;
+    if (sftp_is_dir(&a)) {
+        sftp_ahead_drop(s, *c);
+        sftp_clear_ahead(s);
+    }
     b = look(*c, op, to);
     if (no_replace && b.flags)
         return err_set(&op->err, EEXIST, "%s exists already", to_key);
@@ -306,14 +313,52 @@ int sftp_make_dir(struct store *store, struct op *op, const char *key, const str
     return r;
 }
 
-int sftp_remove_dir(struct store *store, struct op *op, const char *key)
+struct temps { /* in a directory that shows nothing */
+    const char *path;
+    bool others;  /* something else is there, or what may be in use elsewhere */
+    bool ours;    /* being removed, or to be renamed */
+    struct buf left; /* paths, each with its NUL */
+};
+
+static void take_temp(void *arg, const char *bytes, size_t len, const struct wire_attr *w)
 {
-    struct sftp *s = sftp_of(store);
-    CLEANUP_FREE char *path = NULL;
+    struct temps *t = arg;
+    CLEANUP_FREE char *name = xstrndup(bytes, len);
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return;
+    if (temp_name_owner(name) == TEMP_OURS) {
+        t->ours = true;
+    } else if (temp_name_is(name) && sftp_is_left(name, w)) {
+        buf_addf(&t->left, "%s/%s", t->path, name);
+        buf_addc(&t->left, '\0');
+    } else {
+        t->others = true;
+    }
+}
+
+enum { GOES = 1, GONE }; /* what holds a directory: it goes away; it is not there any more */
+
+/* Removes what killed processes have left in a directory with nothing else. GOES: it may be empty now, or when
+ * ours are gone; GONE: it is empty, the last of ours has gone since. Keeps op->err. */
+static int clear_temps(struct conn *c, struct op *op, const char *path)
+{
+    struct err was = op->err;
+    struct temps t = {.path = path, .left = BUF_INIT};
+    int r = c->far->names(c, op, path, path, take_temp, &t);
+    bool more = r == 0 && !t.others, any = t.ours || t.left.len > 0;
+    for (size_t at = 0; more && at < t.left.len; at += strlen(t.left.data + at) + 1)
+        (void)far_remove(c, op, t.left.data + at, path);
+    buf_done(&t.left);
+    op->err = was;
+    return !more ? 0 : any ? GOES : GONE;
+}
+
+/* GOES, GONE: try again. */
+static int remove_dir_once(struct sftp *s, struct op *op, const char *path, const char *key)
+{
     struct conn *c;
-    int r = sftp_path(s, op, key, &path);
-    if (r == 0)
-        r = sftp_take(s, op, false, &c);
+    sftp_clear_ahead(s);
+    int r = sftp_take(s, op, false, &c);
     if (r < 0)
         return r;
     conn_changing(c, true);
@@ -327,6 +372,32 @@ int sftp_remove_dir(struct store *store, struct op *op, const char *key)
         r = err_set(&op->err, ENOTDIR, "%s is no directory", key);
     else if (why && sftp_is_dir(&w) && status_is_failure(op))
         r = err_set(&op->err, ENOTEMPTY, "%s is not empty", key);
+    int held = r == -ENOTEMPTY && !c->broken ? clear_temps(c, op, path) : 0;
+    if (held)
+        r = held;
     sftp_give(s, c, false);
+    return r;
+}
+
+/* Temporary files are not shown: they are not to hold a directory that looks empty. */
+int sftp_remove_dir(struct store *store, struct op *op, const char *key)
+{
+    struct sftp *s = sftp_of(store);
+    CLEANUP_FREE char *path = NULL;
+    uint64_t until = clock_now_ns() + TEMPS_NS;
+    int r = sftp_path(s, op, key, &path);
+    if (r < 0)
+        return r;
+    for (unsigned gone = 0; (r = remove_dir_once(s, op, path, key)) > 0;) {
+        if (clock_now_ns() > until || (r == GONE && gone++ > 0))
+            return -op->err.code; /* not empty */
+        struct err was = op->err;
+        r = op_sleep(op, TEMPS_STEP_MS);
+        if (r < 0)
+            return r;
+        op->err = was;
+    }
+    if (r == 0)
+        err_clear(&op->err);
     return r;
 }

@@ -22,7 +22,8 @@ int far_begin_patch(struct conn *c, struct op *op, int r, struct far_patch *p)
     if (r < 0)
         return r;
     p->begun = true;
-    conn_changing(c, true);
+    if (!p->hidden)
+        conn_changing(c, true);
     return 0;
 }
 

@@ -44,6 +44,7 @@ struct far_make {     /* a new file under a temporary name, complete and durable
     far_judge_fn *judge;     /* gets what is at `path`, before bytes are sent */
     void *arg;
     const char *dir;        /* is going to be made durable by far_move: may be opened; NULL: not */
+    bool ahead;             /* temp is what conn.ahead has, in dir: taken */
     struct handle held;     /* out: of dir, on this connection; empty: none. The caller's to close */
     bool made;              /* out: the temporary may be there */
     struct wire_attr attrs; /* out: of the new file */
@@ -54,6 +55,9 @@ struct far_move {
     bool no_replace;     /* fails when something is there; else replaces (EXT_POSIX_RENAME) */
     const char *dir;     /* that of `to`: made durable afterwards (EXT_FSYNC); NULL: not */
     struct handle *held; /* of dir, taken; NULL, or empty: none */
+    const char *next;    /* NULL, or a temporary in dir that may be asked for with it: conn.ahead then, of a connection
+                          * that has none */
+    bool hidden;         /* of which mode */
     bool moved;          /* out: it has its new name; an error is about the durability */
 };
 
@@ -63,8 +67,13 @@ struct far_patch { /* changes within a file */
     const struct attr *attr; /* mtime is known */
     far_judge_fn *judge;     /* gets `before`, before the first change */
     void *arg;
-    bool begun; /* out: the file may have been changed; conn_changing is on from then */
-    struct wire_attr before, after; /* out */
+    bool hidden;     /* a temporary file: who is to see it does not see the change, or half of one */
+    bool bytes_only; /* and only its ranges are written, and made durable where they can be: nobody
+                      * looks or judges, size and attributes stay. `before` is in: with WIRE_EXACT the
+                      * inode must be that one (-ESTALE, -ENOENT) */
+    bool begun; /* out: the file may have been changed; unless hidden conn_changing is on from then */
+    struct wire_attr before, after; /* out. After a failure `after` is what the server made of all that was sent;
+                                     * flags 0: not known */
 };
 
 /* One name of a directory. flags without WIRE_MODE: only the name is known. */

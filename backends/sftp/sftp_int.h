@@ -16,12 +16,12 @@
 #include "backends/sftp/sftp.h"
 #include "backends/sftp/sftp_far.h"
 #include "backends/sftp/sftp_version.h"
+#include "backends/temp_name.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/pool.h"
 
-#define TEMP_PREFIX ".quay-tmp-"
 #define ORPHANS 64
 #define REST_NS (10 * NS_PER_S)
 
@@ -76,7 +76,12 @@ struct sftp {
     struct rests rests;  /* of struct dir_items */
     struct {
         struct lock lock;
-        struct cond changed;
+        struct torn *first;
+    } torn; /* sftp_upload.c */
+    struct {
+        struct lock lock;
+        struct cond changed; /* for who waits for a connection */
+        struct cond due;     /* for the keeper: it is to end, or there is something to remove */
         struct conn **idle; /* max_connections places; the last one was used last */
         size_t n_idle;
         struct waiter *waiting; /* in the order in which they came */
@@ -122,12 +127,23 @@ void sftp_give(struct sftp *s, struct conn *c, bool transfer);
 uint64_t sftp_note_password(struct sftp *s, bool refused);
 /* A temporary file that is to be removed when there is a connection. */
 void sftp_orphan(struct sftp *s, const char *path);
+/* What idle connections have opened ahead is removed. */
+void sftp_clear_ahead(struct sftp *s);
+
+/* ---- sftp_ahead.c ---- */
+/* A file is being put into dir. The temporary that c has opened ahead for it (malloc'd; far_make takes the rest), or
+ * NULL; one that does not fit is removed. */
+char *sftp_ahead_take(struct sftp *s, struct conn *c, const char *dir, bool hidden);
+/* Another one is likely to follow (counts this one). */
+bool sftp_ahead_wanted(struct conn *c, const char *dir);
+/* Removes what c has opened ahead, by c or another connection. */
+void sftp_ahead_drop(struct sftp *s, struct conn *c);
+bool sftp_ahead_is_old(const struct conn *c); /* or there is none: false */
 
 /* ---- sftp.c ---- */
 /* Malloc'd path on the server; -EACCES for keys that are none. */
 int sftp_path(struct sftp *s, struct op *op, const char *key, char **ret);
 char *sftp_parent(const char *path);
-bool sftp_is_temp(const char *name);
 
 /* ---- sftp_meta.c ---- */
 void sftp_attr_of(struct sftp *s, const char *key, const struct wire_attr *w, struct attr *ret);
@@ -148,8 +164,48 @@ int sftp_set_meta(struct store *s, struct op *op, const char *key, const char *i
 int sftp_read(struct store *s, struct op *op, const struct read_req *req, struct read_res *ret);
 
 /* ---- sftp_write.c ---- */
+struct put { /* a temporary file that is made and becomes an object */
+    struct sftp *s;
+    struct op *op;
+    struct conn *c; /* NULL: there is none any more */
+    const struct put_req *req;
+    const char *path;           /* of the object */
+    const char *temp;
+    bool transfer;              /* c counts as a transfer's */
+    bool made;                  /* the temporary may be there */
+    bool ahead;                 /* it was opened ahead */
+    const char *dir;            /* that of path; NULL: it is not going to be renamed now */
+    const char *next;           /* NULL, or the temporary of the file that is likely to follow */
+    struct handle held;         /* of dir, on c; empty: none */
+    struct wire_attr made_attr; /* what the new object is */
+    struct wire_attr old;       /* what it replaces; flags 0: nothing */
+};
+
+/* The path of a new temporary file beside `path`. */
+char *sftp_temp_path(const char *path, const char *temp_name);
+/* Looks at the target, judges it by the precondition and makes the temporary. */
+int sftp_put_make(struct put *p);
+/* Only looks and judges. */
+int sftp_put_look(struct put *p);
+/* Claims the target and gives it the temporary, which is complete. p->c may be another one afterwards. */
+int sftp_put_commit(struct put *p);
+/* A failure: the temporary is removed, by the keeper if it must. */
+void sftp_put_drop(struct put *p);
+/* FAILURE may be a full disk: looks. */
+int sftp_explain_write(struct conn *c, struct op *op, const char *key, int r);
+struct attr sftp_with_mtime(const struct attr *attr); /* borrows */
 int sftp_put(struct store *s, struct op *op, const struct put_req *req, struct attr *ret);
 int sftp_patch(struct store *s, struct op *op, const struct patch_req *req, struct attr *ret);
+
+/* ---- sftp_upload.c ---- */
+int sftp_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);
+int sftp_upload_part(struct store *s, struct op *op, const char *key, const char *id,
+                     const struct source *src, struct store_part *part);
+int sftp_upload_finish(struct store *s, struct op *op, const char *key, const char *id,
+                       const struct store_part *parts, size_t n, const struct precond *pre,
+                       struct attr *ret);
+int sftp_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
+void sftp_torn_done(struct sftp *s);
 
 /* ---- sftp_dir.c ---- */
 /* rename of what is *moved, atomically over what is there unless no_replace, and the durability of
@@ -171,6 +227,8 @@ int sftp_remove_dir(struct store *s, struct op *op, const char *key);
 
 /* ---- sftp_list.c ---- */
 void sftp_items_free(void *items);
+/* Was this temporary file left by a killed process, or not written to for a day? */
+bool sftp_is_left(const char *name, const struct wire_attr *w);
 int sftp_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 
 #endif

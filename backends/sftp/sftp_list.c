@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 
 #define PAGE_MAX 10000
-#define SWEEP_AGE_S (24L * 3600)
 
 struct walk {
     struct sftp *s;
@@ -56,13 +55,17 @@ static void items_add(struct dir_items *a, const char *name, const struct wire_a
         .name = sftp_is_dir(w) ? xasprintf("%s/", name) : xstrdup(name), .attr = *w};
 }
 
-/* A temporary file that nobody has written to for a day was left behind by a crash. */
+bool sftp_is_left(const char *name, const struct wire_attr *w)
+{
+    enum temp_owner owner = temp_name_owner(name);
+    bool old = (w->flags & WIRE_TIMES) && (time_t)w->mtime + TEMP_AGE_S < clock_wall().tv_sec;
+    return !sftp_is_dir(w) && (owner == TEMP_LEFT || (owner == TEMP_STRANGE && old));
+}
+
 static void sweep(const struct walk *w, const char *path, const char *name,
                   const struct wire_attr *a)
 {
-    time_t now = clock_wall().tv_sec;
-    if (w->s->read_only || !(a->flags & WIRE_TIMES) || sftp_is_dir(a) ||
-        (time_t)a->mtime + SWEEP_AGE_S > now)
+    if (w->s->read_only || !sftp_is_left(name, a))
         return;
     CLEANUP_FREE char *temp = xasprintf("%s/%s", path, name);
     sftp_orphan(w->s, temp);
@@ -88,7 +91,7 @@ static void take_name(void *arg, const char *bytes, size_t len, const struct wir
     if (!is_name(bytes, len))
         return;
     CLEANUP_FREE char *name = xstrndup(bytes, len);
-    if (sftp_is_temp(name)) {
+    if (temp_name_is(name)) {
         sweep(sc->w, sc->path, name, a);
         return;
     }

@@ -9,7 +9,8 @@
  * the first that lets us in is used. The keeper, a thread of the store's, asks the better ones that
  * are down again after fail_back, and when one answers connections to worse ones are closed as they
  * become free. It also makes the first connection (auto_connect), sees to idle ones (keepalive),
- * closes those that nobody has used for idle_ns, and removes temporary files that were left behind.
+ * closes those that nobody has used for idle_ns, and removes temporary files that were left behind
+ * or opened ahead and not used.
  *
  * A refusal (host key, login) is remembered for REFUSAL_NS: no server is asked a hundred times a
  * second. After a refused password it is minutes, more each time, and no other endpoint is asked;
@@ -124,9 +125,10 @@ static bool is_down(struct sftp *s, size_t i)
 }
 
 /* What the endpoints said, as one error: a refusal is one that trying again does not mend. */
-static int all_failed(struct op *op, const struct buf *texts, int refusal)
+static int all_failed(struct op *op, const struct buf *texts, int refusal, const char *step)
 {
     int r = err_set(&op->err, refusal ? refusal : EHOSTUNREACH, "%s", buf_str(texts));
+    snprintf(op->err.remote, sizeof(op->err.remote), "%s", step);
     op->err.retry = refusal ? ERR_RETRY_NEVER : ERR_RETRY_SAFE;
     return r;
 }
@@ -140,6 +142,7 @@ static bool is_refusal(int r)
 static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
 {
     CLEANUP_BUF struct buf texts = BUF_INIT;
+    char step[sizeof(op->err.remote)] = "";
     int refusal = 0;
     for (size_t n = 0; n < 2 * s->n_endpoints; n++) {
         size_t i = n % s->n_endpoints;
@@ -153,6 +156,8 @@ static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
             return r;
         }
         note_endpoint(s, i, true);
+        if (is_refusal(r) || !refusal)
+            memcpy(step, op->err.remote, sizeof(step));
         refusal = is_refusal(r) ? -r : refusal;
         bool last = is_refusal(r) && password_refused(s);
         if (r == -EIO && op->err.retry == ERR_RETRY_NEVER && !refusal)
@@ -161,10 +166,17 @@ static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
         if (last)
             break;
     }
-    return all_failed(op, &texts, refusal);
+    return all_failed(op, &texts, refusal, step);
 }
 
 /* ---- taking and giving ---- */
+
+static void end_connection(struct sftp *s, struct conn *c)
+{
+    if (c && c->ahead.temp)
+        sftp_orphan(s, c->ahead.temp);
+    conn_free(c);
+}
 
 static bool may_take_locked(const struct sftp *s, bool transfer)
 {
@@ -279,7 +291,7 @@ int sftp_take(struct sftp *s, struct op *op, bool transfer, struct conn **ret)
             return 0;
         }
         if (r == 1) {
-            conn_free(c);
+            end_connection(s, c);
             give_place(s, transfer);
             continue;
         }
@@ -314,9 +326,11 @@ void sftp_give(struct sftp *s, struct conn *c, bool transfer)
         s->pool.open--;
     s->pool.transfers -= transfer;
     cond_broadcast(&s->pool.changed);
+    if (s->pool.n_orphans)
+        cond_broadcast(&s->pool.due);
     lock_release(&s->pool.lock);
     if (!keep)
-        conn_free(c);
+        end_connection(s, c);
 }
 
 /* ---- the keeper ---- */
@@ -365,9 +379,9 @@ static void take_back(struct sftp *s, struct conn *c, size_t i)
     cond_broadcast(&s->pool.changed);
     lock_release(&s->pool.lock);
     for (size_t k = 0; k < n_old; k++)
-        conn_free(old[k]);
+        end_connection(s, old[k]);
     if (!keep)
-        conn_free(c);
+        end_connection(s, c);
 }
 
 static void fail_back(struct sftp *s)
@@ -377,7 +391,7 @@ static void fail_back(struct sftp *s)
     if (i == s->n_endpoints)
         return;
     if (connect_one(s, &s->pool.op, i, &c) < 0 || !c->far->rest(c)) {
-        conn_free(c);
+        end_connection(s, c);
         note_endpoint(s, i, true);
         return;
     }
@@ -385,13 +399,30 @@ static void fail_back(struct sftp *s)
     take_back(s, c, i);
 }
 
-/* An idle connection that nobody has used for `ns`, the one that waits longest; taken out. */
-static struct conn *take_rested(struct sftp *s, uint64_t ns)
+static bool has_rested(const struct sftp *s, const struct conn *c)
+{
+    return s->keepalive_ns && clock_now_ns() - c->used_ns >= s->keepalive_ns;
+}
+
+static bool has_ahead(const struct sftp *s, const struct conn *c)
+{
+    (void)s;
+    return c->ahead.temp != NULL;
+}
+
+static bool has_old_ahead(const struct sftp *s, const struct conn *c)
+{
+    (void)s;
+    return sftp_ahead_is_old(c);
+}
+
+/* An idle connection that is so, the one that waits longest; taken out. */
+static struct conn *take_idle(struct sftp *s, bool (*is_so)(const struct sftp *s, const struct conn *c))
 {
     LOCK_SCOPE(&s->pool.lock);
-    for (size_t i = 0; ns && i < s->pool.n_idle; i++) {
+    for (size_t i = 0; i < s->pool.n_idle; i++) {
         struct conn *c = s->pool.idle[i];
-        if (clock_now_ns() - c->used_ns < ns)
+        if (!is_so(s, c))
             continue;
         memmove(&s->pool.idle[i], &s->pool.idle[i + 1],
                 (s->pool.n_idle - i - 1) * sizeof(*s->pool.idle));
@@ -405,7 +436,7 @@ static void keep_alive(struct sftp *s)
 {
     struct op op;
     struct wire_attr w;
-    for (struct conn *c; (c = take_rested(s, s->keepalive_ns)) != NULL;) {
+    for (struct conn *c; (c = take_idle(s, has_rested)) != NULL;) {
         op_init(&op, "keepalive", ALIVE_MS);
         int r = c->far->look(c, &op, s->root, s->root, true, &w);
         if (r == -ETIMEDOUT)
@@ -414,6 +445,19 @@ static void keep_alive(struct sftp *s)
             c->broken = true; /* nobody needs it */
         sftp_give(s, c, false);
     }
+}
+
+static void drop_ahead(struct sftp *s, bool (*is_so)(const struct sftp *s, const struct conn *c))
+{
+    for (struct conn *c; (c = take_idle(s, is_so)) != NULL;) {
+        sftp_ahead_drop(s, c);
+        sftp_give(s, c, false);
+    }
+}
+
+void sftp_clear_ahead(struct sftp *s)
+{
+    drop_ahead(s, has_ahead);
 }
 
 static void remove_orphans(struct sftp *s)
@@ -427,14 +471,11 @@ static void remove_orphans(struct sftp *s)
     lock_release(&s->pool.lock);
     if (n == 0)
         return;
-    int r = sftp_take(s, &s->pool.op, false, &c);
+    int taken = sftp_take(s, &s->pool.op, false, &c);
     for (size_t i = 0; i < n; i++) {
-        if (r == 0)
-            r = far_remove(c, &s->pool.op, paths[i], paths[i]);
+        int r = taken == 0 ? far_remove(c, &s->pool.op, paths[i], paths[i]) : taken;
         if (r == -EIO || r == -EHOSTUNREACH || r == -ETIMEDOUT)
             sftp_orphan(s, paths[i]);
-        else
-            r = 0;
         free(paths[i]);
     }
     if (c)
@@ -458,12 +499,13 @@ static void keeper_run(struct pool_job *job)
     first_connection(s);
     lock_acquire(&s->pool.lock);
     while (!s->pool.stopping) {
-        (void)cond_wait_until(&s->pool.changed, &s->pool.lock, clock_now_ns() + TICK_NS);
+        (void)cond_wait_until(&s->pool.due, &s->pool.lock, clock_now_ns() + TICK_NS);
         if (s->pool.stopping)
             break;
         lock_release(&s->pool.lock);
         fail_back(s);
         keep_alive(s);
+        drop_ahead(s, has_old_ahead);
         remove_orphans(s);
         lock_acquire(&s->pool.lock);
     }
@@ -486,6 +528,7 @@ void sftp_pool_init(struct sftp *s)
 {
     lock_init(&s->pool.lock, LOCK_RANK_STORE, "sftp pool");
     cond_init(&s->pool.changed);
+    cond_init(&s->pool.due);
     s->pool.idle = xcalloc(s->max_connections, sizeof(*s->pool.idle));
     s->pool.best = s->n_endpoints;
     op_init(&s->pool.op, "keeper", 0);
@@ -501,13 +544,16 @@ void sftp_pool_done(struct sftp *s)
     s->pool.stopping = true;
     op_cancel(&s->pool.op);
     cond_broadcast(&s->pool.changed);
+    cond_broadcast(&s->pool.due);
     lock_release(&s->pool.lock);
     pool_free(s->keeper);
+    sftp_clear_ahead(s); /* and closes those connections */
     for (size_t i = 0; i < s->pool.n_idle; i++)
         conn_free(s->pool.idle[i]);
     for (size_t i = 0; i < s->pool.n_orphans; i++)
         free(s->pool.orphans[i]);
     free(s->pool.idle);
     cond_done(&s->pool.changed);
+    cond_done(&s->pool.due);
     lock_done(&s->pool.lock);
 }

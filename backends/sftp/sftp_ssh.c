@@ -83,6 +83,14 @@ static int unreachable(struct op *op, const struct endpoint *e, const char *why)
     return r;
 }
 
+/* r, of a connection that failed, with the step at which it did (err.remote), unless that is known. */
+static int at_step(struct login *l, int r, const char *step)
+{
+    if (r < 0 && !l->op->err.remote[0])
+        snprintf(l->op->err.remote, sizeof(l->op->err.remote), "%s", step);
+    return r;
+}
+
 static int finish_connect(struct op *op, int fd, uint64_t until_ns)
 {
     for (;;) {
@@ -131,8 +139,10 @@ static int tcp_connect(struct login *l)
     char port[16];
     snprintf(port, sizeof(port), "%u", l->e->port);
     int r = getaddrinfo(l->e->host, port, &hints, &list);
-    if (r != 0)
-        return unreachable(l->op, l->e, gai_strerror(r));
+    if (r != 0) {
+        r = unreachable(l->op, l->e, gai_strerror(r));
+        return at_step(l, r, "DNS");
+    }
     uint64_t until = clock_now_ns() + l->s->connect_ms * NS_PER_MS;
     r = -EHOSTUNREACH;
     for (const struct addrinfo *a = list; a && r < 0 && r != -EINTR; a = a->ai_next)
@@ -298,6 +308,13 @@ static void note(struct login *l, const char *what, const char *why)
     buf_addf(&l->tried, "%s%s (%s)", l->tried.len ? ", " : "", what, why);
 }
 
+/* libssh2 calls it an unverified key, too, when there was no answer. */
+static bool is_lost(int code, const char *text)
+{
+    return code == LIBSSH2_ERROR_SOCKET_DISCONNECT || code == LIBSSH2_ERROR_SOCKET_RECV || code == LIBSSH2_ERROR_SOCKET_SEND ||
+           (code == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED && text && strncmp(text, "Waiting for", 11) == 0);
+}
+
 /* 1 = logged in, 0 = refused, < 0 = over. */
 static int judge(struct login *l, int r, int code, const char *what)
 {
@@ -307,8 +324,7 @@ static int judge(struct login *l, int r, int code, const char *what)
         return 1;
     char *text = NULL;
     (void)libssh2_session_last_error(l->c->session, &text, NULL, 0);
-    if (code == LIBSSH2_ERROR_SOCKET_DISCONNECT || code == LIBSSH2_ERROR_SOCKET_RECV ||
-        code == LIBSSH2_ERROR_SOCKET_SEND)
+    if (is_lost(code, text))
         return conn_broken(l->c, l->op, EIO, "ended by the server during the login");
     note(l, what, text && *text ? text : "refused");
     return 0;
@@ -563,11 +579,13 @@ int ssh_connect(struct sftp *s, struct op *op, size_t endpoint, struct conn **re
     lock_assert_none_held();
     l.c = conn_new(e->name, endpoint, s->stall_ms);
     l.c->root = s->root;
-    int r = tcp_connect(&l);
-    if (r == 0)
+    int r = at_step(&l, tcp_connect(&l), "connect");
+    if (r == 0) {
         r = handshake(&l);
+        r = at_step(&l, r, r == -EACCES ? "host key" : "connect");
+    }
     if (r == 0)
-        r = authenticate(&l);
+        r = at_step(&l, authenticate(&l), "login");
     if (r == 0 && s->login.password)
         (void)sftp_note_password(s, false);
     if (r == 0)

@@ -14,6 +14,7 @@
 void versions_init(struct versions *v)
 {
     lock_init(&v->lock, LOCK_RANK_STORE, "sftp versions");
+    v->process = random_below(0x10000);
     v->sets = xcalloc(VERSION_SETS, sizeof(*v->sets));
 }
 
@@ -60,13 +61,23 @@ static bool find_mark_locked(struct versions *v, uint64_t key, struct version_id
     return false;
 }
 
+/* Has a content of the key been called this, as long as it had another time? */
+static bool was_near_locked(struct versions *v, uint64_t key, const struct version_id *id)
+{
+    __auto_type set = &v->sets[key % VERSION_SETS];
+    for (unsigned i = 0; i < VERSION_WAYS; i++)
+        if (set->same[i].key == key && near(&set->same[i].from, id))
+            return true;
+    return false;
+}
+
 static bool knows_near_locked(struct versions *v, uint64_t key, const struct version_id *id)
 {
     __auto_type set = &v->sets[key % VERSION_SETS];
     for (unsigned i = 0; i < VERSION_WAYS; i++)
         if (set->known[i].key == key && near(&set->known[i].id, id))
             return true;
-    return false;
+    return was_near_locked(v, key, id);
 }
 
 static void remember_locked(struct versions *v, uint64_t key, const struct version_id *id)
@@ -119,6 +130,18 @@ static bool parse(const char *s, struct version_id *ret)
     return true;
 }
 
+/* A mark of an earlier process. Nothing like it is known here: it is that of what was there at the start. */
+static void adopt_locked(struct versions *v, uint64_t key, struct version_id *given, const struct version_id *now)
+{
+    struct version_id known = *given;
+    if (!given->mark || given->mark >> 16 == v->process || find_mark_locked(v, key, &known))
+        return;
+    if (versions_alike(given, now))
+        remember_locked(v, key, given);
+    else
+        given->mark = 0; /* as it was called when its metadata was changed */
+}
+
 /* One step along the changes that left the content. */
 static bool follow_locked(struct versions *v, uint64_t key, struct version_id *id)
 {
@@ -144,6 +167,7 @@ bool versions_match(struct versions *v, const char *key, const char *version,
         return false;
     now.mark = 0;
     LOCK_SCOPE(&v->lock);
+    adopt_locked(v, h, &given, &now);
     (void)find_mark_locked(v, h, &now);
     for (unsigned steps = 0; steps <= VERSION_WAYS; steps++) {
         if (equal(&given, &now))
@@ -160,9 +184,9 @@ void versions_change(struct versions *v, const char *key)
     v->sets[hash_of(key) % VERSION_SETS].active++;
 }
 
-static uint32_t new_mark(void)
+static uint32_t new_mark_locked(struct versions *v)
 {
-    return 1 + random_below(UINT32_MAX - 1);
+    return v->process << 16 | (1 + v->marks++ % 0xffff);
 }
 
 /* It gets a mark when a content of the key with this mtime and size is known, or was just there. */
@@ -170,7 +194,7 @@ static void note_content_locked(struct versions *v, uint64_t key, const struct v
                                 const struct version_id *after)
 {
     struct version_id id = *after;
-    id.mark = knows_near_locked(v, key, &id) || near(before, &id) ? new_mark() : 0;
+    id.mark = knows_near_locked(v, key, &id) || near(before, &id) ? new_mark_locked(v) : 0;
     remember_locked(v, key, &id);
 }
 
@@ -201,8 +225,8 @@ void versions_same(struct versions *v, const char *key, const struct version_id 
         return;
     LOCK_SCOPE(&v->lock);
     (void)find_mark_locked(v, h, &a);
-    if (find_mark_locked(v, h, &b))
-        b.mark = new_mark(); /* another content had that time */
+    if (find_mark_locked(v, h, &b) || was_near_locked(v, h, &b))
+        b.mark = new_mark_locked(v); /* another content had that time */
     remember_locked(v, h, &b);
     __auto_type set = &v->sets[h % VERSION_SETS];
     __auto_type k = &set->same[set->next_same++ % VERSION_WAYS];

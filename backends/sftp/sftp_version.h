@@ -4,9 +4,13 @@
  *
  * The former is little: two contents of one second and one size look alike. What this process
  * writes itself is kept apart: a content whose (mtime, size) has been that of another content of
- * the key gets a mark, a random number, and its version is "MTIME-SIZE-MARK" for as long as the
- * process remembers; after that (a restart) it is "MTIME-SIZE" (with an inode: "MTIME.INODE-SIZE"),
- * which matches nothing cached under the mark: the safe side.
+ * the key gets a mark, and its version is "MTIME-SIZE-MARK" (with an inode: "MTIME.INODE-SIZE-MARK")
+ * for as long as the process remembers; after that it is "MTIME-SIZE", which matches nothing cached
+ * under the mark: the safe side.
+ *
+ * A mark tells which process has made it. One of an earlier process comes with what that has left to be
+ * done (staged changes and the version that they are to replace). It was the last one there was, so it
+ * is taken for that of what is there now, if no other content like it is known here; then it is remembered.
  *
  * Changes of ours that leave the content (utimes, chmod) are remembered as "A became B", so that an
  * open file is not stale after them.
@@ -25,7 +29,7 @@ struct version_id {
     uint64_t mtime; /* seconds; or nanoseconds, where there is an inode */
     uint64_t inode; /* 0: nobody tells it */
     uint64_t size;  /* UINT64_MAX: nothing is there, or nobody knows */
-    uint32_t mark;  /* 0: none */
+    uint32_t mark;  /* 0: none; else the process in the upper half, a number in the lower one, never 0 */
 };
 
 #define VERSION_SETS 1024
@@ -33,6 +37,7 @@ struct version_id {
 
 struct versions {
     struct lock lock;
+    uint32_t process, marks; /* random; given so far */
     struct {
         struct {
             uint64_t key; /* its hash; 0: free */
@@ -53,7 +58,7 @@ void versions_done(struct versions *v);
 /* The marks of what is given are not looked at: they are known here. */
 void versions_text(struct versions *v, const char *key, const struct version_id *id,
                    char out[ATTR_VERSION_MAX]);
-/* Is `version` ("" or NULL: any) that of the content with these? */
+/* Is `version` ("" or NULL: any) that of the content with these, which are what is there now? */
 bool versions_match(struct versions *v, const char *key, const char *version,
                     const struct version_id *id);
 /* But for the mark. */

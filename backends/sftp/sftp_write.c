@@ -10,23 +10,9 @@
 
 #include <limits.h>
 
-struct put { /* one put under way */
-    struct sftp *s;
-    struct op *op;
-    struct conn *c; /* NULL: there is none any more */
-    const struct put_req *req;
-    const char *path;
-    char *temp;
-    bool transfer;              /* c counts as a transfer's */
-    bool made;                  /* the temporary may be there */
-    char *dir;                  /* that of path */
-    struct handle held;         /* of dir, on c; empty: none */
-    struct wire_attr made_attr; /* what the new object is */
-    struct wire_attr old;       /* what it replaces; flags 0: nothing */
-};
+#define SMALL_MAX (256U << 10) /* takes any connection, not a transfer's */
 
-/* FAILURE may be a full disk: looks. */
-static int explain_write(struct conn *c, struct op *op, const char *key, int r)
+int sftp_explain_write(struct conn *c, struct op *op, const char *key, int r)
 {
     struct err was = op->err;
     struct store_space space;
@@ -41,16 +27,15 @@ static int explain_write(struct conn *c, struct op *op, const char *key, int r)
 
 /* ---- the temporary ---- */
 
-static char *temp_path(const char *dir)
+char *sftp_temp_path(const char *path, const char *temp_name)
 {
-    char hex[17];
-    random_hex(hex, 16);
-    return xasprintf("%s/" TEMP_PREFIX "%s", strcmp(dir, "/") == 0 ? "" : dir, hex);
+    CLEANUP_FREE char *dir = sftp_parent(path);
+    return xasprintf("%s/%s", strcmp(dir, "/") == 0 ? "" : dir, temp_name);
 }
 
 /* Nobody else sees the file, so an interrupted request and a lost connection leave no other trace.
  */
-static void drop_temp(struct put *p)
+void sftp_put_drop(struct put *p)
 {
     struct op op;
     op_init(&op, "remove", 3000);
@@ -82,14 +67,14 @@ static int judge_target(void *arg, struct op *op, const struct wire_attr *w)
     return r;
 }
 
-static int look_at_target(struct put *p)
+int sftp_put_look(struct put *p)
 {
     struct wire_attr w = {.flags = 0};
     int r = far_lstat(p->c, p->op, p->path, p->req->key, &w);
     return far_judge(p->op, r, &w, judge_target, p);
 }
 
-static struct attr with_mtime(const struct attr *attr) /* borrows */
+struct attr sftp_with_mtime(const struct attr *attr)
 {
     static const struct attr none = {.known = 0};
     struct attr a = attr ? *attr : none;
@@ -99,10 +84,9 @@ static struct attr with_mtime(const struct attr *attr) /* borrows */
     return a;
 }
 
-/* The file under its temporary name, complete. */
-static int make_file(struct put *p)
+int sftp_put_make(struct put *p)
 {
-    struct attr attr = with_mtime(p->req->attr);
+    struct attr attr = sftp_with_mtime(p->req->attr);
     struct far_make m = {
         .path = p->path,
         .temp = p->temp,
@@ -112,6 +96,7 @@ static int make_file(struct put *p)
         .judge = judge_target,
         .arg = p,
         .dir = sftp_syncs_dirs(p->c) ? p->dir : NULL,
+        .ahead = p->ahead,
     };
     int r = p->c->far->make(p->c, p->op, &m);
     p->held = m.held;
@@ -119,7 +104,7 @@ static int make_file(struct put *p)
     p->made_attr = m.attrs;
     if (r < 0 && !m.made)
         r = sftp_explain_parent(p->c, p->op, p->path, p->req->key, r);
-    return explain_write(p->c, p->op, p->req->key, r);
+    return sftp_explain_write(p->c, p->op, p->req->key, r);
 }
 
 /* ---- symbolic links ---- */
@@ -167,7 +152,7 @@ static int make_link(struct put *p)
     const char *path = in_place ? p->path : p->temp;
     int r = read_target(p, &target);
     if (r == 0)
-        r = look_at_target(p);
+        r = sftp_put_look(p);
     if (r < 0)
         return r;
     conn_changing(p->c, in_place);
@@ -191,8 +176,10 @@ static int commit(struct put *p)
                          .key = key,
                          .no_replace = p->req->precond.if_absent,
                          .dir = p->dir,
-                         .held = &p->held};
-    int r = p->req->precond.if_match ? look_at_target(p) : 0;
+                         .held = &p->held,
+                         .next = p->next,
+                         .hidden = p->req->attr->known & ATTR_HAS_MODE};
+    int r = p->req->precond.if_match ? sftp_put_look(p) : 0;
     if (r < 0)
         return r;
     if (is_link && m.no_replace)
@@ -245,11 +232,47 @@ static int claim_target(struct put *p)
     return r;
 }
 
+int sftp_put_commit(struct put *p)
+{
+    int r = claim_target(p);
+    if (r < 0)
+        return r;
+    r = put_claimed(p);
+    claims_release(&p->s->claims, p->req->key);
+    return r;
+}
+
+/* One try; p has a connection. */
+static int put_once(struct put *p)
+{
+    struct sftp *s = p->s;
+    char name[TEMP_NAME_MAX];
+    bool small = !p->transfer && p->req->attr->kind != ATTR_SYMLINK && sftp_syncs_dirs(p->c);
+    CLEANUP_FREE char *ahead =
+        small ? sftp_ahead_take(s, p->c, p->dir, p->req->attr->known & ATTR_HAS_MODE) : NULL;
+    bool more = small && sftp_ahead_wanted(p->c, p->dir);
+    CLEANUP_FREE char *temp = NULL, *next = NULL;
+    temp_name_make(name);
+    p->ahead = ahead != NULL;
+    p->temp = temp = ahead ? take_ptr(&ahead) : sftp_temp_path(p->path, name);
+    temp_name_make(name);
+    p->next = next = more ? sftp_temp_path(p->path, name) : NULL;
+    int r = p->req->attr->kind == ATTR_SYMLINK ? make_link(p) : sftp_put_make(p);
+    if (r == 0)
+        r = sftp_put_commit(p);
+    if (p->c)
+        conn_close_handle(p->c, &p->held);
+    if (r < 0)
+        sftp_put_drop(p);
+    p->temp = p->next = NULL;
+    return r;
+}
+
 int sftp_put(struct store *store, struct op *op, const struct put_req *req, struct attr *ret)
 {
     struct sftp *s = sftp_of(store);
-    CLEANUP_FREE char *path = NULL, *temp = NULL, *dir = NULL;
-    struct put p = {.s = s, .op = op, .req = req, .transfer = req->src->size > 256 * 1024};
+    CLEANUP_FREE char *path = NULL, *dir = NULL;
+    struct put p = {.s = s, .op = op, .req = req, .transfer = req->src->size > SMALL_MAX};
     int r = sftp_no_xattrs(op, req->attr, req->key);
     if (r == 0)
         r = sftp_path(s, op, req->key, &path);
@@ -259,18 +282,11 @@ int sftp_put(struct store *store, struct op *op, const struct put_req *req, stru
         return r;
     p.path = path;
     p.dir = dir = sftp_parent(path);
-    p.temp = temp = temp_path(dir);
-    r = req->attr->kind == ATTR_SYMLINK ? make_link(&p) : make_file(&p);
-    if (r == 0)
-        r = claim_target(&p);
-    if (r == 0) {
-        r = put_claimed(&p);
-        claims_release(&s->claims, req->key);
+    r = put_once(&p);
+    if (r == -ENOENT && p.ahead && p.c && !p.c->broken) { /* somebody took away what was opened ahead */
+        err_clear(&op->err);
+        r = put_once(&p);
     }
-    if (p.c)
-        conn_close_handle(p.c, &p.held);
-    if (r < 0)
-        drop_temp(&p);
     sftp_give(s, p.c, p.transfer);
     if (r == 0)
         sftp_attr_of(s, req->key, &p.made_attr, ret);
@@ -301,7 +317,7 @@ static int patch_claimed(struct sftp *s, struct conn *c, struct op *op, const ch
                          const struct patch_req *req, struct attr *ret)
 {
     struct patching pa = {.s = s, .req = req};
-    struct attr attr = with_mtime(req->attr);
+    struct attr attr = sftp_with_mtime(req->attr);
     struct far_patch p = {
         .path = path, .req = req, .attr = &attr, .judge = judge_patched, .arg = &pa};
     struct wire_attr there;
@@ -313,14 +329,15 @@ static int patch_claimed(struct sftp *s, struct conn *c, struct op *op, const ch
     versions_change(&s->versions, req->key);
     r = c->far->patch(c, op, &p);
     conn_changing(c, false);
-    struct version_id was = sftp_id_of(&p.before), is = r == 0 ? sftp_id_of(&p.after) : was;
+    bool known = r == 0 || (p.begun && p.after.flags);
+    struct version_id was = sftp_id_of(&p.before), is = known ? sftp_id_of(&p.after) : was;
     if (p.begun)
         versions_changed(&s->versions, req->key, &was, &is);
     else
         versions_unchanged(&s->versions, req->key);
-    if (r == 0)
+    if (known)
         sftp_attr_of(s, req->key, &p.after, ret);
-    r = explain_write(c, op, req->key, r);
+    r = sftp_explain_write(c, op, req->key, r);
     return r < 0 && p.begun ? err_prefix(&op->err, "%s may be changed in part", req->key) : r;
 }
 

@@ -140,7 +140,7 @@ def test_a_directory_instead_of_a_configuration(build_dir, tmp_path):
         eventually(lambda: not daemons_of(tmp_path))
 
 
-def test_configuration_errors_are_seen_before_the_fork(build_dir, place):
+def test_configuration_errors_are_told_to_who_starts_it(build_dir, place):
     (place / "c.conf").write_text("[store k]\nbackend = locl\n")
     done = call(build_dir / "fs/quayfs", "-c", place / "c.conf", place / "mnt")
     assert done.returncode != 0 and "c.conf:2" in done.stderr

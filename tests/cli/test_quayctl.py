@@ -10,7 +10,7 @@ from harness.tools import call
 MAN = Path(__file__).parents[2] / "packaging/man/quayctl.1"
 COMMANDS = ("warm", "evict", "pin", "unpin", "pins", "cache", "top", "cp", "mv", "sync", "add",
             "remove", "reload", "ls", "stat", "path", "cat", "get",
-            "put", "rm")
+            "put", "rm", "sign", "doctor", "status", "keys", "backends")
 
 
 def manual() -> dict[str, str]:

@@ -8,25 +8,36 @@ from pathlib import Path
 
 import pytest
 
+from harness.conf import conf_text
 from harness.daemon import clean_environment, disasters
 from harness.mount import is_mounted
 from harness.tools import call, eventually
 
 
+def is_served(mnt: Path) -> bool:
+    """Is there still a process of that mountpoint? fusermount3 does not wait for it, and it holds its cache directory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(mnt).encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                return True
+    return False
+
+
 @contextlib.contextmanager
-def mounted(build_dir, folder, *arguments, **env):
+def mounted(build_dir, folder, *arguments, cwd=None, **env):
     """In the background, as a user has it; its log goes to a file. Gives the mountpoint."""
     mnt, log = folder / "mnt", folder / "quayfs.log"
     mnt.mkdir(exist_ok=True)
     env = clean_environment(HOME=str(folder), XDG_RUNTIME_DIR=str(folder), **env)
     done = subprocess.run([build_dir / "fs/quayfs", "-o", f"quayfs.log_file={log}", *map(str, arguments), mnt],
-                          env=env, capture_output=True, text=True, timeout=60)
+                          env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     try:
         assert is_mounted(mnt)
         yield mnt
     finally:
         subprocess.run(["fusermount3", "-u", mnt], check=True)
+        eventually(lambda: not is_served(mnt))
         text = log.read_text()
         assert not disasters(text), text
 
@@ -42,6 +53,15 @@ def test_a_directory_without_configuration(build_dir, folder):
         assert sorted(os.listdir(mnt)) == [".quay", "data"] and (mnt / "data/old").read_text() == "old"
         (mnt / "data/new").write_text("new")
     assert (folder / "data/new").read_text() == "new"
+
+
+def test_an_empty_base_path_is_where_it_was_started(build_dir, folder):
+    (folder / "here").mkdir()
+    conf = folder / "c.conf"
+    conf.write_text(f"[store k]\nbackend = local\n[cache]\ndir = {folder}/cache\n[loader]\nspool = {folder}/load\n")
+    with mounted(build_dir, folder, "-c", conf, cwd=folder / "here") as mnt:
+        (mnt / "k/f").write_text("x")
+    assert (folder / "here/f").read_text() == "x"
 
 
 def test_a_uri_without_configuration(build_dir, folder, bucket):
@@ -136,11 +156,39 @@ def test_a_newer_journal_is_refused(build_dir, folder):
     eventually(lambda: (folder / "d/f").exists() and (folder / "d/f").read_bytes() == b"kept" * 100_000)
 
 
+def test_a_store_with_a_thread_of_its_own_in_the_background(build_dir, folder, sshd):
+    """sftp connects as it is opened: that is not lost by the fork, and the daemon ends when it is unmounted."""
+    (sshd.data / folder.name).mkdir()
+    conf = folder / "c.conf"
+    conf.write_text(conf_text({"store k": sshd.store(folder.name), "cache": {"dir": folder / "cache"},
+                               "loader": {"spool": folder / "load"}}))
+    before = sshd.log.read_text().count("Accepted publickey")
+    with mounted(build_dir, folder, "-c", conf) as mnt:
+        eventually(lambda: sshd.log.read_text().count("Accepted publickey") > before)  # nobody has asked for anything
+        (mnt / "k/f").write_bytes(b"there")
+        assert (sshd.data / folder.name / "f").read_bytes() == b"there"
+        [pid] = [int(line) for line in (folder / "cache/lock").read_text().split()[:1]]
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
 @pytest.mark.parametrize("more", [(), ("--env", "dev")])
 def test_the_example_is_right(build_dir, more):
     example = Path(__file__).parents[2] / "etc/quayfs.conf.example"
     done = call(build_dir / "fs/quayfs", "--check", *more, "-c", example)
     assert done.returncode == 0, done.stderr
     text = example.read_text()
-    for key in ("primary_data", "my-production-bucket", "us-west-2", "/tmp/primary_data"):
+    for key in ("primary_data", "my-production-bucket", "us-west-2", "/tmp/primary_data", "[store staging_data]",
+                "protocol = s3", "base_path = staging", "[store local_dev]", "/tmp/sqlspec_data"):
         assert key in text
+
+
+def test_a_mount_that_has_lost_its_process_makes_room(build_dir, folder, mount):
+    """kill -9, then the same command again: the new mount lay on top of the dead one, which came to light later."""
+    lost = mount({"store k": {"backend": "local", "base_path": str(folder / "d"), "create_if_missing": "yes"}})
+    lost.path.stat()  # the kernel keeps it
+    lost.kill9()
+    done = call(build_dir / "fs/quayfs", "-c", lost.conf, lost.path)
+    assert done.returncode == 0, done.stderr
+    (lost.path / "k/f").write_text("alive")
+    assert Path("/proc/self/mounts").read_text().count(f" {lost.path} ") == 1
+    subprocess.run(["fusermount3", "-u", lost.path], check=True)

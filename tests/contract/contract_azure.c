@@ -32,10 +32,17 @@ static void refusals(void)
     suite_read_only("azure, readonly", text, ro);
 }
 
+static void between(void)
+{
+    CLEANUP_FREE char *one = section("one place", ""), *two = section("another+place", "retries = 4\n");
+    suite_between("azure, between", one, two);
+}
+
 int main(void)
 {
     http_global_init();
     RUN(below_a_prefix);
     RUN(refusals);
+    RUN(between);
     return t_done();
 }

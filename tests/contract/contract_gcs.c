@@ -52,7 +52,7 @@ static void many_parts(void)
     for (unsigned i = 0; i < N; i++) {
         char c = (char)('0' + i % 50);
         struct source_mem src = source_mem(&c, 1);
-        parts[i] = (struct store_part){.number = i + 1, .size = 1};
+        parts[i] = (struct store_part){.number = i + 1, .offset = i, .size = 1};
         OK(store_upload_part(s->store, &s->op, "object", id, &src.base, &parts[i]));
     }
     OK(store_upload_finish(s->store, &s->op, "object", id, parts, N, NULL, &made));
@@ -85,12 +85,19 @@ static void versioned_bucket(void)
     suite_done(&s);
 }
 
+static void between(void)
+{
+    CLEANUP_FREE char *one = section("one place", ""), *two = section("another+place", "retries = 4\n");
+    suite_between("gcs, between", one, two);
+}
+
 int main(void)
 {
     http_global_init();
     RUN(whole_bucket);
     RUN(below_a_prefix);
     RUN(refusals);
+    RUN(between);
     RUN(many_parts);
     RUN(versioned_bucket);
     return t_done();

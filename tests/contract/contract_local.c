@@ -125,9 +125,18 @@ static void temporary_files(void)
     CLEANUP_FREE char *list = list_text(s, "", true, 0);
     CHECK_STR(list, "d/");
     CHECK(is_there(".quay-tmp-0123456789abcdef")); /* it may be in use */
+    char left[TEMP_NAME_MAX];
+    left_name(left);
+    CLEANUP_FREE char *below = xasprintf("d/%s", left);
+    write_real(left, "of a killed process of this machine");
+    write_real(below, "and another");
+    CLEANUP_FREE char *shown = list_text(s, "", false, 0);
+    CHECK_STR(shown, "d/");
+    CHECK(!is_there(left) && is_there(below)); /* nobody has it: at once */
     FAILS(stat_key(s, ".quay-tmp-0123456789abcdef", &a), EACCES);
     FAILS(put_bytes(s, "d/.quay-tmp-x", "x", 1, NULL, NULL, NULL), EACCES);
     FAILS(store_remove_dir(s->store, &s->op, "d"), ENOTEMPTY);
+    CHECK(!is_there(below));
 
     struct timespec later = clock_wall();
     later.tv_sec += 2 * 24 * 3600;

@@ -76,6 +76,12 @@ static void unversioned_bucket(void)
     suite_done(s);
 }
 
+static void between(void)
+{
+    CLEANUP_FREE char *one = section("one place", ""), *two = section("another+place", "retries = 4\n");
+    suite_between("s3, between", one, two);
+}
+
 int main(void)
 {
     http_global_init();
@@ -83,6 +89,7 @@ int main(void)
     RUN(below_a_prefix);
     RUN(with_trouble);
     RUN(refusals);
+    RUN(between);
     RUN(versioned_bucket);
     RUN(unversioned_bucket);
     return t_done();

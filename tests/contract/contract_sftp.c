@@ -3,8 +3,10 @@
  * QUAY_SFTP_USER, QUAY_SFTP_KEY, QUAY_SFTP_KNOWN_HOSTS and a directory there, QUAY_SFTP_DIR.
  * Without them it fails: ctest -L contract_sftp is for where there is a server; pytest runs it with
  * sshd. QUAY_SFTP_OPTIONS may add lines to the section. */
+#include "base/crypto.h"
 #include "tests/contract/suite.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -36,6 +38,7 @@ static void run_most(const char *label, const char *below, const char *more)
     suite_dirs(&s);
     suite_move(&s);
     suite_patch(&s);
+    suite_upload(&s);
     suite_threads(&s);
     suite_done(&s);
 }
@@ -121,6 +124,203 @@ static void strangers(void)
     suite_done(s);
 }
 
+static void make_file(const char *dir, const char *name)
+{
+    CLEANUP_FREE char *path = xasprintf("%s/%s", dir, name);
+    FILE *f = fopen(path, "we");
+    CHECK(f && fclose(f) == 0);
+}
+
+static bool is_there(const char *dir, const char *name)
+{
+    CLEANUP_FREE char *path = xasprintf("%s/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* What a killed process left is removed when it is met, and holds no directory; what may be in use is not, and does. */
+static void leftovers(void)
+{
+    CLEANUP_FREE char *text = section("leftovers", ""), *dir = xasprintf("%s/leftovers", need("QUAY_SFTP_DIR")),
+                      *below = xasprintf("%s/d", dir);
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, leftovers"}, *s = &suite;
+    static const char stranger[] = ".quay-tmp-0123456789abcdef";
+    char left[TEMP_NAME_MAX];
+    op_init(&s->op, "suite", 0);
+    OK(store_make_dir(s->store, &s->op, "d", NULL));
+    left_name(left);
+    make_file(dir, left);
+    make_file(dir, stranger);
+    CLEANUP_FREE char *list = list_text(s, "", false, 0);
+    CHECK_STR(list, "d/");
+    for (int i = 0; i < 500 && is_there(dir, left); i++)
+        (void)op_sleep(&s->op, 20);
+    CHECK(!is_there(dir, left) && is_there(dir, stranger));
+
+    make_file(below, left);
+    make_file(below, stranger);
+    FAILS(store_remove_dir(s->store, &s->op, "d"), ENOTEMPTY);
+    CHECK(is_there(below, left)); /* it would not have helped */
+    CLEANUP_FREE char *path = xasprintf("%s/%s", below, stranger);
+    CHECK(remove(path) == 0);
+    OK(store_remove_dir(s->store, &s->op, "d"));
+    suite_done(s);
+}
+
+/* An upload that is given up while its directory is removed holds it for a moment only. */
+static void given_up(void)
+{
+    CLEANUP_FREE char *text = section("given up", "");
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, given up"}, *s = &suite;
+    struct upload_req req = {.key = "d/f"};
+    char *id = NULL;
+    op_init(&s->op, "suite", 0);
+    OK(store_make_dir(s->store, &s->op, "d", NULL));
+    OK(store_upload_begin(s->store, &s->op, &req, &id));
+    s->op.deadline_ns = clock_now_ns() + 50 * NS_PER_MS; /* nobody removes it meanwhile */
+    int r = store_remove_dir(s->store, &s->op, "d");
+    CHECK(r == -ETIMEDOUT || r == -ENOTEMPTY);
+    s->op.deadline_ns = 0;
+    OK(store_upload_abort(s->store, &s->op, "d/f", id));
+    OK(store_remove_dir(s->store, &s->op, "d"));
+    free(id);
+    suite_done(s);
+}
+
+static int fails_in_the_middle(const struct source *src, uint64_t off, void *buf, size_t len)
+{
+    if (off >= src->size / 2)
+        return -EIO;
+    memset(buf, 0, len);
+    return 0;
+}
+
+/* A part whose bytes a lost connection had on their way is taken again, but not with other bytes. */
+static void a_part_that_failed(void)
+{
+    CLEANUP_FREE char *text = section("torn", "");
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, a part that failed"}, *s = &suite;
+    struct upload_req req = {.key = "f"};
+    size_t size = 4 << 20;
+    CLEANUP_FREE char *data = xcalloc(1, size);
+    struct store_part part = {.number = 1, .size = size};
+    struct source_mem src = source_mem(data, size);
+    char *id = NULL, buf[8];
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    op_init(&s->op, "suite", 0);
+    OK(store_upload_begin(s->store, &s->op, &req, &id));
+    struct source_mem half = src;
+    half.base.read_at = fails_in_the_middle;
+    FAILS(store_upload_part(s->store, &s->op, "f", id, &half.base, &part), EIO);
+    OK(store_upload_part(s->store, &s->op, "f", id, &src.base, &part)); /* the same bytes */
+    data[100] = 'x';
+    FAILS(store_upload_part(s->store, &s->op, "f", id, &src.base, &part), ENOENT);
+    OK(store_upload_abort(s->store, &s->op, "f", id));
+    free(id);
+    OK(store_upload_begin(s->store, &s->op, &req, &id));
+    OK(store_upload_part(s->store, &s->op, "f", id, &src.base, &part));
+    OK(store_upload_finish(s->store, &s->op, "f", id, &part, 1, NULL, &a));
+    CHECK_INT(read_at(s, "f", NULL, 100, buf, 1), 1);
+    CHECK_INT(buf[0], 'x');
+    free(id);
+    suite_done(s);
+}
+
+/* The inode of the temporary file in dir; 0: there is none. */
+static ino_t temp_in(const char *dir)
+{
+    DIR *d = opendir(dir);
+    ino_t found = 0;
+    CHECK(d != NULL);
+    for (const struct dirent *e; (e = readdir(d)) != NULL;)
+        if (temp_name_is(e->d_name))
+            found = e->d_ino;
+    closedir(d);
+    return found;
+}
+
+static ino_t inode_of(const char *dir, const char *name)
+{
+    CLEANUP_FREE char *path = xasprintf("%s/%s", dir, name);
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+/* Puts files into `below`, one after the other, until the server has another temporary file there. */
+static ino_t put_row(struct suite *s, const char *below, const char *dir)
+{
+    ino_t ahead = 0;
+    for (unsigned i = 0; i < 2000 && !ahead; i++) {
+        CLEANUP_FREE char *name = xasprintf("%s/row%u", below, i % 10);
+        put_text(s, name, name, NULL);
+        ahead = temp_in(dir);
+    }
+    CHECK(ahead != 0);
+    return ahead;
+}
+
+static void await_no_temp(struct suite *s, const char *dir)
+{
+    for (int i = 0; i < 500 && temp_in(dir); i++)
+        (void)op_sleep(&s->op, 20);
+    CHECK(!temp_in(dir));
+}
+
+/* Files in a row have the next one's temporary opened ahead: it becomes that file, or goes. */
+static void ahead_is_used(struct suite *s, const char *dir)
+{
+    struct precond old = {.if_match = "1-1"};
+    bool used = false;
+    for (unsigned i = 0; i < 200 && !used; i++) {
+        CLEANUP_FREE char *name = xasprintf("d/next%u", i);
+        ino_t ahead = put_row(s, "d", dir);
+        put_text(s, name, name, NULL);
+        check_text(s, name, name);
+        used = inode_of(dir, name + 2) == ahead; /* not where the machine was too slow: it is kept for a moment only */
+    }
+    CHECK(used);
+    await_no_temp(s, dir); /* nobody goes on */
+    (void)put_row(s, "d", dir);
+    FAILS(put_bytes(s, "d/next0", "x", 1, NULL, &old, NULL), ESTALE);
+    check_text(s, "d/next0", "d/next0");
+    await_no_temp(s, dir);
+}
+
+/* What others do to it meanwhile is seen by nobody. */
+static void ahead_is_taken_away(struct suite *s, const char *dir, const char *aside)
+{
+    struct attr was = ATTR_INIT;
+    put_text(s, "d/kept", "kept", &was);
+    struct precond same = {.if_match = was.version};
+    (void)put_row(s, "d", dir);
+    CLEANUP_FREE char *remove_all = xasprintf("rm -f %s/" TEMP_PREFIX "*", dir);
+    CHECK_INT(system(remove_all), 0);
+    OK(put_bytes(s, "d/kept", "kept", 4, NULL, &same, NULL));
+    attr_done(&was);
+    (void)put_row(s, "d", dir);
+    CHECK(rename(dir, aside) == 0 && mkdir(dir, 0700) == 0);
+    put_text(s, "d/new", "new", NULL);
+    check_text(s, "d/new", "new");
+    CLEANUP_FREE char *clear = xasprintf("rm -r %s", aside);
+    CHECK_INT(system(clear), 0);
+}
+
+static void in_a_row(void)
+{
+    CLEANUP_FREE char *text = section("row", "max_connections = 1\n"), *root = xasprintf("%s/row", need("QUAY_SFTP_DIR")),
+                      *dir = xasprintf("%s/d", root), *aside = xasprintf("%s/aside", root);
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, in a row"}, *s = &suite;
+    op_init(&s->op, "suite", 0);
+    OK(store_make_dir(s->store, &s->op, "d", NULL));
+    ahead_is_used(s, dir);
+    ahead_is_taken_away(s, dir, aside);
+    (void)put_row(s, "d", dir);
+    OK(store_rename(s->store, &s->op, "d", "aside", false));
+    CHECK(!temp_in(aside));
+    (void)put_row(s, "aside", aside);
+    suite_done(s);
+    CHECK(!temp_in(aside));
+}
+
 /* A server that offers no extensions: nothing is replaced, since that could not be done in one
  * step. */
 static void bare(void)
@@ -158,6 +358,7 @@ static void bare(void)
 
 int main(void)
 {
+    crypto_ctr_start();
     if (getenv("QUAY_SFTP_BARE")) {
         RUN(bare);
         return t_done();
@@ -168,5 +369,10 @@ int main(void)
     RUN(refusals);
     RUN(one_second);
     RUN(strangers);
+    RUN(leftovers);
+    RUN(given_up);
+    RUN(a_part_that_failed);
+    if (!getenv("QUAY_SFTP_OPTIONS"))
+        RUN(in_a_row);
     return t_done();
 }

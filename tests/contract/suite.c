@@ -5,6 +5,7 @@
 #include "base/name.h"
 
 #include <ftw.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 void suite_init(struct suite *s, const char *label, struct store *store)
@@ -19,7 +20,7 @@ void suite_init(struct suite *s, const char *label, struct store *store)
 }
 
 /* Removes everything that is there, deepest first. */
-static void remove_everything(struct suite *s)
+void suite_clear(struct suite *s)
 {
     CLEANUP_FREE char *prefix = xasprintf("%s/", s->run);
     struct list_page all = LIST_PAGE_INIT;
@@ -68,7 +69,7 @@ void suite_run(struct suite *s)
         fflush(stdout);
         t_passed++;
     }
-    remove_everything(s);
+    suite_clear(s);
 }
 
 bool has(const struct suite *s, uint32_t cap)
@@ -341,6 +342,21 @@ const char *need(const char *name)
         exit(1);
     }
     return v;
+}
+
+void left_name(char ret[TEMP_NAME_MAX])
+{
+    int told[2], status = -1;
+    CHECK(pipe(told) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        temp_name_make(ret);
+        _exit(write(told[1], ret, TEMP_NAME_MAX) == TEMP_NAME_MAX ? 0 : 1);
+    }
+    CHECK(pid > 0 && read(told[0], ret, TEMP_NAME_MAX) == TEMP_NAME_MAX);
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    close(told[0]);
+    close(told[1]);
 }
 
 void suite_over(const char *label, const char *text)

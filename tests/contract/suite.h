@@ -9,6 +9,7 @@
 #define QUAY_TESTS_CONTRACT_SUITE_H
 
 #include "backends/registry.h"
+#include "backends/temp_name.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "tests/unit/t.h"
@@ -25,6 +26,7 @@ struct suite {
 void suite_init(struct suite *s, const char *label, struct store *store);
 void suite_done(struct suite *s); /* closes the store */
 void suite_run(struct suite *s);
+void suite_clear(struct suite *s); /* removes everything that it made; suite_run does */
 
 /* One test's beginning: its prefix (made where directories are real). */
 void suite_begin(struct suite *s, const char *test);
@@ -86,10 +88,15 @@ void suite_refusals(struct suite *s, const char *key, const char *text);
 struct store *open_store(const char *text /* INI with [store t] */, struct stats *stats);
 /* A variable of the environment; without it the program fails. */
 const char *need(const char *name);
+/* A temporary file's name (temp_name.h) of a process that is no more. */
+void left_name(char ret[TEMP_NAME_MAX]);
 /* suite_run over the store of the section `text`. */
 void suite_over(const char *label, const char *text);
 /* suite_refusals over the store of `ro`, of an object that the store of `text`, the same place, makes and removes. */
 void suite_read_only(const char *label, const char *text, const char *ro);
+/* Copies by the service from the store of `other` to that of `text`, and back: other places of one service. From another
+ * service, that of `text` with another endpoint_url, it is EXDEV without a request. (Of classes that cannot: suite_move.) */
+void suite_between(const char *label, const char *text, const char *other);
 /* The store of `text`, which has a wrong password, says EACCES and not the password. */
 void suite_wrong_password(const char *label, const char *text, const char *password);
 /* A new directory below $TMPDIR or /tmp, malloc'd; removed with its content. */

@@ -131,6 +131,32 @@ static void conditional_copies(struct suite *s)
     check_text(s, "cc-to", "old");
 }
 
+static int copy_from(struct suite *s, struct store *to, struct store *from)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    CLEANUP_FREE char *source = xstrdup(K(s, "cf-from")), *target = xstrdup(K(s, "cf-to"));
+    return store_copy_from(to, &s->op, from, source, NULL, target, NULL, &a);
+}
+
+/* From a store of another class never; from one of the same class where the class can (more of that: suite_between). */
+static void copies_of_services(struct suite *s)
+{
+    struct store *other = open_store("[store t]\nbackend = memory\n", NULL);
+    put_text(s, "cf-from", "content", NULL);
+    CHECK(!store_copies_from(s->store, other) && !store_copies_from(other, s->store));
+    FAILS(copy_from(s, s->store, other), EXDEV);
+    FAILS(copy_from(s, other, s->store), EXDEV);
+    store_close(other);
+    check_gone(s, "cf-to");
+    if (store_copies_from(s->store, s->store)) {
+        OK(copy_from(s, s->store, s->store));
+        check_text(s, "cf-to", "content");
+        return;
+    }
+    FAILS(copy_from(s, s->store, s->store), EXDEV);
+    check_gone(s, "cf-to");
+}
+
 static int exchange_keys(struct suite *s, const char *a, const char *b)
 {
     CLEANUP_FREE char *x = xstrdup(K(s, a)), *y = xstrdup(K(s, b));
@@ -193,6 +219,7 @@ void suite_move(struct suite *s)
     }
     if (has(s, CAP_COPY))
         copies(s);
+    copies_of_services(s);
     if (has(s, CAP_COPY | CAP_IF_MATCH))
         conditional_copies(s);
 }

@@ -18,6 +18,7 @@ static void refuse_objects(struct suite *s, const char *key)
     struct remove_result result = {0};
     FAILS(store_remove_many(st, &s->op, &key, 1, &result), EROFS);
     FAILS(store_copy(st, &s->op, key, NULL, "copy", NULL, &a), EROFS);
+    FAILS(store_copy_from(st, &s->op, st, key, NULL, "copy", NULL, &a), store_copies_from(st, st) ? EROFS : EXDEV);
     FAILS(store_rename(st, &s->op, key, "renamed", false), EROFS);
     FAILS(store_set_meta(st, &s->op, key, NULL, &mode, &a), EROFS);
     FAILS(store_make_dir(st, &s->op, "dir", NULL), EROFS);

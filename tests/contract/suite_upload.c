@@ -32,13 +32,20 @@ static int slice_read(const struct source *src, uint64_t off, void *buf, size_t 
     return 0;
 }
 
+/* The part at `offset`, with the content that the object has at `content`. */
+static void send_other(struct suite *s, const char *name, const char *id, unsigned number, uint64_t offset,
+                       uint64_t content, uint64_t size, struct store_part *ret)
+{
+    struct slice src = {.base = {.read_at = slice_read, .size = size}, .offset = content};
+    *ret = (struct store_part){.number = number, .offset = offset, .size = size};
+    OK(store_upload_part(s->store, &s->op, K(s, name), id, &src.base, ret));
+    CHECK(ret->etag[0] != '\0');
+}
+
 static void send_part(struct suite *s, const char *name, const char *id, unsigned number,
                       uint64_t offset, uint64_t size, struct store_part *ret)
 {
-    struct slice src = {.base = {.read_at = slice_read, .size = size}, .offset = offset};
-    *ret = (struct store_part){.number = number, .size = size};
-    OK(store_upload_part(s->store, &s->op, K(s, name), id, &src.base, ret));
-    CHECK(ret->etag[0] != '\0');
+    send_other(s, name, id, number, offset, offset, size, ret);
 }
 
 static int finish(struct suite *s, const char *name, const char *id, const struct store_part *parts,
@@ -76,7 +83,7 @@ static void whole(struct suite *s)
     struct attr attr = {.kind = ATTR_FILE, .known = ATTR_HAS_MODE, .mode = 0640};
     CLEANUP_FREE char *id = begin(s, "whole", has(s, CAP_SET_META) ? &attr : NULL);
     send_part(s, "whole", id, 2, n, n, &parts[1]); /* in any order */
-    send_part(s, "whole", id, 1, 500, n, &parts[0]);
+    send_other(s, "whole", id, 1, 0, 500, n, &parts[0]);
     send_part(s, "whole", id, 1, 0, n, &parts[0]); /* a number again: the later counts */
     send_part(s, "whole", id, 3, 2 * n, 100, &parts[2]);
     check_gone(s, "whole"); /* not before it is finished */
@@ -118,6 +125,7 @@ static void wrong_parts(struct suite *s)
     bad[1] = parts[0];
     FAILS(finish(s, "wrong", id, bad, 2, NULL), EINVAL); /* not in order */
     FAILS(finish(s, "wrong", id, parts, 0, NULL), EINVAL);
+    FAILS(finish(s, "wrong", id, parts + 1, 1, NULL), EINVAL); /* with a gap */
     memcpy(bad, parts, sizeof(bad));
     snprintf(bad[0].etag, sizeof(bad[0].etag), "00000000000000000000000000000000");
     CHECK(finish(s, "wrong", id, bad, 2, NULL) < 0);
@@ -167,7 +175,7 @@ static void copied_parts(struct suite *s)
     struct store_part parts[3];
     CLEANUP_FREE char *id = begin(s, "copied", NULL), *src = xstrdup(K(s, "from"));
     for (unsigned i = 0; i < 3; i += 2) {
-        parts[i] = (struct store_part){.number = i + 1, .size = n};
+        parts[i] = (struct store_part){.number = i + 1, .offset = i * n, .size = n};
         OK(store_upload_copy_part(s->store, &s->op, K(s, "copied"), id, src, from.version, i * n,
                                   &parts[i]));
         CHECK(parts[i].etag[0]);

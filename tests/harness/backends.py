@@ -135,16 +135,19 @@ class BlobTables:
         self.ask("DELETE FROM files WHERE path = ?", os.fsencode(path))
 
 
-class PostgresTables(BlobTables):
-    """The same in PostgreSQL; `database` as the fixture `postgres` has it."""
+class ServerTables(BlobTables):
+    """The same in a database of a server; `database` as its fixture has it."""
 
     def __init__(self, database):
         self.database = database
         self.kept = None
 
+    def _connect(self):
+        raise NotImplementedError
+
     def keep(self) -> None:
         """One connection for all that follows, until close()."""
-        self.kept = self.database.server.connect(self.database.name)
+        self.kept = self._connect()
 
     def close(self) -> None:
         if self.kept:
@@ -154,10 +157,17 @@ class PostgresTables(BlobTables):
     def _make(self) -> None:
         """A mount has made them."""
 
+
+class PostgresTables(ServerTables):
+    """In PostgreSQL: the fixture `postgres`."""
+
+    def _connect(self):
+        return self.database.server.connect(self.database.name)
+
     def _ask(self, *statements: tuple) -> list[tuple]:
         if self.kept:
             return self._in_transaction(self.kept, statements)
-        with self.database.server.connect(self.database.name) as db:
+        with self._connect() as db:
             return self._in_transaction(db, statements)
 
     @staticmethod
@@ -170,24 +180,11 @@ class PostgresTables(BlobTables):
         return rows
 
 
-class MariaTables(BlobTables):
-    """The same in MariaDB, by its client; `database` as the fixture `mariadb` has it."""
+class MariaTables(ServerTables):
+    """In MariaDB, by its client: the fixture `mariadb`."""
 
-    def __init__(self, database):
-        self.database = database
-        self.session = None
-
-    def keep(self) -> None:
-        """One client for all that follows, until close()."""
-        self.session = self.database.server.session(self.database.name)
-
-    def close(self) -> None:
-        if self.session:
-            self.session.close()
-            self.session = None
-
-    def _make(self) -> None:
-        """A mount has made them."""
+    def _connect(self):
+        return self.database.server.session(self.database.name)
 
     def _ask(self, *statements: tuple) -> list[tuple]:
         texts = []
@@ -200,8 +197,8 @@ class MariaTables(BlobTables):
         return [tuple(self._value(cell) for cell in line.split("\t")) for line in self._lines("; ".join(texts))]
 
     def _lines(self, text: str) -> list[str]:
-        if self.session:
-            return self.session.ask(text)
+        if self.kept:
+            return self.kept.ask(text)
         done = self.database.server.client(text, self.database.name)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode().splitlines()

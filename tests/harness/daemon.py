@@ -44,6 +44,13 @@ def disasters(text: str) -> list[str]:
     return [line for line in text.splitlines() if DISASTER.search(line)]
 
 
+def with_known_leaks(conf: Path, env: dict[str, str]) -> dict[str, str]:
+    """With SFTP also those in leaks-sftp.supp."""
+    if b"sftp" not in conf.read_bytes():
+        return env
+    return {**env, "LSAN_OPTIONS": env["LSAN_OPTIONS"].replace("leaks.supp", "leaks-sftp.supp")}
+
+
 class DaemonFailed(Exception):
     """The program ended, or did not become ready."""
 
@@ -58,9 +65,10 @@ class Daemon:
 
     start_seconds = 90.0
 
-    def __init__(self, program: Path, arguments: list[str], log: Path, env: dict[str, str]):
+    def __init__(self, program: Path, conf: Path, arguments: list[str], log: Path, env: dict[str, str]):
         self.program = Path(program)
-        self.arguments = arguments
+        self.conf = conf
+        self.arguments = ["-f", "-c", str(conf), *arguments]
         self.log_path = log
         self.env = env
         self.process: subprocess.Popen | None = None
@@ -77,7 +85,8 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [str(self.program), *self.arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self.env,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=with_known_leaks(self.conf, self.env),
                 preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + self.start_seconds

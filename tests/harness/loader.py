@@ -11,7 +11,7 @@ from typing import Callable
 from .conf import Sections, write_conf
 from .daemon import Daemon, clean_environment
 
-JOB_SECONDS = 100.0  # below the deadline of a test
+JOB_SECONDS = 250.0  # below the deadline of a test
 
 
 @dataclass
@@ -61,8 +61,7 @@ class Loader(Daemon):
         folder.mkdir(parents=True, exist_ok=True)
         self.build = build
         self.spool = spool
-        self.conf = write_conf(folder / "quayload.conf", sections)
-        super().__init__(build / "loader/quayload", ["-f", "-c", str(self.conf)],
+        super().__init__(build / "loader/quayload", write_conf(folder / "quayload.conf", sections), [],
                          folder / "quayload.log", clean_environment(**(env or {})))
 
     def ready(self) -> bool:

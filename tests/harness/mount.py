@@ -20,10 +20,10 @@ class Mount(Daemon):
         self.folder = folder
         self.path = folder / "mnt"
         self.path.mkdir(parents=True, exist_ok=True)
-        self.conf = write_conf(folder / "quayfs.conf", sections)
         super().__init__(
             build / "fs/quayfs",
-            ["-f", "-c", str(self.conf), *arguments, str(self.path)],
+            write_conf(folder / "quayfs.conf", sections),
+            [*arguments, str(self.path)],
             folder / "quayfs.log",
             clean_environment(**(env or {})),
         )

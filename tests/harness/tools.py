@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
+import mmap
 import os
 import subprocess
 import time
@@ -126,3 +128,23 @@ def patched(data: bytes, writes: list[tuple[int, bytes]]) -> bytes:
             whole += bytes(offset - len(whole))
         whole[offset:offset + len(new)] = new
     return bytes(whole)
+
+
+def no_temporaries(path) -> bool:
+    """Of uploads to a server's directory."""
+    return not [name for name in os.listdir(path) if name.startswith(".quay-tmp-")]
+
+
+def kept_pages(path: Path, first: Callable[[], object] = lambda: None) -> int:
+    """Pages that the kernel keeps of the mount's file: one that may be written is never passed through. With `first`:
+    after that was done, with the file open."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        count = (len(mapped) + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+        resident = (ctypes.c_ubyte * count)()
+        first()
+        begin = ctypes.c_char.from_buffer(mapped)
+        failed = libc.mincore(ctypes.c_void_p(ctypes.addressof(begin)), ctypes.c_size_t(len(mapped)), resident)
+        del begin
+        assert not failed, os.strerror(ctypes.get_errno())
+        return sum(page & 1 for page in resident)

@@ -29,7 +29,7 @@ LIBRARIES = [
     (r"ini\.h", r"base/conf.*\.c"),
     (r"expat\.h", r"backends/.*|base/.*"),
     (r"libxml/.*", r"backends/web/web_index_html\.c"),
-    (r"openssl/.*", r"base/crypto.*\.c"),
+    (r"openssl/.*", r"base/crypto.*\.c|tests/unit/t_crypto.*\.c"),
     (r"zstd\.h|zlib\.h", r"loader/.*|base/.*"),
 ]
 

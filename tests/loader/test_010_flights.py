@@ -13,7 +13,7 @@ from harness.data import (FLIGHT_COLUMNS, FLIGHT_NUMBERS, FLIGHT_ROWS, create_fl
 from harness.loader import export_job, import_job
 from harness.tools import run
 
-pytestmark = pytest.mark.deadline(400)
+pytestmark = [pytest.mark.deadline(1000), pytest.mark.timeout(1200)]
 NULLS = {"format": {"null": 'NA, ""'}}
 
 

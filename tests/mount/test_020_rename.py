@@ -225,3 +225,13 @@ def test_directories_are_exchanged(mount, folder):
         renameat2(root / "file", root / "file/c", RENAME_EXCHANGE)
     m.remount()
     assert (folder / "data/file/c/f").read_bytes() == b"DEep" and tree(m / "k/b") == before
+
+
+def test_whiteouts_and_nameless_files(root):
+    """What overlay file systems and O_TMPFILE want: refused, and nothing is left."""
+    (root / "a").write_bytes(b"a")
+    with fails_with(errno.EINVAL):
+        renameat2(root / "a", root / "b", 4)  # RENAME_WHITEOUT
+    with fails_with(errno.EOPNOTSUPP):
+        os.open(root, os.O_TMPFILE | os.O_WRONLY)
+    assert os.listdir(root) == ["a"]

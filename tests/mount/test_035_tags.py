@@ -185,7 +185,7 @@ def test_tags_of_a_streamed_file(root, tags):
 
 
 def test_staged_tags_survive_a_crash(mount, bucket, proxy):
-    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "retries": "0", "timeout": "2s"}})
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "retries": "0", "timeout": "30s"}})
     (m / "k/warm-up").write_bytes(b"x")
     bucket.put("f", b"old", Tagging="team=blue&gone=1")
     bucket.put("g", b"old", Tagging="team=blue")

@@ -2,13 +2,14 @@
 
 import mmap
 import os
+import platform
 import random
 import threading
 
 import pytest
 
 from harness.data import pattern
-from harness.tools import patched, spread_writes
+from harness.tools import kept_pages, patched, spread_writes
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -145,6 +146,20 @@ def test_fsync_makes_it_visible_behind(mount, lasting_key):
     assert lasting_key.behind("f") == b"synced and more"
 
 
+@pytest.mark.parametrize("flags", ["O_WRONLY", "O_RDWR", "O_WRONLY | O_DIRECT"])
+@pytest.mark.parametrize("how", ["O_SYNC", "O_DSYNC", "RWF_DSYNC", "RWF_SYNC"])
+def test_a_synchronous_write_is_visible_behind(mount, lasting_key, flags, how):
+    """Story: handles that only write go past the kernel's pages, where the kernel leaves O_SYNC to the file system."""
+    m = mount({"store k": lasting_key.options})
+    opened = sum(getattr(os, flag) for flag in flags.split(" | ")) | os.O_CREAT
+    descriptor = os.open(m / "k/f", opened | (getattr(os, how) if how[0] == "O" else 0))
+    data = mmap.mmap(-1, 8192)  # aligned
+    data.write(pattern(8192))
+    assert os.pwritev(descriptor, [data], 0, 0 if how[0] == "O" else getattr(os, how)) == 8192
+    assert lasting_key.behind("f") == pattern(8192)
+    os.close(descriptor)
+
+
 def test_close_makes_it_visible_behind(mount, lasting_key):
     m = mount({"store k": lasting_key.options})
     data = pattern(2 * MIB + 5)
@@ -193,6 +208,44 @@ def test_mapped_memory(root):
         mapped[100_000:100_005] = b"mmap!"
         mapped.flush()
     assert (root / "f").read_bytes() == patched(data, [(100_000, b"mmap!")])
+
+
+def test_writes_of_one_handle_meet_the_mapping_of_another(root):
+    """Who only writes goes past the kernel's pages (op_file.c): those that others have must not stay as they were."""
+    data = pattern(200_000)
+    (root / "f").write_bytes(data)
+    with open(root / "f", "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped, \
+            open(root / "f", "rb", buffering=0) as reader:
+        assert mapped[:] == data and reader.read() == data
+        mapped[100_000:100_005] = b"mmap!"  # in the kernel, and not yet written
+        writer = os.open(root / "f", os.O_WRONLY)
+        os.pwrite(writer, b"write", 100_010)
+        os.pwrite(writer, b"begin", 0)
+        wanted = patched(data, [(100_000, b"mmap!"), (100_010, b"write"), (0, b"begin")])
+        assert mapped[:] == wanted
+        assert os.pread(reader.fileno(), 200_000, 0) == wanted
+        os.close(writer)
+    assert (root / "f").read_bytes() == wanted
+
+
+def test_a_reader_follows_a_writer(root):
+    with open(root / "f", "wb", buffering=0) as writer, open(root / "f", "rb", buffering=0) as reader:
+        for number in range(50):
+            line = b"%04d" % number * 333  # ends within a page
+            writer.write(line)
+            assert reader.read(10_000) == line
+            assert os.fstat(reader.fileno()).st_size == (number + 1) * len(line)
+
+
+def test_what_is_only_written_leaves_no_pages(root):
+    """One copy less of each byte, where the kernel drops what others have of it (Linux 6.6)."""
+    (root / "f").write_bytes(bytes(200_000))
+
+    def write() -> None:
+        with open(os.open(root / "f", os.O_WRONLY), "wb", buffering=0) as file:
+            file.write(pattern(200_000))
+    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+    assert (kept_pages(root / "f", write) == 0) == (release >= (6, 6))
 
 
 def test_many_writers_at_once(root):

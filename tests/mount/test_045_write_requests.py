@@ -9,7 +9,7 @@ import pytest
 from harness.data import pattern
 from harness.tools import fails_with
 
-QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s"}
+QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "60s"}
 
 
 @pytest.fixture
@@ -29,6 +29,17 @@ def test_new_files_in_a_new_directory_cost_one_put_each(seen, bucket, proxy):
     assert len(made) == 5 and all(line.startswith("PUT ") for line in made), made
     for number in range(5):
         assert bucket.get(f"d/f{number}") == pattern(16_384, seed=number)
+
+
+def test_the_first_file_in_a_new_directory_costs_one_put(mount, bucket, proxy):
+    """Whether the server honours conditions is found out by then."""
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), **QUICK}})
+    (m / "k/d").mkdir()
+    before = len(proxy.requests)
+    (m / "k/d/f").write_bytes(b"content")
+    made = proxy.requests[before:]
+    assert len(made) == 1 and made[0].startswith("PUT "), made
+    assert sorted(bucket.keys()) == ["d/", "d/f"]
 
 
 def test_mode_and_times_set_before_close_go_with_the_put(seen, bucket, proxy):

@@ -12,7 +12,7 @@ from servers import Fault
 
 MIB = 1024 * 1024
 SMALL_PARTS = {"multipart_threshold": "6MiB", "multipart_chunksize": "5MiB"}
-QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s"}
+QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "60s"}
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -45,6 +45,15 @@ def test_parts_leave_before_the_close(seen, bucket, proxy):
     assert bucket.uploads() == []
 
 
+def test_what_was_sent_in_parts_is_cached(seen, bucket):
+    data = pattern(17 * MIB)
+    (seen / "k/f").write_bytes(data)
+    seen.remount()
+    before = bucket.minio.count("GetObject")
+    assert (seen / "k/f").read_bytes() == data
+    assert bucket.minio.count("GetObject") == before
+
+
 def test_a_rewritten_part_goes_again(seen, bucket, proxy):
     """As archivers do: the header is written last."""
     data = bytearray(pattern(22 * MIB))
@@ -70,11 +79,12 @@ def test_mode_and_times_of_a_streamed_file(seen, bucket):
     assert (seen / "k/f").stat().st_mtime == 1_600_000_000
 
 
-def test_time_of_a_streamed_file(seen, bucket):
+def test_time_of_a_streamed_file(seen, bucket, proxy):
     """That of its upload's beginning: the same for this mount, for others and at the store."""
     begun = time.time()
     with open(seen / "k/f", "wb", buffering=0) as file:
         write(file, pattern(12 * MIB))
+        eventually(lambda: parts_sent(proxy, "f") >= 1)  # so it has begun
         time.sleep(0.2)
         finished = time.time()
         file.write(b"the end")
@@ -97,7 +107,7 @@ def test_failures_that_pass(seen, bucket, proxy, fault):
         (seen / "k/f").write_bytes(data)
     except OSError:  # told; then it is staged whole and goes out by itself
         proxy.fault = None
-        eventually(lambda: "f" in bucket.keys(), 60)
+        eventually(lambda: "f" in bucket.keys())
     assert bucket.get("f") == data
     assert (seen / "k/f").read_bytes() == data
 
@@ -116,7 +126,7 @@ def test_failures_that_do_not_pass(seen, bucket, proxy, fault):
     assert (seen / "k/f").read_bytes() == data
     assert "f" in seen.quayctl("status").stdout
     proxy.fault = None
-    eventually(lambda: "f" in bucket.keys(), 60)
+    eventually(lambda: "f" in bucket.keys())
     assert bucket.get("f") == data
 
 
@@ -156,6 +166,6 @@ def test_a_file_larger_than_the_cache_survives_failure_and_restart(little_room, 
     assert "f" not in bucket.keys()
     proxy.fault = None
     little_room.start()
-    eventually(lambda: "f" in bucket.keys(), 60)
+    eventually(lambda: "f" in bucket.keys())
     assert bucket.get("f") == data
     assert (little_room / "k/f").read_bytes() == data

@@ -1,6 +1,7 @@
 """What was written is there after a remount, byte for byte what the store itself returns."""
 
 import os
+import subprocess
 
 from harness.data import pattern, sha256
 from harness.tools import content, sample_tree, run
@@ -96,3 +97,26 @@ def test_unmount_flushes_an_open_file(mount, lasting_key):
             pass
     m.detach()
     assert lasting_key.behind("f") == b"half a line"
+
+
+def test_started_while_the_one_before_ends(mount, lasting_key):
+    """fusermount3 -u returns before what is staged is stored: a mount that follows at once has to wait for its cache."""
+    m = mount({"store k": {**lasting_key.options, "write": "back", "fault": "op=put,latency=3s"}})
+    (m / "k/f").write_bytes(b"staged")
+    first = m.process
+    run("fusermount3", "-u", m.path)
+    assert first.poll() is None, "it has ended already"
+    m.process = None
+    m.start()
+    assert first.wait(60) == 0
+    assert "which ends" in m.log() and (m / "k/f").read_bytes() == b"staged"
+    assert lasting_key.behind("f") == b"staged"
+
+
+def test_one_cache_directory_has_one_daemon(mount, lasting_key):
+    m = mount({"store k": lasting_key.options})
+    other = m.folder / "other"
+    other.mkdir()
+    done = subprocess.run([str(m.program), *m.arguments[:-1], str(other)], capture_output=True, text=True, env=m.env)
+    assert done.returncode == 1 and f"is in use by pid {m.pid}" in done.stderr
+    (m / "k/f").write_bytes(b"x")

@@ -223,7 +223,7 @@ def test_reading_changes_no_time(root):
     assert after.st_mtime_ns == 6_000_000_000
 
 
-def test_long_names(root):
+def test_the_longest_names(root):
     """255 bytes are a name, 256 are not."""
     longest = "n" * 255
     (root / longest).write_text("x")

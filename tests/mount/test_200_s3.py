@@ -41,6 +41,32 @@ def test_objects_of_others_are_files(mount, bucket):
     assert info.st_size == 10 and info.st_mtime > 1_600_000_000
 
 
+@pytest.mark.parametrize("list_metadata", ["yes", "no"])
+def test_times_and_modes_of_rclone(mount, bucket, list_metadata):
+    """rclone writes the names of s3fs: mtime as that does, and with --metadata the mode in octal and atime in RFC 3339."""
+    bucket.put("plain", b"x", Metadata={"mtime": "1683824051.523399602"})
+    bucket.put("short", b"x", Metadata={"mtime": "1683824051.5"})
+    bucket.put("before-1970", b"x", Metadata={"mtime": "-1.25"})
+    bucket.put("whole", b"x", Metadata={
+        "mtime": "1683824051.523399602", "atime": "2023-05-11T17:54:11.25+01:00", "mode": "100640", "uid": "1234",
+        "gid": "4321", "btime": "2023-05-11T17:54:11.523399602+01:00"})
+    m = mount({"store k": bucket.store(list_metadata=list_metadata)})
+    times = {"plain": 1683824051_523399602, "short": 1683824051_500000000, "before-1970": -1_250000000,
+             "whole": 1683824051_523399602}
+    for _ in range(2):
+        if list_metadata == "yes":
+            assert sorted(os.listdir(m / "k")) == sorted(times)
+        assert {name: (m / "k" / name).stat().st_mtime_ns for name in times} == times
+        info = (m / "k/whole").stat()
+        assert (info.st_mode, info.st_uid, info.st_gid) == (0o100640, 1234, 4321)
+        assert info.st_atime_ns == 1683824051_250000000
+        assert os.getxattr(m / "k/whole", "user.meta.btime") == b"2023-05-11T17:54:11.523399602+01:00"
+        m.remount()
+    (m / "k/whole").chmod(0o600)
+    assert (m / "k/whole").stat().st_mtime_ns == times["whole"]
+    assert float(bucket.head("whole")["Metadata"]["mtime"]) == 1683824051.523399602
+
+
 def test_listing_is_paged(mount, bucket):
     names = [f"n{number:05}" for number in range(2100)]
     threads = [threading.Thread(target=lambda part: [bucket.put(f"many/{n}", b"") for n in part],

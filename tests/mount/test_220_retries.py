@@ -7,7 +7,7 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import fails_with
-from servers import Fault
+from servers import FakeS3, Fault, FaultProxy
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -76,6 +76,40 @@ def test_retries_are_counted(through_proxy, bucket, proxy):
     assert (through_proxy / "k/f").read_bytes() == b"x"
     metrics = (through_proxy / ".quay/metrics").read_text()
     assert 'status="' in metrics and "quayfs_backend_requests_total" in metrics
+
+
+def test_a_change_of_mode_that_others_overtake(mount):
+    """Each time between its look and its change: it looks again, without a wait, and is not told that it has failed."""
+    fake = FakeS3().start()
+    fake.put(b"f", b"content 0")
+    contents = iter([b"content %d" % n for n in range(1, 13)])
+
+    def replaced(line: str) -> None:
+        if line.startswith("PUT ") and (data := next(contents, None)):
+            fake.put(b"f", data)
+
+    fake.before = replaced
+    m = mount({"store k": fake.store(retries="0")})
+    (m / "k/f").chmod(0o640)
+    assert fake.count("^PUT .*/f$") == 13
+    assert fake.objects[b"f"].data == b"content 12" and int(fake.objects[b"f"].headers["x-amz-meta-mode"]) & 0o7777 == 0o640
+    m.stop()
+    fake.stop()
+
+
+def test_a_server_that_refuses_what_it_has_shown(mount):
+    """It says that the version which it has is not there: told, not asked for ever."""
+    fake = FakeS3().start()
+    proxy = FaultProxy(fake.port).start()
+    fake.put(b"f", b"x")
+    m = mount({"store k": fake.store(endpoint_url=proxy.endpoint, retries="0")})
+    proxy.fault = Fault(status=412, only="^PUT ")
+    with fails_with(errno.ESTALE):
+        (m / "k/f").chmod(0o640)
+    assert proxy.count("^PUT ") <= 4
+    m.stop()
+    proxy.stop()
+    fake.stop()
 
 
 def test_a_wrong_status_never_becomes_not_found(through_proxy, bucket, proxy):

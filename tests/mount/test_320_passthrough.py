@@ -3,7 +3,6 @@
 Where the kernel cannot do that, or this user may not, the same cases must hold without it; only what the
 health file and the counter say differs, and that is asserted both ways."""
 
-import ctypes
 import errno
 import mmap
 import os
@@ -14,7 +13,7 @@ import time
 import pytest
 
 from harness.data import pattern
-from harness.tools import eventually, fails_with, run
+from harness.tools import eventually, fails_with, kept_pages, run
 
 MIB = 1024 * 1024
 OPENS = "quayfs_passthrough_opens_total"
@@ -125,19 +124,6 @@ def test_not_before_it_is_whole(m, bucket):
             assert third.read() == data
     opens.were(0)
     settled(m)
-
-
-def kept_pages(path) -> int:
-    """Pages that the kernel keeps of the mount's file: one that may be written is never passed through."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-        count = (len(mapped) + mmap.PAGESIZE - 1) // mmap.PAGESIZE
-        resident = (ctypes.c_ubyte * count)()
-        first = ctypes.c_char.from_buffer(mapped)
-        failed = libc.mincore(ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(mapped)), resident)
-        del first
-        assert not failed, os.strerror(ctypes.get_errno())
-        return sum(page & 1 for page in resident)
 
 
 def test_pages_that_nobody_will_read_are_given_up(m, bucket):

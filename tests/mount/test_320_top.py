@@ -27,7 +27,7 @@ def one(m, *arguments) -> dict:
 
 def has_looked_once(pid: int) -> None:
     """Until it sleeps before its second look; where the kernel does not tell, for a while."""
-    end = time.monotonic() + 2
+    end = time.monotonic() + 5
     while time.monotonic() < end:
         with open(f"/proc/{pid}/wchan") as file:
             if "nanosleep" in file.read():
@@ -35,13 +35,17 @@ def has_looked_once(pid: int) -> None:
         time.sleep(0.02)
 
 
-def while_top_looks(m, work, seconds: str = "3") -> dict:
-    """The key `k` over an interval in which work() was done."""
+def while_top_looks(m, work, seconds: str = "6") -> dict:
+    """The key `k` over an interval in which work() was done: top does not look again before that is over."""
     running = subprocess.Popen([str(m.build / "ctl/quayctl"), "-c", str(m.conf), "top", "--json", "--once",
                                 "-d", seconds], env=m.env, stdout=subprocess.PIPE, text=True)
     has_looked_once(running.pid)
-    work()
-    out, _ = running.communicate(timeout=60)
+    running.send_signal(signal.SIGSTOP)
+    try:
+        work()
+    finally:
+        running.send_signal(signal.SIGCONT)
+    out, _ = running.communicate(timeout=100)
     rates = json.loads(out)
     (key,) = [k for k in rates["keys"] if k["name"] == "k"]
     key["interval_s"] = rates["interval_s"]
@@ -99,11 +103,12 @@ def test_requests_in_flight(mount, bucket, proxy):
     bucket.put("f", pattern(MIB))
     m = mount({"store k": {**bucket.store(), "endpoint_url": proxy.endpoint}})
     os.stat(m / "k/f")
-    proxy.fault = Fault(delay=3, only="^GET /[^?]*/f ")
+    answer = threading.Event()
+    proxy.fault = Fault(until=answer, only="^GET /[^?]*/f ")
     reader = threading.Thread(target=lambda: (m / "k/f").read_bytes())
     reader.start()
     eventually(lambda: one(m, "-d", "0.1")["keys"][0]["inflight"] >= 1)
-    proxy.fault = None
+    answer.set()
     reader.join()
     eventually(lambda: one(m, "-d", "0.1")["keys"][0]["inflight"] == 0)
 
@@ -190,3 +195,20 @@ def test_progress_on_a_terminal(mount, bucket, proxy):
     assert t.end() == 0
     assert re.search(rb"\[[#-]{24}\] \d+\.\d% .* of 8.0 MiB", t.text), t.text
     assert b"4 fetched" in t.text
+
+
+def test_progress_of_a_copy(mount, bucket, folder):
+    """A bar that grows; when all is read, that it is being stored; at the end the summary, and no bar without a terminal."""
+    (folder / "f").write_bytes(pattern(24 * MIB))
+    bucket.put("f", pattern(12 * MIB))
+    m = mount({"store k": bucket.store(read_bandwidth="6M", write_bandwidth="12M")})
+    t = Terminal(m, "cp", "k:f", folder / "out")
+    assert t.end() == 0
+    shown = {float(p) for p in re.findall(rb"\[[#-]{24}\] (\d+\.\d)% [^\r]* of 12.0 MiB", t.text)}
+    assert len([p for p in shown if 0 < p < 100]) >= 1, t.text
+    assert b"cp: 1 copied (12.0 MiB), 0 the same already, 0 failed" in t.text
+    t = Terminal(m, "cp", folder / "f", "k:g")
+    assert t.end() == 0
+    assert re.search(rb"100.0% 24.0 MiB of 24.0 MiB, storing, 0/1 files", t.text), t.text
+    done = m.quayctl("cp", "-f", folder / "f", "k:h")
+    assert "[" not in done.stdout + done.stderr

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import subprocess
-import time
+import threading
 
 import pytest
 
@@ -72,6 +72,7 @@ def test_stopped_server(mount, own_minio, make_bucket):
     with fails_with(errno.EHOSTUNREACH):
         (m / "k/new").write_bytes(b"z")
     own_minio.start()
+    eventually(lambda: "the store answers again" in m.log(), what="nobody has asked it again")
     assert (m / "k/g").read_bytes() == b"y"
 
 
@@ -88,7 +89,7 @@ def test_data_is_kept_when_the_store_is_down(mount, own_minio, make_bucket):
     assert (m / "k/f").read_bytes() == b"precious"
     assert "k/f" in m.quayctl("status").stdout
     own_minio.start()
-    eventually(lambda: "f" in bucket.keys(), 60)
+    eventually(lambda: "f" in bucket.keys())
     assert bucket.get("f") == b"precious"
 
 
@@ -104,7 +105,7 @@ def test_staged_data_survives_a_remount(mount, own_minio, make_bucket):
     m.stop(check=False)
     own_minio.start()
     m.start()
-    eventually(lambda: "f" in bucket.keys(), 60)
+    eventually(lambda: "f" in bucket.keys())
     assert bucket.get("f") == b"precious"
 
 
@@ -230,13 +231,21 @@ def test_removed_while_its_upload_is_on_its_way(mount):
     (m / "k/before").write_bytes(b"the server has been tried")
     eventually(lambda: list(fake.objects) == [b"before"])
     assert not (m / "k/f").exists()  # or creating it would be slow
-    fake.slow = 1.0
+    arrived, answer = threading.Event(), threading.Event()
+
+    def before(line: str) -> None:
+        if line == "PUT /fake/f":
+            arrived.set()
+            answer.wait(100)
+
+    fake.before = before
     (m / "k/f").write_bytes(b"on its way")
-    eventually(lambda: fake.count(r"PUT .*/f$") == 1)
-    fake.slow = 0.0
+    eventually(arrived.is_set)
     (m / "k/f").unlink()
-    time.sleep(1.5)  # the server has got to it
     assert list(fake.objects) == [b"before"]
+    answer.set()
+    eventually(lambda: b"f" in fake.ever, what="the server has not got to it")
+    eventually(lambda: list(fake.objects) == [b"before"])
     m.stop()
     fake.stop()
 

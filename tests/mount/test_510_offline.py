@@ -203,10 +203,10 @@ def test_writes_go_out_when_the_store_is_back(mount, own_minio, away):
             os.close(descriptor)
     # Let the back-off grow to several times what is waited for below.
     eventually(lambda: m.quayctl("status").stdout.count("k/w") >= 5)
-    eventually(lambda: all(entry["attempts"] >= 5 for entry in _staged(m)), 90)
+    eventually(lambda: all(entry["attempts"] >= 5 for entry in _staged(m)))
     assert len(_staged(m)) == 5
     own_minio.start()
-    eventually(lambda: not _staged(m), 40)
+    eventually(lambda: not _staged(m), 40)  # the back-off is longer
     assert all(away.get(f"w{number}") == b"precious" for number in range(5))
 
 

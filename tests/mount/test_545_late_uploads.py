@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from harness.tools import eventually
 from servers import Fault
 
-HOLD = 6.0  # longer than anybody here waits
+HOLD = 6.0  # at least: longer than anybody waits; then until done_late()
 LONG = 12.0
 MIB = 1024 * 1024
 PUT_F = r"^PUT /[^?]*/f "
@@ -27,7 +28,8 @@ def late(mount, bucket, proxy):
                                "multipart_threshold": "6MiB", "multipart_chunksize": "5MiB"}})
         (m / "k/warm-up").write_bytes(b"the server has been tried")
         eventually(lambda: "warm-up" in bucket.keys())
-        proxy.fault = Fault(hold=hold, only=f"{PUT_F}|{COMPLETE}", times=1)
+        proxy.release = threading.Event()
+        proxy.fault = Fault(hold=hold, until=proxy.release, only=f"{PUT_F}|{COMPLETE}", times=1)
         return m
     return make
 
@@ -44,7 +46,16 @@ def on_its_way(proxy) -> None:
 
 
 def done_late(proxy) -> None:
+    proxy.release.set()
     eventually(lambda: proxy.held, what="the proxy has not passed on what it holds")
+
+
+def content(bucket, name):
+    """None: it is not there (any more)."""
+    try:
+        return bucket.get(name)
+    except bucket.s3.exceptions.NoSuchKey:
+        return None
 
 
 def stays_away(m, bucket, keys=("warm-up",)) -> None:
@@ -84,6 +95,7 @@ def test_removed_while_another_process_closes_it(late, bucket, proxy):
     writer = closing(m / "k/f", 1000)
     on_its_way(proxy)
     unlink(m, proxy)
+    proxy.release.set()
     assert writer.wait(100) == 0, writer.stderr.read()
     stays_away(m, bucket)
     assert proxy.held
@@ -127,10 +139,11 @@ def test_written_again_after_the_removal(late, bucket, proxy, write):
     else:
         interrupted_close(m, proxy, 5)
     unlink(m, proxy)
+    proxy.release.set()  # who writes may wait for it
     (m / "k/f").write_bytes(b"second")
     assert (m / "k/f").read_bytes() == b"second"
     done_late(proxy)
-    eventually(lambda: bucket.keys() == ["f", "warm-up"] and bucket.get("f") == b"second")
+    eventually(lambda: bucket.keys() == ["f", "warm-up"] and content(bucket, "f") == b"second")
     stays_away(m, bucket, ("warm-up", "f"))
     assert bucket.get("f") == b"second" and (m / "k/f").read_bytes() == b"second"
 
@@ -187,3 +200,14 @@ def test_unmounted_while_it_flies(late, bucket, proxy):
     done_late(proxy)
     m.start()
     stays_away(m, bucket)
+
+
+@pytest.mark.parametrize("write", ["through", "back"])
+def test_what_was_in_the_way_is_gone(late, bucket, proxy, write):
+    """Story: the name of a new file was taken for a moment, by an upload of the same file that had been given up, came late
+    and was taken away: the file went to a conflict copy beside nothing."""
+    m = late(write)
+    proxy.fault = Fault(status=412, body="<Error><Code>PreconditionFailed</Code></Error>", only=PUT_F, times=1)
+    (m / "k/f").write_bytes(b"content")
+    eventually(lambda: proxy.count(PUT_F) == 2 and sorted(bucket.keys()) == ["f", "warm-up"], what=f"{bucket.keys()}")
+    assert bucket.get("f") == b"content" == (m / "k/f").read_bytes() and not m.quayctl("status").stdout.count("conflict")

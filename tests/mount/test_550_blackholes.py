@@ -36,7 +36,7 @@ def section(name: str, port: int, folder, connect: str, answer: str) -> dict[str
         "mysql": {"host": "127.0.0.1", "port": port, "dbname": "d", "user": "u", "password": "p", "tls": "no"},
     }[name]
     connecting = {"connection_timeout" if name == "sftp" else "connect_timeout": connect}
-    return {"backend": name, "retries": "0", "timeout": answer, **({} if name in ("http", "api") else connecting), **own}
+    return {"backend": name, "retries": "0", "timeout": answer, **connecting, **own}
 
 
 @pytest.fixture(params=["silent", "deaf"])
@@ -89,25 +89,33 @@ def work(m, turn: int) -> None:
 
 
 def test_a_dead_store_holds_up_nobody(mount, bucket, folder, holes):
-    """Work goes on beside eight stores that are waited for; their callers are told, each by its own timeout."""
-    kind, made = holes
-    dead = {f"store {name}": section(name, hole.port, folder, "8s", "12s") for name, hole in made.items()}
+    """Work goes on beside eight stores that are waited for, for longer than a test may take."""
+    _, made = holes
+    dead = {f"store {name}": section(name, hole.port, folder, "500s", "500s") for name, hole in made.items()}
     m = mount({**live_sections(bucket, folder), **dead, "cache": {"ttl": "1s"}})
     work(m, 0)
     calls = Calls(m, CLASSES)
     eventually(lambda: all(hole.met() for hole in made.values()), what="nobody has asked")
-    turns = 0
-    while len(calls.pending()) == len(CLASSES) and turns < 20:
-        turns += 1
-        work(m, turns)
-    assert turns >= 5, "the work has waited for a dead store"
+    for turn in range(1, 11):
+        work(m, turn)
     assert "memory" in m.quayctl("status").stdout
+    assert sorted(calls.pending()) == sorted(CLASSES)
+    assert m.terminate() == 0
+    eventually(lambda: not calls.pending(), what=f"{calls.pending()} still wait")
+
+
+def test_each_caller_is_told(mount, bucket, folder, holes):
+    """By the timeout of its store."""
+    kind, made = holes
+    dead = {f"store {name}": section(name, hole.port, folder, "2s", "3s") for name, hole in made.items()}
+    m = mount({**live_sections(bucket, folder), **dead, "cache": {"ttl": "1s"}})
+    calls = Calls(m, CLASSES)
     eventually(lambda: not calls.pending(), what=f"{calls.pending()} still wait")
     assert calls.told == (SILENT if kind == "silent" else DEAF)
     keys = m.health()["keys"]
     assert all(keys[name]["state"] in ("down", "failing") for name in CLASSES), keys
     assert all(keys[name]["state"] == "ok" for name in ("memory", "local", "minio"))
-    work(m, turns + 1)
+    work(m, 1)
     m.stop()
 
 
@@ -169,3 +177,56 @@ def test_a_store_that_dies_keeps_no_daemon(mount, bucket, proxy, end):
     proxy.fault = None
     proxy.reset_all()
     assert bucket.get("f") == b"written"
+
+
+# Changes that wait for their store, each in a directory of its own (the kernel lets one at a time change one), and the
+# request that they wait for.
+CHANGING = {
+    "mkdir": ("os.mkdir(top + '/made')", "PUT .*mkdir/made/"),
+    "rename": ("os.rename(top + '/old', top + '/new')", "PUT .*rename/new"),
+    "rename-dir": ("os.rename(top + '/d', top + '/e')", "(PUT|POST) .*rename-dir/e/"),
+    "unlink": ("os.unlink(top + '/old')", "DELETE .*unlink/old"),
+    "chmod": ("os.chmod(top + '/old', 0o600)", "PUT .*chmod/old"),
+    "symlink": ("os.symlink('x', top + '/new')", "PUT .*symlink/new"),
+    "close": ("f = open(top + '/new', 'wb'); f.write(b'closed'); f.close()", "PUT .*close/new"),
+    "fsync": ("f = open(top + '/new', 'wb'); f.write(b'synced'); f.flush(); os.fsync(f.fileno())", "PUT .*fsync/new"),
+    "large": ("f = open(top + '/new', 'wb'); f.write(bytes(30_000_000)); f.close()", "PUT .*large/new"),
+}
+
+
+@pytest.mark.parametrize("end", ["sigterm", "unmount"])
+def test_a_silent_store_is_given_up(mount, bucket, proxy, end):
+    """Nothing that is changed is waited for longer than unmount_wait; what was written is stored by the next mount."""
+    before = {f"{case}/{name}": f"{case} {name}".encode() for case in CHANGING for name in ("old", "d/1", "d/2")}
+    for name, data in before.items():
+        bucket.put(name, data)
+    m = mount({"quayfs": {"unmount_wait": "2s"},
+               "store k": {**bucket.store(endpoint_url=proxy.endpoint), "timeout": "500s", "retries": "0"}})
+    (m / "k/warm-up").write_bytes(b"x")
+    proxy.fault = Fault(stall=True, only="^(PUT|POST|DELETE) ")
+    cases = dict(CHANGING)
+    if end == "unmount":  # an interrupted rename of a directory waits for the copies that are under way
+        del cases["rename-dir"]
+    changing = [subprocess.Popen([sys.executable, "-c", f"import os, sys\ntop = sys.argv[1]\n{text}", m / "k" / case],
+                                 stderr=subprocess.PIPE) for case, (text, _) in cases.items()]
+    eventually(lambda: all(proxy.count(asked) for _, asked in cases.values()), 50, "not all have asked")
+    if end == "sigterm":
+        assert m.terminate() == 3
+    else:
+        subprocess.run(["fusermount3", "-u", "-z", str(m.path)], check=True)
+        for process in changing:
+            process.kill()
+        assert m.wait() == 3
+    assert all(process.wait(100) != 0 for process in changing)
+    assert end == "unmount" or "k: the store has answered nothing for 2 s" in m.log()
+    assert "k: 3 files are not stored yet" in m.log()
+    proxy.fault = None
+    proxy.reset_all()
+    m.start()
+    written = {"close/new": b"closed", "fsync/new": b"synced", "large/new": bytes(30_000_000)}
+    eventually(lambda: written.keys() <= set(bucket.keys()), 60)
+    eventually(lambda: not json.loads(m.quayctl("status", "--json").stdout)["renames"], 60)
+    assert {key: bucket.get(key) for key in written} == written
+    assert {bucket.get(key) for key in bucket.keys()} >= set(before.values())
+    assert [key for key in bucket.keys() if key.startswith("rename-dir/e/")] == []
+    m.stop()

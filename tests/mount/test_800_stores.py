@@ -2,21 +2,32 @@
 
 import errno
 import os
+import shutil
 import threading
 
 import pytest
 
+from harness.backends import PLACES, make_key
 from harness.tools import fails_with
 
 
-def test_all_backends_side_by_side(mount, bucket, folder):
-    store = folder / "store"
-    m = mount({"store lake": bucket.store(), "store here": {"backend": "local", "base_path": store},
-               "store scratch": {"backend": "memory"}})
-    for name in ("lake", "here", "scratch"):
-        (m / name / "f").write_text(name)
-    assert [(m / name / "f").read_text() for name in ("lake", "here", "scratch")] == ["lake", "here", "scratch"]
-    assert bucket.get("f") == b"lake" and (store / "f").read_text() == "here"
+ALL = ("local", "memory", "s3", "gcs", "azure", "sftp", "sqlite", "postgres", "mysql")
+
+
+def test_all_backends_side_by_side(mount, folder, request):
+    """Whatever can be written, in one mount; a file goes from one to the next."""
+    keys = {}
+    for backend in ALL:
+        (folder / backend).mkdir()
+        keys[backend] = make_key(backend, folder / backend, request.getfixturevalue(PLACES[backend]) if backend in PLACES else None)
+    m = mount({f"store {backend}": key.options for backend, key in keys.items()})
+    (m / "local/f").write_bytes(b"content")
+    for one, next_ in zip(ALL, ALL[1:]):
+        shutil.copy(m / one / "f", m / next_ / "f")
+    for backend, key in keys.items():
+        assert (m / backend / "f").read_bytes() == b"content", backend
+        assert not key.lasting or key.behind("f") == b"content", backend
+        assert os.getxattr(m / backend / "f", "user.quay.backend_type").decode() == backend
 
 
 def test_one_bucket_under_two_keys(mount, bucket):

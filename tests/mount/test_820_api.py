@@ -128,7 +128,7 @@ def test_api_key_from_a_file(service, mount, folder):
     assert "k-98765" not in m.log() and "k-98765" not in (m / ".quay/health.json").read_text()
 
 
-def test_rate_limit(service, mount):
+def test_rate_limit_of_a_service(service, mount):
     """20 records and a listing at 10/s, of which two may go at once: not before 1.9 s; and all succeed."""
     s = service(20)
     m = mount({"store k": s.section(collections="dataset", rate_limit="10/s", **{"cache.enabled": "no"})})

@@ -13,6 +13,7 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import content, eventually, fails_with, sample_tree
+from servers import Fault, FaultProxy
 
 MIB = 1024 * 1024
 
@@ -54,7 +55,7 @@ def test_a_tree_comes_back_as_it_was(mount, gcs, folder):
     assert os.listdir(m / "k") == [] and gcs.objects == {}
 
 
-def test_modes_times_links_and_xattrs(mount, gcs):
+def test_modes_times_links_and_xattrs_of_generations(mount, gcs):
     m = mount({"store k": gcs.store()})
     path = m / "k/f"
     path.write_bytes(b"x")
@@ -73,7 +74,7 @@ def test_modes_times_links_and_xattrs(mount, gcs):
     assert "owner" not in gcs.objects["f"].metadata and "mode" in gcs.objects["f"].metadata
 
 
-def test_rename_copies_on_the_server(mount, gcs):
+def test_rename_copies_within_the_service(mount, gcs):
     gcs.rewrite_bytes = MIB  # as for large objects between locations: in several calls
     gcs.put("d/big", pattern(3 * MIB), {"mode": "33188"}, "text/csv")
     m = mount({"store k": gcs.store()})
@@ -83,7 +84,7 @@ def test_rename_copies_on_the_server(mount, gcs):
     assert gcs.count("POST .*/rewriteTo/") >= 3 and gcs.count("GET .*alt=media") == 0
 
 
-def test_a_renamed_object_keeps_the_time_that_was_shown(mount, gcs):
+def test_a_renamed_object_of_others_keeps_its_time(mount, gcs):
     """A copy has a time of its own: of an object without a stored one the rename writes down what was shown."""
     gcs.put("a", b"old", {"owner": "ann"}, "text/csv")
     gcs.put("timed", b"old", {"mtime": "1700000000"})
@@ -114,7 +115,7 @@ def test_large_files_stream_in_parts_that_nobody_sees(mount, gcs):
     assert (m / "k/big").read_bytes() == data
 
 
-def test_a_lost_race_keeps_both(mount, gcs):
+def test_a_lost_race_of_generations_keeps_both(mount, gcs):
     m = mount({"store k": gcs.store()})
     gcs.put("f", b"before")
     descriptor = os.open(m / "k/f", os.O_RDWR)
@@ -127,7 +128,7 @@ def test_a_lost_race_keeps_both(mount, gcs):
     assert len(kept) == 1 and gcs.get(kept[0]) == b"ours!!"
 
 
-def test_exclusive_creation_is_decided_by_the_server(mount, gcs):
+def test_exclusive_creation_of_generations_is_decided_by_the_server(mount, gcs):
     one = mount({"store k": gcs.store()}, name="one")
     two = mount({"store k": gcs.store(), "cache": {"dir": one.folder / "cache2"}}, name="two")
     results = []
@@ -189,6 +190,19 @@ def test_passing_trouble_is_waited_out(mount, gcs, status):
         gcs.troubles = [{"match": "POST /upload", "status": status, "times": 2}]
         (m / "k/f").write_bytes(b"content")
         assert gcs.get("f") == b"content" and gcs.troubles[0]["times"] == 0
+
+
+def test_a_change_of_mode_that_others_overtake(mount, gcs):
+    """Each time between its look and its change: it looks again, without a wait, and is not told that it has failed."""
+    gcs.put("f", b"x")
+    proxy = FaultProxy(gcs.port).start()
+    m = mount({"store k": gcs.store(endpoint_url=proxy.endpoint, retries="0")})
+    proxy.fault = Fault(status=412, only="^PATCH ", times=12,
+                        body='{"error": {"code": 412, "message": "m", "errors": [{"reason": "conditionNotMet"}]}}')
+    (m / "k/f").chmod(0o640)
+    assert proxy.count("^PATCH ") == 13 and int(gcs.objects["f"].metadata["mode"]) & 0o7777 == 0o640
+    m.stop()
+    proxy.stop()
 
 
 def test_what_is_staged_survives_a_kill(mount, gcs):
@@ -273,7 +287,7 @@ def test_signed_urls(mount, gcs, folder):
     (m / "k/a b").write_bytes(b"content")
     url = m.quayctl("sign", "k/a b").stdout.strip()
     assert url.startswith(f"{gcs.endpoint}/{gcs.bucket}/p/a%20b?X-Goog-Algorithm=GOOG4-RSA-SHA256")
-    with urllib.request.urlopen(url, timeout=10) as reply:
+    with urllib.request.urlopen(url, timeout=60) as reply:
         assert reply.read() == b"content"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import content, eventually, fails_with, sample_tree
-from servers import Relay
+from servers import Fault, FaultProxy, Relay
 from servers.azurite import Azurite, Container
 
 MIB = 1024 * 1024
@@ -31,7 +31,7 @@ def test_a_tree_comes_back_as_it_was(mount, container, folder):
     assert os.listdir(m / "k") == [] and container.names() == []
 
 
-def test_modes_times_links_and_xattrs(mount, container):
+def test_modes_times_links_and_xattrs_of_blobs(mount, container):
     container.put("theirs", b"x", owner="team a")
     m = mount({"store k": container.store()})
     path = m / "k/f"
@@ -83,7 +83,7 @@ def test_a_renamed_blob_keeps_the_time_that_was_shown(mount, container):
     assert container.head("full2")["x-ms-meta-owner"] == "x" * 8100
 
 
-def test_a_lost_race_keeps_both(mount, container):
+def test_a_lost_race_of_blobs_keeps_both(mount, container):
     container.put("f", b"before")
     m = mount({"store k": container.store()})
     descriptor = os.open(m / "k/f", os.O_RDWR)
@@ -96,7 +96,20 @@ def test_a_lost_race_keeps_both(mount, container):
     assert len(kept) == 1 and container.get(kept[0]) == b"ours!!"
 
 
-def test_exclusive_creation_is_decided_by_the_server(mount, container):
+def test_a_change_of_mode_that_others_overtake(mount, container):
+    """Each time between its look and its change: it looks again, without a wait, and is not told that it has failed."""
+    container.put("f", b"x")
+    proxy = FaultProxy(container.server.port).start()
+    m = mount({"store k": container.store(endpoint_url=f"{proxy.endpoint}/{container.server.account}", retries="0")})
+    change = "^PUT .*comp=metadata"
+    proxy.fault = Fault(status=412, headers="x-ms-error-code: ConditionNotMet\r\n", only=change, times=12)
+    (m / "k/f").chmod(0o640)
+    assert proxy.count(change) == 13 and int(container.head("f")["x-ms-meta-mode"]) & 0o7777 == 0o640
+    m.stop()
+    proxy.stop()
+
+
+def test_exclusive_creation_of_blobs_is_decided_by_the_server(mount, container):
     one = mount({"store k": container.store()}, name="one")
     two = mount({"store k": container.store(), "cache": {"dir": one.folder / "cache2"}}, name="two")
     results = []
@@ -141,12 +154,12 @@ def test_a_sas_is_enough(mount, container):
     (m / "k/a b").write_bytes(b"content")
     url = m.quayctl("sign", "k/a b").stdout.strip()
     assert url.startswith(f"{container.server.endpoint}/{container.name}/a%20b?se=")
-    with urllib.request.urlopen(url, timeout=10) as reply:
+    with urllib.request.urlopen(url, timeout=60) as reply:
         assert reply.read() == b"content"
     upload = m.quayctl("sign", "--upload", "k/new").stdout.strip()
     put = urllib.request.Request(upload, data=b"sent", method="PUT",
                                  headers={"x-ms-blob-type": "BlockBlob", "Content-Type": "text/plain"})
-    urllib.request.urlopen(put, timeout=10).close()
+    urllib.request.urlopen(put, timeout=60).close()
     assert container.get("new") == b"sent"
     options = container.store(sas_token=url.partition("?")[2])
     del options["account_key"]

@@ -9,6 +9,9 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import content, eventually, sample_tree, tree
+from servers.azurite import Container
+from servers.fakegcsserver import FakeGcsServer
+from servers.minio import Bucket
 from servers.proxy import Fault
 
 MIB = 1024 * 1024
@@ -83,6 +86,73 @@ def test_within_a_key_the_store_copies(both, bucket):
     assert summary(m, "cp", "s:a", "s:d/new")["same_files"] == 1
 
 
+@pytest.fixture(params=["s3", "gcs", "azure"])
+def two_of_one(request, folder):
+    """Two buckets (or containers) of one server: their sections, and for each what another client finds in it."""
+    if request.param == "s3":
+        places = [Bucket(request.getfixturevalue("minio")) for _ in range(2)]
+        yield [place.store() for place in places], [place.get for place in places]
+    elif request.param == "azure":
+        places = [Container(request.getfixturevalue("azurite")) for _ in range(2)]
+        yield [place.store() for place in places], [place.get for place in places]
+    else:
+        with FakeGcsServer(folder / "gcs") as server:
+            for name in ("one", "two"):
+                server.make_bucket(name)
+            yield ([server.store(name) for name in ("one", "two")],
+                   [lambda path, name=name: server.get(name, path) for name in ("one", "two")])
+
+
+def test_between_two_keys_of_one_service_it_copies(mount, two_of_one):
+    (one, two), (_, behind) = two_of_one
+    m = mount({"store a": one, "store b": {**two, "base_path": "deep"}})
+    data, other = pattern(3 * MIB), pattern(2 * MIB, seed=2)
+    (m / "a/f").write_bytes(data)
+    (m / "a/f").chmod(0o640)
+    os.utime(m / "a/f", ns=(10**18, 1234567890123456789))
+    os.setxattr(m / "a/f", "user.colour", b"red")
+    (m / "b/old").write_bytes(other)
+    assert (m / "b/old").read_bytes() == other  # in the kernel's pages now
+    assert not (m / "b/new").exists()           # and this one known to be absent
+    read, written = (m.metric(f"quayfs_backend_{way}_bytes_total") for way in ("read", "written"))
+    assert summary(m, "cp", "a:f", "b:new")["by_store_files"] == 1
+    assert summary(m, "cp", "a:f", "b:old")["by_store_files"] == 1
+    assert m.metric("quayfs_backend_read_bytes_total") == read
+    assert m.metric("quayfs_backend_written_bytes_total") == written
+    for name in ("new", "old"):
+        at = (m / "b" / name).stat()
+        assert (at.st_size, at.st_mode & 0o777, at.st_mtime_ns) == (len(data), 0o640, 1234567890123456789)
+        assert (m / "b" / name).read_bytes() == data == behind(f"deep/{name}")
+        assert os.getxattr(m / "b" / name, "user.colour") == b"red"
+    assert summary(m, "cp", "a:f", "b:new")["same_files"] == 1
+    assert summary(m, "mv", "a:f", "b:moved")["by_store_files"] == 1
+    assert behind("deep/moved") == data and not (m / "a/f").exists()
+
+
+def test_what_is_staged_in_another_key_is_stored_before_it_is_copied(mount, minio):
+    one, two = Bucket(minio), Bucket(minio)
+    m = mount({"store a": one.store(write="back"), "store b": two.store()})
+    writer = subprocess.Popen(["python3", "-c", WRITER, m / "a/f"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout.readline()
+    assert summary(m, "cp", "a:f", "b:f")["by_store_files"] == 1
+    assert two.get("f") == b"not closed yet"
+    writer.communicate(b"\n")
+
+
+def test_what_the_service_does_not_copy_goes_through_here(mount, minio, proxy):
+    """Another server; and one that does not let the target's keys read the source."""
+    one, two = Bucket(minio), Bucket(minio)
+    m = mount({"store a": one.store(), "store b": two.store(), "store far": two.store(endpoint_url=proxy.endpoint),
+               "store near": one.store(endpoint_url=proxy.endpoint)})
+    (m / "a/f").write_bytes(b"content")
+    done = summary(m, "cp", "a:f", "far:f")
+    assert done["copied_files"] == 1 and done["by_store_files"] == 0 and two.get("f") == b"content"
+    proxy.fault = Fault(status=403, only="^PUT .*partNumber", body="<Error><Code>AccessDenied</Code></Error>")
+    done = summary(m, "cp", "near:f", "far:g")
+    assert proxy.count("^PUT .*partNumber") and proxy.fault
+    assert done["copied_files"] == 1 and done["by_store_files"] == 0 and two.get("g") == b"content"
+
+
 WRITER = "import sys; f = open(sys.argv[1], 'wb', buffering=0); f.write(b'not closed yet'); print(flush=True); input()"
 
 
@@ -136,7 +206,7 @@ def test_a_source_that_changes_meanwhile_is_not_removed(mount, folder, bucket, p
                              env=m.env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     eventually(lambda: proxy.count("^PUT .*/f"))
     (folder / "f").write_bytes(b"changed")
-    out, text = mover.communicate(timeout=60)
+    out, text = mover.communicate(timeout=110)
     assert mover.returncode == 1 and "changed while it was copied" in text, out + text
     assert (folder / "f").read_bytes() == b"changed"
 
@@ -160,6 +230,20 @@ def test_a_copy_goes_on_where_it_stopped(both, folder, bucket):
     assert bucket.get("f") == data and (folder / "disk/f").read_bytes() == data
 
 
+def test_a_copy_that_is_killed_goes_on(mount, folder, bucket):
+    m = mount({"store s": bucket.store(read_bandwidth="24M"), "store l": {"backend": "local", "base_path": folder / "disk"}})
+    data = pattern(64 * MIB)
+    bucket.put("f", data)
+    copier = subprocess.Popen([m.build / "ctl/quayctl", "-c", m.conf, "cp", "s:f", "l:f"], env=m.env,
+                              stdout=subprocess.DEVNULL)
+    eventually(lambda: any(p.stat().st_size >= 20 * MIB for p in leftovers(m / "l")))
+    copier.kill()
+    assert copier.wait() == -9 and not (m / "l/f").exists()
+    again = summary(m, "cp", "--checksum", "s:f", "l:f")
+    assert again["resumed_bytes"] >= 16 * MIB and again["copied_files"] == 1
+    assert (folder / "disk/f").read_bytes() == data and not leftovers(folder / "disk")
+
+
 def test_an_interrupt_stops_it_and_nothing_is_half_there(mount, folder, bucket, proxy):
     m = mount({"store s": bucket.store(endpoint_url=proxy.endpoint)})
     (folder / "many").mkdir()
@@ -171,7 +255,7 @@ def test_an_interrupt_stops_it_and_nothing_is_half_there(mount, folder, bucket, 
                               stdout=subprocess.PIPE, text=True)
     eventually(lambda: proxy.count("^PUT") > 3)
     copier.send_signal(signal.SIGINT)
-    out, text = copier.communicate(timeout=60)
+    out, text = copier.communicate(timeout=110)
     assert copier.returncode == 130 and "interrupted" in out, out + text
     proxy.fault = None
     for path in (m / "s/many").iterdir():

@@ -34,7 +34,7 @@ class Holder:
         assert self.process.stdout.readline()
 
     def finish(self) -> bytes:
-        return self.process.communicate(b"\n", timeout=60)[0]
+        return self.process.communicate(b"\n", timeout=110)[0]
 
 
 def local(folder, name, **options):

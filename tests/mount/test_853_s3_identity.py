@@ -91,7 +91,8 @@ def test_instance(mount, bucket, cloud, folder):
     assert cloud.requests[0] == "PUT /latest/api/token" and cloud.fetched >= 1
     eventually(lambda: (m / "k/f").write_bytes(b"again") and cloud.fetched >= 2)
     cloud.life = 3600
-    eventually(lambda: (m / "k/f").write_bytes(b"again") and cloud.fetched >= 3)
+    eventually(lambda: (m / "k/f").write_bytes(b"again") and 3600 in cloud.lives)
+    (m / "k/f").write_bytes(b"they have arrived")
     cloud.broken = True
     (m / "k/f").write_bytes(b"with the keys of before")
     assert bucket.get("f") == b"with the keys of before"

@@ -1,5 +1,6 @@
 """quayctl ls, stat, path, cat, get, put, rm: objects from the command line."""
 
+import errno
 import json
 import os
 import subprocess
@@ -82,6 +83,42 @@ def test_a_signed_url_as_an_attribute(filled):
         os.getxattr(m / "m/z", "user.quay.signed_url")
     assert e.value.strerror == "Operation not supported"
     assert "user.quay.signed_url" not in os.listxattr(m / "s/a/b.csv")
+
+
+REFUSED = "Signed URL generation not supported by this backend"
+
+
+def test_ways_to_say_what_is_signed(filled, folder):
+    m = filled
+    for path in ("s:a/b.csv", "s/a/b.csv", str(m / "s/a/b.csv")):
+        url = m.quayctl("sign", path).stdout.strip()
+        assert subprocess.run(["curl", "-sf", url], capture_output=True, check=True).stdout == b"content of a/b.csv"
+    url = m.quayctl("sign", "--upload", "--expires", "60", "s:by/url").stdout.strip()
+    (folder / "f").write_bytes(b"by url")
+    subprocess.run(["curl", "-sf", "-T", folder / "f", url], check=True)
+    assert (m / "s/by/url").read_bytes() == b"by url"
+    for wrong in (["s:"], ["s:a/"], ["s:f", "--expires", "604801"], ["s:f", "--op", "delete"], []):
+        assert m.quayctl("sign", *wrong, check=False).returncode == 64, wrong
+
+
+def test_signing_is_refused_elsewhere(mount, folder, sshd, postgres, mariadb):
+    """In exactly these words (requirement 0.16), by the attribute and by quayctl."""
+    (folder / "l").mkdir()
+    (sshd.data / folder.name).mkdir()
+    database = {"host": "127.0.0.1", "user": postgres.server.user, "password": postgres.server.password}
+    m = mount({"store local": {"backend": "local", "base_path": folder / "l"}, "store memory": {"backend": "memory"},
+               "store sqlite": {"backend": "sqlite", "path": folder / "x.db"}, "store sftp": sshd.store(folder.name),
+               "store postgres": {"backend": "postgres", "port": postgres.server.port, "dbname": postgres.name, **database},
+               "store mysql": {"backend": "mysql", "port": mariadb.server.port, "dbname": mariadb.name, **database,
+                               "user": mariadb.server.user, "password": mariadb.server.password}})
+    for key in ("local", "memory", "sqlite", "sftp", "postgres", "mysql"):
+        (m / key / "f").write_bytes(b"x")
+        for way in ("read", "write"):
+            done = m.quayctl("sign", f"{key}:f", "--op", way, check=False)
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", f"quayctl: {REFUSED}\n"), key
+        with pytest.raises(OSError) as e:
+            os.getxattr(m / key / "f", "user.quay.signed_url")
+        assert e.value.errno == errno.EOPNOTSUPP
 
 
 @pytest.mark.parametrize("where", ["s", "m"])

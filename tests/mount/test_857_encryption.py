@@ -209,7 +209,7 @@ def test_urls(mount, sealed, secure):
         assert done.returncode != 0 and "sse_customer_key" in done.stderr, done.stderr
         return
     got = subprocess.run(["curl", "-sS", "--fail", "--cacert", str(secure.ca_file), done.stdout.strip()],
-                         capture_output=True, timeout=60)
+                         capture_output=True, timeout=110)
     assert got.stdout == b"by url", got.stderr
 
 

@@ -190,7 +190,7 @@ def test_killed_in_the_middle_of_an_upload(mount, section, box):
     m.start()
     assert (m / "k/big").exists()
     # what was staged is removed by the start, or completes it: nothing in between stays
-    eventually(lambda: not box.ask("SELECT id FROM files_content WHERE state <> 1"), 30)
+    eventually(lambda: not box.ask("SELECT id FROM files_content WHERE state <> 1"))
     assert box.get("big") in (b"as before", bytes(60 * MIB))
 
 
@@ -238,7 +238,7 @@ def test_the_server_is_away(mount, section, box, server):
     with fails_with(errno.EHOSTUNREACH, errno.EIO):
         file.close()
     server.start()
-    eventually(lambda: box.get("f") == b"AFTERe", 60)
+    eventually(lambda: box.get("f") == b"AFTERe")
 
 
 @SERVERS
@@ -287,5 +287,5 @@ def test_a_commit_is_lost(behind, box):
     except OSError as error:
         assert error.errno in (errno.EHOSTUNREACH, errno.EIO)
     assert proxy.lost == 1
-    eventually(lambda: box.get("f") == b"after", 60)
+    eventually(lambda: box.get("f") == b"after")
     assert box.names() == ["f"]

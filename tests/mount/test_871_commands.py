@@ -8,12 +8,12 @@ import threading
 import pytest
 
 from harness.data import pattern
-from harness.tools import eventually, fails_with
+from harness.tools import eventually, fails_with, no_temporaries
 from servers import Relay
 from servers.sshd import BUSYBOX, busybox_only
 
 MIB = 1024 * 1024
-QUICK = {"retry_delay": "20ms", "connection_timeout": "5s"}
+QUICK = {"retry_delay": "20ms", "connection_timeout": "30s"}
 
 
 def force(folder, name: str, script: str) -> str:
@@ -39,10 +39,6 @@ def refused(m) -> str:
     with fails_with(errno.EIO):
         os.listdir(m / "k")
     return reason(m)
-
-
-def no_temporaries(path) -> bool:
-    return not [name for name in os.listdir(path) if name.startswith(".quay-tmp-")]
 
 
 def test_a_server_without_sftp(mount, far):
@@ -118,7 +114,7 @@ def test_changes_by_others_within_one_second(mount, far):
     new.write_bytes(b"two")
     os.utime(new, ns=(0, 1_500_000_000_000_000_001))
     new.rename(path)
-    eventually(lambda: (m / "k/f").read_bytes() == b"two", 30)
+    eventually(lambda: (m / "k/f").read_bytes() == b"two")
 
 
 def test_a_file_of_command_lines_is_only_a_file(mount, far):
@@ -148,7 +144,7 @@ def test_a_full_disk(mount, far):
         with fails_with(errno.ENOSPC):
             (m / "k/small/big").write_bytes(pattern(8 * MIB, seed=2))
         os.remove(m / "k/small/big")
-        eventually(lambda: no_temporaries(small), 60)
+        eventually(lambda: no_temporaries(small))
         (m / "k/small/f").write_bytes(b"fits")
         assert (small / "f").read_bytes() == b"fits"
     finally:
@@ -165,7 +161,7 @@ def test_a_lost_connection_in_a_write(mount, far):
         data = pattern(24 * MIB, seed=4)
 
         def lose_when_it_runs():
-            eventually(lambda: not no_temporaries(far.data), 60)
+            eventually(lambda: not no_temporaries(far.data))
             relay.drop()
 
         breaker = threading.Thread(target=lose_when_it_runs, daemon=True)
@@ -173,7 +169,7 @@ def test_a_lost_connection_in_a_write(mount, far):
         (m / "k/f").write_bytes(data)
         breaker.join(60)
         assert (far.data / "f").read_bytes() == data
-        eventually(lambda: no_temporaries(far.data), 60)
+        eventually(lambda: no_temporaries(far.data))
     finally:
         relay.stop()
 

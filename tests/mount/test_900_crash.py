@@ -31,7 +31,7 @@ def test_nothing_half_written_is_published(mount, lasting_key):
 def test_write_back_survives(mount, own_minio, make_bucket):
     """close() returned: the bytes are on the disk with their journal entry and go out after the crash."""
     bucket = make_bucket(own_minio)
-    m = mount({"store k": {**bucket.store(), "write": "back", "retries": "0", "timeout": "2s"}})
+    m = mount({"store k": {**bucket.store(), "write": "back", "retries": "0", "timeout": "30s"}})
     data = pattern(2 * MIB)
     with open(m / "k/f", "wb") as one, open(m / "k/g", "wb") as other:
         one.write(data)
@@ -44,7 +44,7 @@ def test_write_back_survives(mount, own_minio, make_bucket):
     own_minio.start()
     m.start()
     assert (m / "k/f").read_bytes() == data
-    eventually(lambda: set(bucket.keys()) >= {"f", "g"}, 60)
+    eventually(lambda: set(bucket.keys()) >= {"f", "g"})
     assert bucket.get("f") == data and bucket.get("g") == b"small"
 
 
@@ -62,7 +62,7 @@ def test_orphaned_uploads_are_swept(mount, bucket):
     except OSError:
         pass
     m.start()
-    eventually(lambda: not pending(bucket, "big"), 30)
+    eventually(lambda: not pending(bucket, "big"))
     bucket.s3.abort_multipart_upload(Bucket=bucket.name, Key="foreign", UploadId=foreign["UploadId"])
     assert "big" not in bucket.keys()
 

@@ -3,6 +3,7 @@ kill. At no moment is a file at neither name."""
 
 import json
 import os
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import eventually
+from servers import Fault
 
 FILES = 300
 
@@ -24,6 +26,21 @@ def seed(bucket, count: int = FILES) -> dict[str, bytes]:
 def slow(bucket, latency: str = "20ms") -> dict[str, str]:
     """Copies take a while, so that there is a middle to be killed in."""
     return {**bucket.store(), "fault": f"op=copy,latency={latency};op=remove_many,latency=150ms"}
+
+
+def stands(bucket, fault: str) -> dict[str, str]:
+    """It comes to where the fault is, and no further."""
+    return {**bucket.store(), "fault": f"{fault},latency=1h"}
+
+
+def copied(bucket) -> int:
+    return len(bucket.keys("new/"))
+
+
+def goes_on(m) -> None:
+    """The next process, without the fault."""
+    m.conf.write_text(re.sub(r"(?m)^fault *=.*\n", "", m.conf.read_text()))
+    m.start()
 
 
 def start_rename(m) -> threading.Thread:
@@ -62,23 +79,22 @@ def check_whole(bucket, files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.deadline(240)
-@pytest.mark.parametrize("delay", [0.15, 0.45, 0.9])
-def test_killed_in_the_middle(mount, bucket, delay):
+@pytest.mark.parametrize("fault, count", [("op=copy,after=30", 30), ("op=copy,after=280", 280), ("op=remove_many", FILES)],
+                         ids=["copying", "the-last-copies", "removing"])
+def test_a_rename_killed_in_the_middle(mount, bucket, fault, count):
     files = seed(bucket)
-    m = mount({"store k": slow(bucket)})
+    m = mount({"store k": stands(bucket, fault)})
     thread = start_rename(m)
-    time.sleep(delay)
+    eventually(lambda: copied(bucket) >= count)
     m.crash()
     thread.join()
     assert nowhere(bucket, files) == []
-    m.start()
-    began = any(key.startswith("new/") for key in bucket.keys())
-    if began:
-        eventually(lambda: settled(m, bucket), 60)
-        assert [key for key in bucket.keys() if key.startswith("old/")] == []
-        check_whole(bucket, files)
-        assert not (m / "k/old").exists()
-        assert len(list((m / "k/new").rglob("f*"))) == FILES
+    assert len(bucket.keys("old/")) == FILES
+    goes_on(m)
+    eventually(lambda: settled(m, bucket))
+    check_whole(bucket, files)
+    assert not (m / "k/old").exists()
+    assert len(list((m / "k/new").rglob("f*"))) == FILES
     assert nowhere(bucket, files) == []
 
 
@@ -87,22 +103,23 @@ def test_killed_again_while_it_goes_on(mount, bucket):
     files = seed(bucket)
     m = mount({"store k": slow(bucket)})
     thread = start_rename(m)
+    eventually(lambda: copied(bucket) > 0)
     for _ in range(5):
-        time.sleep(0.25)
         m.crash()
         assert nowhere(bucket, files) == []
         m.start()
+        time.sleep(0.25)  # wherever it then is
     thread.join()
-    time.sleep(1)
-    eventually(lambda: not pending(m), 60)
+    eventually(lambda: not bucket.keys("old/") and not pending(m))
     assert nowhere(bucket, files) == []
-    if any(key.startswith("new/") for key in bucket.keys()):
-        check_whole(bucket, files)
+    check_whole(bucket, files)
 
 
-def test_progress_is_shown(mount, bucket):
+def test_progress_is_shown(mount, bucket, proxy):
     files = seed(bucket)
-    m = mount({"store k": slow(bucket, "40ms")})
+    answer = threading.Event()
+    proxy.fault = Fault(until=answer, only="^PUT .*/new/sub3/f0150")
+    m = mount({"store k": bucket.store(endpoint_url=proxy.endpoint)})
     thread = start_rename(m)
     seen = []
 
@@ -110,8 +127,9 @@ def test_progress_is_shown(mount, bucket):
         seen.extend(renames(m))
         return any(0 < r["done"] < r["total"] for r in seen)
 
-    eventually(moving, 20)
+    eventually(moving)
     text = m.quayctl("status").stdout
+    answer.set()
     thread.join()
     assert seen[-1]["from"] == "old" and seen[-1]["to"] == "new" and seen[-1]["total"] >= FILES
     assert seen[-1]["phase"] in ("copying", "removing")
@@ -124,17 +142,17 @@ def test_progress_is_shown(mount, bucket):
 def test_what_was_changed_meanwhile_stays(mount, bucket):
     """After the kill somebody writes to both trees: none of that is overwritten or removed."""
     files = seed(bucket)
-    m = mount({"store k": slow(bucket)})
+    m = mount({"store k": stands(bucket, "op=copy,after=100")})
     thread = start_rename(m)
-    time.sleep(0.5)
+    eventually(lambda: copied(bucket) >= 100)
     m.crash()
     thread.join()
     bucket.put("old/sub1/f0001", b"newer content at the old name")
     bucket.put("old/added", b"a new file at the old name")
     taken = "new" + sorted(files)[-1][3:]
     bucket.put(taken, b"somebody's own object at the new name")
-    m.start()
-    eventually(lambda: settled(m, bucket), 60)
+    goes_on(m)
+    eventually(lambda: settled(m, bucket))
     everything = [bucket.get(key) for key in bucket.keys()]
     assert b"newer content at the old name" in everything
     assert b"a new file at the old name" in everything
@@ -144,15 +162,18 @@ def test_what_was_changed_meanwhile_stays(mount, bucket):
             assert data in everything, key
 
 
-def test_the_source_written_to_during_the_rename(mount, bucket):
+def test_the_source_written_to_during_the_rename(mount, bucket, proxy):
     """Another client overwrites an object that is already copied: its new content is not removed."""
     files = seed(bucket, 60)
-    m = mount({"store k": {**bucket.store(), "fault": "op=remove_many,latency=1ms;op=copy,latency=60ms"}})
+    answer = threading.Event()
+    proxy.fault = Fault(until=answer, only="^PUT .*/new/sub3/f0031")
+    m = mount({"store k": bucket.store(endpoint_url=proxy.endpoint)})
     thread = start_rename(m)
-    eventually(lambda: any(k.startswith("new/") for k in bucket.keys()), 20)
-    first = next(k for k in bucket.keys() if k.startswith("new/"))
+    eventually(lambda: copied(bucket))
+    first = bucket.keys("new/")[0]
     old = "old" + first[3:]
     bucket.put(old, b"written while it was being renamed")
+    answer.set()
     thread.join()
     assert bucket.get(old) == b"written while it was being renamed"
     assert bucket.get(first) == files[old]
@@ -163,14 +184,27 @@ def test_waits_for_the_store(mount, own_minio, make_bucket):
     """The store is away at the start: the rename goes on when it is back, without a remount."""
     bucket = make_bucket(own_minio)
     files = seed(bucket, 120)
-    m = mount({"store k": {**slow(bucket), "retries": "1", "timeout": "3s"}})
+    m = mount({"store k": {**stands(bucket, "op=copy,after=40"), "retries": "1", "timeout": "3s"}})
     thread = start_rename(m)
-    time.sleep(0.4)
+    eventually(lambda: copied(bucket) >= 40)
     m.crash()
     thread.join()
     own_minio.stop()
-    m.start()
+    goes_on(m)
     time.sleep(1.5)
     own_minio.start()
-    eventually(lambda: not pending(m) and not any(k.startswith("old/") for k in bucket.keys()), 90)
+    eventually(lambda: not pending(m) and not any(k.startswith("old/") for k in bucket.keys()))
     check_whole(bucket, files)
+
+
+def test_copies_that_cannot_be_taken_away_are_told(mount, bucket):
+    """A copy fails, and then the store refuses to remove those that were made: the source is whole, and the log has it."""
+    files = seed(bucket, 20)
+    m = mount({"store k": {**bucket.store(), "retries": "0",
+                           "fault": "op=copy,nth=8,errno=EACCES;op=remove,errno=EACCES"}})
+    with pytest.raises(PermissionError):
+        os.rename(m / "k/old", m / "k/new")
+    assert {key: bucket.get(key) for key in files} == files
+    assert "old was not renamed to new, and copies of its files stay there; remove them" in m.log()
+    assert any(key.startswith("new/") for key in bucket.keys())
+    assert not pending(m)

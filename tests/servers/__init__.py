@@ -8,6 +8,7 @@ from .fakegcs import FakeGCS
 from .fakegcs_process import FakeGcsProcess
 from .fakegcsserver import FakeGcsServer
 from .fakes3 import FakeS3
+from .huges3 import HugeS3
 from .manys3 import ManyS3
 from .mariadb import MariaDB
 from .million import Million

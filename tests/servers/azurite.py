@@ -67,7 +67,7 @@ class Azurite(Server):
         if query:
             url += "?" + urllib.parse.urlencode(query)
         ask = urllib.request.Request(url, data=body if method == "PUT" else None, headers=sent, method=method)
-        with urllib.request.urlopen(ask, timeout=30) as reply:
+        with urllib.request.urlopen(ask, timeout=100) as reply:
             return reply.read(), {name.lower(): value for name, value in reply.headers.items()}
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
+import threading
 import time
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 
@@ -19,10 +23,46 @@ class ServerFailed(Exception):
     """A server that cannot start is a failure of the run, never a reason to skip."""
 
 
+# Below the ports that the kernel gives to outgoing connections: else any of those could take the port of a server that
+# is away for a moment, or a client that knocks at a closed port could be given that very port and reach itself.
+PORTS = range(10_000, 32_000)
+WORKERS = 16  # each pytest worker has a part of its own
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0) % WORKERS
+    for port in random.sample(PORTS[worker::WORKERS], 100):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ServerFailed("no free port")
+
+
+class HttpServer(ThreadingHTTPServer):
+    """The kernel keeps 5 connections waiting by default: on a busy machine others would be tried again after seconds."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
+class Fake:
+    """A server in a thread of this process, on `port`, or any. Its handler finds it in its attribute `name`."""
+
+    def __init__(self, handler: type, name: str, port: int = 0) -> None:
+        self.server = HttpServer(("127.0.0.1", port), type("Handler", (handler,), {name: self}))
+        self.port = self.server.server_address[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def die_with_parent() -> None:
@@ -33,7 +73,7 @@ def die_with_parent() -> None:
 
 class Server:
     name = "server"
-    start_seconds = 60.0
+    start_seconds = 180.0  # for what never starts
     stop_signal = signal.SIGTERM
 
     def __init__(self, folder: Path):
@@ -126,14 +166,17 @@ class Server:
     def pause(self) -> None:
         """The process exists and its port accepts, but nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while not self._all_stopped():  # one thread stops the others, as soon as it gets to run
             assert time.monotonic() < deadline, "the server does not stop"
             time.sleep(0.01)
 
     def _all_stopped(self) -> bool:
-        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
-        return all(stat.read_text().rsplit(")", 1)[1].split()[0] == "T" for stat in threads)
+        try:
+            threads = [stat.read_text() for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        except (FileNotFoundError, ProcessLookupError):  # one has ended since they were listed
+            return False
+        return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in threads)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -4,36 +4,28 @@ service of an EC2 instance (version 2), and IAM Identity Center (SSO: GetRoleCre
 from __future__ import annotations
 
 import json
-import threading
 import urllib.parse
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from .base import Fake
 
 
-class FakeCloud:
+class FakeCloud(Fake):
     """life: seconds for which the keys are said to be good. Counts: fetched, requests (method and path)."""
 
     def __init__(self, minio) -> None:
+        super().__init__(_Handler, "cloud")
         self.minio = minio
         self.life = 3600.0
         self.broken = False
         self.fetched = 0
+        self.lives: list[float] = []    # of the keys that were fetched
         self.requests: list[str] = []
         self.identity = "web-identity-token"
         self.sso_token = "sso-token-1"
         self.renewals: list[dict] = []  # what CreateToken was asked with
-        handler = type("Handler", (_Handler,), {"cloud": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.start()
 
     def keys(self) -> dict[str, str]:
         import boto3
@@ -41,7 +33,9 @@ class FakeCloud:
         sts = boto3.client("sts", endpoint_url=self.minio.endpoint, region_name=self.minio.region,
                            aws_access_key_id=self.minio.user, aws_secret_access_key=self.minio.password)
         given = sts.assume_role(RoleArn="arn:aws:iam::000000000000:role/quay", RoleSessionName="quaytest")["Credentials"]
-        until = datetime.now(timezone.utc) + timedelta(seconds=self.life)
+        life = self.life
+        until = datetime.now(timezone.utc) + timedelta(seconds=life)
+        self.lives.append(life)
         self.fetched += 1
         return {"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": given["AccessKeyId"],
                 "SecretAccessKey": given["SecretAccessKey"], "Token": given["SessionToken"],

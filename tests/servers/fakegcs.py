@@ -17,31 +17,16 @@ import time
 import urllib.parse
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
-SUMMED = 256 << 10  # larger ones have no CRC-32C here: it is computed byte by byte
+import google_crc32c
 
-
-def crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-CRC_TABLE = crc_table()
+from .base import Fake
 
 
 def crc32c(data: bytes) -> str:
-    """In base64, as the service says it; "" for what is too large."""
-    if len(data) > SUMMED:
-        return ""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return base64.b64encode((crc ^ 0xFFFFFFFF).to_bytes(4, "big")).decode()
+    """In base64, as the service says it."""
+    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
 
 
 @dataclass
@@ -67,10 +52,11 @@ class Refused(Exception):
         self.status, self.reason, self.message = status, reason, message or reason
 
 
-class FakeGCS:
+class FakeGCS(Fake):
     """objects: name -> Object. Knobs may be changed while it runs."""
 
     def __init__(self, bucket: str = "fake-bucket", port: int = 0) -> None:
+        super().__init__(_Handler, "fake", port)
         self.bucket = bucket
         self.objects: dict[str, Object] = {}
         self.versioning = False
@@ -88,22 +74,6 @@ class FakeGCS:
         self.flip = False                   # answers media with one bit changed
         self.last = int(time.time() * 1e6)
         self.lock = threading.RLock()
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> "FakeGCS":
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
     def store(self, **more: str) -> dict[str, str]:
         return {"backend": "gcs", "bucket": self.bucket, "endpoint_url": self.endpoint, "anonymous": "yes",
@@ -151,11 +121,9 @@ class FakeGCS:
     def resource(self, name: str, o: Object) -> dict:
         shown = {"kind": "storage#object", "name": name, "bucket": self.bucket, "generation": str(o.generation),
                  "metageneration": str(o.metageneration), "size": str(len(o.data)), "timeCreated": o.created,
-                 "updated": o.created, "storageClass": o.storage_class}
+                 "updated": o.created, "storageClass": o.storage_class, "crc32c": o.crc32c}
         if o.deleted:
             shown["timeDeleted"] = o.deleted
-        if o.crc32c:
-            shown["crc32c"] = o.crc32c
         if o.content_type:
             shown["contentType"] = o.content_type
         if o.metadata:
@@ -300,9 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
     def media(self, found: Object) -> None:
         data, size = found.data, len(found.data)
         headers = {"x-goog-generation": str(found.generation), "x-goog-stored-content-length": str(size),
-                   "Content-Type": found.content_type or "application/octet-stream"}
-        if found.crc32c:
-            headers["x-goog-hash"] = "crc32c=" + found.crc32c
+                   "Content-Type": found.content_type or "application/octet-stream", "x-goog-hash": "crc32c=" + found.crc32c}
         if self.fake.flip and data:
             data = bytes([data[0] ^ 1]) + data[1:]
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
@@ -396,7 +362,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(400, "invalid", "Invalid object name")
         if sum(len(k.encode()) + len(v.encode()) for k, v in resource.get("metadata", {}).items()) > 8192:
             raise Refused(400, "invalid", "metadata too large")
-        if len(data) <= SUMMED and resource.get("crc32c", "") not in ("", crc32c(data)):
+        if resource.get("crc32c", "") not in ("", crc32c(data)):
             raise Refused(400, "invalid", "Provided CRC32C doesn't match calculated CRC32C")
         type_line = re.search(rb"(?i)content-type: *([^\r\n]+)", head)
         with self.fake.lock:

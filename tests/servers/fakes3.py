@@ -10,8 +10,10 @@ import time
 import urllib.parse
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from xml.sax.saxutils import escape, unescape
+
+from .base import Fake
 
 EPOCH = 1_700_000_000
 
@@ -25,14 +27,16 @@ class Object:
     tags: str = ""                      # as in x-amz-tagging
 
 
-class FakeS3:
+class FakeS3(Fake):
     """objects: key bytes -> Object. Knobs may be changed while it runs."""
 
     def __init__(self, bucket: str = "fake") -> None:
+        super().__init__(_Handler, "fake")
         self.bucket = bucket
         self.objects: dict[bytes, Object] = {}
         self.uploads: dict[str, tuple[bytes, dict[str, str], dict[int, bytes]]] = {}
         self.last_upload = 0
+        self.ever: set[bytes] = set()   # keys that were ever stored
         self.requests: list[str] = []
         self.seen: list[tuple[str, str, dict[str, str]]] = []  # with their headers
         self.page = 1000                # entries in a listing page at most
@@ -41,29 +45,15 @@ class FakeS3:
         self.tagging = True             # False: knows no tags; how many there are it never tells
         self.start_after = True         # False: lists from the beginning whatever is asked
         self.slow = 0.0                 # seconds before each answer
+        self.before = lambda line: None  # called with "METHOD /path" before the request is served
         self.at_once = 0                # requests being answered at the same time, at most
         self.busy = 0
         self.lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> "FakeS3":
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
     def put(self, key: bytes, data: bytes, headers: dict[str, str] | None = None) -> Object:
         made = Object(data, '"' + hashlib.md5(data).hexdigest() + '"', dict(headers or {}))
         self.objects[key] = made
+        self.ever.add(key)
         return made
 
     def store(self, **more: str) -> dict[str, str]:
@@ -112,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.fake.busy += 1
             self.fake.at_once = max(self.fake.at_once, self.fake.busy)
         time.sleep(self.fake.slow)
+        self.fake.before(f"{self.command} {self.path}")
         with self.fake.lock:
             self.fake.busy -= 1
             getattr(self, "do_" + self.command.lower() + "_request")()

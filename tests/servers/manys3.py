@@ -5,32 +5,26 @@ from __future__ import annotations
 
 import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from .base import Fake
 
 
-class ManyS3:
+class ManyS3(Fake):
     """`count` objects many/entry-0000000, many/entry-0000001, ... of one byte."""
 
     def __init__(self, count: int, metadata: bool = False) -> None:
+        super().__init__(_Handler, "many")
         self.count = count
         self.metadata = metadata           # answers metadata=true, as MinIO does
         self.last_page = threading.Event()  # set: may be given
         self.last_page.set()
         self.lists = 0
         self.heads = 0
-        handler = type("Handler", (_Handler,), {"many": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def start(self) -> "ManyS3":
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
 
     def stop(self) -> None:
         self.last_page.set()
-        self.server.shutdown()
-        self.server.server_close()
+        super().stop()
 
     def store(self, **more: str) -> dict[str, str]:
         return {"backend": "s3", "bucket": "fake", "endpoint_url": self.endpoint, "region": "us-east-1",

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 import urllib.parse
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 try:
-    from .base import Server
+    from .base import HttpServer, Server
 except ImportError:  # run as a program
-    Server = object
+    from base import HttpServer, Server
 
 BUCKET = "million"
 PAGE = 1000
@@ -67,7 +67,7 @@ class Million(Server):
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.endpoint}/{BUCKET}", timeout=2):
+            with urllib.request.urlopen(f"{self.endpoint}/{BUCKET}", timeout=10):
                 return True
         except OSError:
             return False
@@ -107,8 +107,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(port: int, count: int) -> None:
     handler = type("Counted", (Handler,), {"count": count, "wbufsize": 1 << 20})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
+    server = HttpServer(("127.0.0.1", port), handler)
     server.serve_forever()
 
 

@@ -46,7 +46,7 @@ class MinIO(S3Server):
     def ready(self) -> bool:
         """Also behind its health check: for a moment that says yes while requests are still refused."""
         try:
-            with self.open("/minio/health/ready", timeout=2):
+            with self.open("/minio/health/ready", timeout=10):
                 pass
         except (urllib.error.URLError, OSError):
             return False
@@ -54,7 +54,7 @@ class MinIO(S3Server):
 
     # The server's own figures: immediate, unlike those of /minio/v2.
     def metrics(self) -> str:
-        with self.open("/minio/metrics/v3/api/requests", timeout=10) as reply:
+        with self.open("/minio/metrics/v3/api/requests", timeout=60) as reply:
             return reply.read().decode()
 
     def counts(self) -> dict[str, int]:

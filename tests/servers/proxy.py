@@ -32,6 +32,7 @@ class Fault:
     delay: float = 0.0          # seconds before a request is passed on
     stall: bool = False         # take the request and never answer
     hold: float = 0.0           # take all of it, and let the server do it so many seconds later, whoever still waits
+    until: threading.Event | None = None  # and (delay, hold) not before this is set
     only: str = ""              # regular expression on the request line; "" = every request
     times: int = -1             # how many requests; -1 = until taken away
 
@@ -137,12 +138,12 @@ class FaultProxy:
             length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
             left = size = int(length.group(1)) if length else 0
             expects = re.search(rb"(?i)\r\nexpect: *100-continue", head) is not None
-            if fault and fault.delay:
-                time.sleep(fault.delay)
+            if fault and not fault.hold:
+                _wait(fault.delay, fault.until)
             if fault and fault.hold:
                 while len(buffer) < left and (data := client.recv(262144)):
                     buffer += data
-                self._hold(fault.hold, line, head + b"\r\n\r\n" + buffer[:left], client)
+                self._hold(fault, line, head + b"\r\n\r\n" + buffer[:left], client)
                 buffer = buffer[left:]
                 continue
             passing = not (fault and (fault.status or fault.stall))
@@ -176,9 +177,9 @@ class FaultProxy:
                     f"{fault.headers}\r\n".encode() + body
                 )
 
-    def _hold(self, seconds: float, line: str, request: bytes, client: socket.socket) -> None:
+    def _hold(self, fault: Fault, line: str, request: bytes, client: socket.socket) -> None:
         """By a connection of its own: nothing that happens to the client's reaches the server."""
-        time.sleep(seconds)
+        _wait(fault.hold, fault.until)
         with socket.create_connection(("127.0.0.1", self.target_port)) as server:
             server.sendall(request)
             answer = server.recv(262144)
@@ -227,6 +228,12 @@ class _Answer:
                     self._left -= count
                 return count, ""
             return self._left, self._ending
+
+
+def _wait(seconds: float, until: threading.Event | None) -> None:
+    time.sleep(seconds)
+    if until is not None:
+        until.wait()
 
 
 def _shut(sock: socket.socket) -> None:

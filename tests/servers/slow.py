@@ -28,7 +28,7 @@ class SlowProxy(Server):
 
     def ready(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
             return True
         except OSError:
             return False

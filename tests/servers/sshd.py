@@ -59,7 +59,7 @@ def send_signal(pid: int, number: int) -> None:
 def stop_process(pid: int) -> None:
     """SIGSTOP, until it has stopped or ended."""
     send_signal(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while process_state(pid) not in "TZX":
         assert time.monotonic() < deadline, f"process {pid} does not stop"
         time.sleep(0.005)
@@ -73,8 +73,9 @@ def process_state(pid: int) -> str:
 
 
 # A new mount namespace has a copy of every mount: a file system that another test unmounts would live on in it.
-LET_GO = """awk '!/ shared:/ && / - fuse/ {print $5}' /proc/self/mountinfo | while read -r m; do
-    umount -l "$(printf %b "$m")" 2>/dev/null || true; done
+# Nothing is looked up in it (-c): the one that serves it may have been stopped.
+LET_GO = """awk '!/ shared:/ && / - fuse[. ]/ {print $5}' /proc/self/mountinfo | while read -r m; do
+    umount -l -c -i "$(printf %b "$m")" 2>/dev/null || true; done
 """
 
 
@@ -143,7 +144,7 @@ class SSHD(Server):
 
     def ready(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as sock:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
                 if not sock.recv(4).startswith(b"SSH-"):
                     return False
         except OSError:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Callable
 from urllib.request import urlopen
 
-from .base import Server, free_port
+from .base import Fake, Server, free_port
 
 
 class _WebServer(Server):
@@ -29,7 +28,7 @@ class _WebServer(Server):
 
     def ready(self) -> bool:
         try:
-            urlopen(self.url, timeout=1).close()
+            urlopen(self.url, timeout=10).close()
             return True
         except OSError:
             return False
@@ -111,19 +110,16 @@ class Reply(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-class FakeWeb:
+class FakeWeb(Fake):
     """answer(request) -> Reply, for each request: request.method, .path, .headers (lower-case names).
 
     `length=False` sends the body in chunks, without a Content-Length. HEAD's body is left out."""
 
     def __init__(self, answer: Callable[["Request"], Reply]):
+        super().__init__(_Handler, "fake")
         self.answer = answer
         self.requests: list[Request] = []
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.start()
 
     @property
     def url(self) -> str:
@@ -134,10 +130,6 @@ class FakeWeb:
 
     def count(self, pattern: str) -> int:
         return sum(1 for r in list(self.requests) if re.search(pattern, f"{r.method} {r.path}"))
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
     def __enter__(self) -> "FakeWeb":
         return self

@@ -9,13 +9,11 @@
 #define QUAY_TESTS_FAKE_HTTP_H
 
 #include "base/buf.h"
-#include "tests/unit/t.h"
+#include "tests/unit/loopback.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define FAKE_MAX 32
@@ -109,14 +107,8 @@ static void *fake_main(void *arg)
 
 static inline void fake_start(struct fake_http *f, const struct fake_step *steps, int n)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
-    *f = (struct fake_http){
-        .steps = steps, .n_steps = n, .listener = socket(AF_INET, SOCK_STREAM, 0)};
-    CHECK(f->listener >= 0 && bind(f->listener, (struct sockaddr *)&a, sizeof(a)) == 0);
-    CHECK(listen(f->listener, 16) == 0);
-    CHECK(getsockname(f->listener, (struct sockaddr *)&a, &len) == 0);
-    f->port = ntohs(a.sin_port);
+    *f = (struct fake_http){.steps = steps, .n_steps = n};
+    f->listener = loopback_listen(16, &f->port);
     CHECK(pthread_create(&f->thread, NULL, fake_main, f) == 0);
 }
 

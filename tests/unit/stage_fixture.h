@@ -21,12 +21,16 @@ static inline size_t stage_files(struct vx *x)
     return n;
 }
 
-/* No file is left. A nameless one has a name for the moment between its creation and its unlink, while uploads run. */
+/* No file is left. A nameless one has a name for the moment between its creation and its unlink, while uploads run: so
+ * one look that sees none is the proof, and is not asked for twice. */
 static inline void check_no_files(struct vx *x)
 {
-    for (int i = 0; i < 3000 && stage_files(x); i++)
+    size_t left = stage_files(x);
+    for (int i = 0; i < 3000 && left; i++) {
         clock_sleep_ms(20);
-    CHECK_INT(stage_files(x), 0);
+        left = stage_files(x);
+    }
+    CHECK_INT(left, 0);
 }
 
 static inline size_t staged(struct vx *x)

@@ -31,9 +31,9 @@ static void test_sequential(void)
     struct readahead_plan p = step(&ra, 0, 128 * KIB);
     CHECK(p.stream); /* from the start: on credit */
     CHECK_INT(p.from, 0);
-    CHECK_INT(p.to, MIB);
+    CHECK_INT(p.to, 4 * MIB); /* a read this large is the beginning of more */
     CHECK_INT(p.part, MIB);
-    uint64_t ahead = MIB, biggest = 0;
+    uint64_t ahead = 4 * MIB, biggest = 0;
     for (uint64_t off = 128 * KIB; off < SIZE; off += 128 * KIB) {
         p = step(&ra, off, 128 * KIB);
         CHECK(p.stream && !p.dropped);
@@ -50,6 +50,12 @@ static void test_sequential(void)
     CHECK_INT(biggest, 8 * MIB);
 }
 
+static void test_little_credit_for_a_small_read(void)
+{
+    struct readahead ra = fresh();
+    CHECK_INT(step(&ra, 0, 4 * KIB).to, MIB);
+}
+
 static void test_window_is_wide_soon(void)
 {
     struct readahead ra = fresh();
@@ -59,6 +65,20 @@ static void test_window_is_wide_soon(void)
         ahead = p.to > ahead ? p.to : ahead;
     }
     CHECK(ahead >= 40 * MIB + 48 * MIB);
+}
+
+/* A far store: what was asked for can be read one round trip later. */
+static void test_wide_after_few_round_trips(void)
+{
+    struct readahead ra = fresh();
+    uint64_t off = 0, here = 256 * KIB, asked = 0;
+    unsigned trips = 0;
+    for (; asked < off + 48 * MIB; trips++, here = asked)
+        for (; off < here; off += 128 * KIB) {
+            struct readahead_plan p = step(&ra, off, 128 * KIB);
+            asked = p.to > asked ? p.to : asked;
+        }
+    CHECK(trips <= 3);
 }
 
 /* The kernel sends the requests of one stream in any order. */
@@ -227,7 +247,9 @@ static void test_partly_issued(void)
 int main(void)
 {
     RUN(test_sequential);
+    RUN(test_little_credit_for_a_small_read);
     RUN(test_window_is_wide_soon);
+    RUN(test_wide_after_few_round_trips);
     RUN(test_reordered);
     RUN(test_two_streams);
     RUN(test_random_reads_stay_exact);

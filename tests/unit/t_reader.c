@@ -75,7 +75,7 @@ static void check_read(struct reader *r, uint64_t size, uint64_t off, size_t len
 {
     CLEANUP_FREE char *buf = xmalloc(len + 1);
     struct err err = ERR_INIT;
-    ssize_t n = reader_pread(r, NULL, off, buf, len, &err);
+    ssize_t n = reader_pread(r, NULL, off, buf, len, 0, &err);
     uint64_t want = off < size ? size - off : 0;
     if (want > len)
         want = len;
@@ -347,7 +347,7 @@ static void test_progressive(void)
     struct rig g = rig_new(BIG);
     struct reader *r = rig_reader(&g, "v1");
     struct pending first, last;
-    atomic_store(&g.store->chunk_ms, 40);
+    atomic_store(&g.store->chunk_ms, 500);
     start(r, &first, 0, 64 * KIB, NULL);
     start(r, &last, MIB - 64 * KIB, 64 * KIB, NULL);
     wait_done(&first);
@@ -366,13 +366,12 @@ static void test_close_cancels_readahead(void)
     struct reader *r = rig_reader(&g, "v1");
     for (uint64_t off = 0; off < 3 * MIB; off += 128 * KIB)
         check_read(r, BIG, off, 128 * KIB);
-    atomic_store(&g.store->chunk_ms, 100); /* what flies now would take seconds */
+    atomic_store(&g.store->chunk_ms, 100); /* what flies now will not have ended in seconds */
     for (uint64_t off = 3 * MIB; off < 3 * MIB + 256 * KIB; off += 128 * KIB)
         check_read(r, BIG, off, 128 * KIB);
+    atomic_store(&g.store->chunk_ms, 600 * 1000); /* nor in minutes */
     reader_close(r);
-    uint64_t begin = clock_now_ns();
     pool_drain(g.pool);
-    CHECK(clock_now_ns() - begin < 2 * NS_PER_S);
     atomic_store(&g.store->chunk_ms, 0);
     r = rig_reader(&g, "v1");
     read_all(r, BIG, 256 * KIB);
@@ -389,11 +388,11 @@ static void test_stale_is_sticky(void)
     check_read(r, BIG, 8 * MIB, 4096);
     pool_drain(g.pool);
     snprintf(g.store->version, sizeof(g.store->version), "v2");
-    CHECK_INT(reader_pread(r, NULL, 12 * MIB, buf, sizeof(buf), &err), -ESTALE);
+    CHECK_INT(reader_pread(r, NULL, 12 * MIB, buf, sizeof(buf), 0, &err), -ESTALE);
     CHECK(strstr(err_text(&err), "changed"));
-    CHECK_INT(reader_pread(r, NULL, 8 * MIB, buf, sizeof(buf), &err), -ESTALE);
+    CHECK_INT(reader_pread(r, NULL, 8 * MIB, buf, sizeof(buf), 0, &err), -ESTALE);
     unsigned gets = atomic_load(&g.store->gets);
-    CHECK_INT(reader_pread(r, NULL, 0, buf, sizeof(buf), &err), -ESTALE);
+    CHECK_INT(reader_pread(r, NULL, 0, buf, sizeof(buf), 0, &err), -ESTALE);
     CHECK_INT(atomic_load(&g.store->gets), gets);
     reader_close(r);
     r = rig_reader(&g, "v2");
@@ -412,7 +411,7 @@ static void test_unversioned(void)
     read_all(r, BIG, 512 * KIB);
     pool_drain(g.pool);
     snprintf(g.store->version, sizeof(g.store->version), "v2");
-    CHECK_INT(reader_pread(r, NULL, MIB, buf, sizeof(buf), &err), -ESTALE); /* the first reply was v1 */
+    CHECK_INT(reader_pread(r, NULL, MIB, buf, sizeof(buf), 0, &err), -ESTALE); /* the first reply was v1 */
     reader_close(r);
     rig_down(&g);
 }
@@ -424,14 +423,14 @@ static void test_failures_are_forgotten(void)
     struct err err = ERR_INIT;
     char buf[4096];
     atomic_store(&g.store->fail, EIO);
-    CHECK_INT(reader_pread(r, NULL, 5 * MIB, buf, sizeof(buf), &err), -EIO);
+    CHECK_INT(reader_pread(r, NULL, 5 * MIB, buf, sizeof(buf), 0, &err), -EIO);
     CHECK_STR(err_text(&err), "injected");
-    CHECK_INT(reader_pread(r, NULL, 0, buf, sizeof(buf), &err), -EIO);
+    CHECK_INT(reader_pread(r, NULL, 0, buf, sizeof(buf), 0, &err), -EIO);
     atomic_store(&g.store->fail, 0);
     check_read(r, BIG, 5 * MIB, 4096);
     check_read(r, BIG, 0, 4096);
     atomic_store(&g.store->cut, 100); /* a body that ends early is no success */
-    CHECK_INT(reader_pread(r, NULL, 9 * MIB, buf, sizeof(buf), &err), -EIO);
+    CHECK_INT(reader_pread(r, NULL, 9 * MIB, buf, sizeof(buf), 0, &err), -EIO);
     atomic_store(&g.store->cut, 0);
     check_read(r, BIG, 9 * MIB, 4096);
     /* a stream that breaks off within a part: what arrived counts, the rest is asked for again */
@@ -440,9 +439,9 @@ static void test_failures_are_forgotten(void)
     atomic_store(&g.store->fail, ECONNRESET);
     for (uint64_t off = 0; off < BIG; off += 128 * KIB) {
         CLEANUP_FREE char *b = xmalloc(128 * KIB);
-        ssize_t n = reader_pread(r, NULL, off, b, 128 * KIB, &err);
+        ssize_t n = reader_pread(r, NULL, off, b, 128 * KIB, 0, &err);
         if (n < 0)
-            n = reader_pread(r, NULL, off, b, 128 * KIB, &err);
+            n = reader_pread(r, NULL, off, b, 128 * KIB, 0, &err);
         CHECK(n > 0 && memcmp(b, data + off, (size_t)n) == 0);
     }
     reader_close(r);

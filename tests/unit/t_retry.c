@@ -296,7 +296,7 @@ static void test_cancel(void)
     CHECK(pthread_create(&thread, NULL, cancel_soon, &op) == 0);
     uint64_t start = clock_now_ns();
     CHECK_INT(stat_once(s, &op), -EINTR);
-    CHECK(clock_now_ns() - start < 2 * NS_PER_S);
+    CHECK(clock_now_ns() - start < 15 * NS_PER_S);
     CHECK_INT(op.err.code, EINTR);
     CHECK_INT(p->calls, 1);
     CHECK(pthread_join(thread, NULL) == 0);

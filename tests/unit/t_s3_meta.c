@@ -63,6 +63,100 @@ static void test_s3fs(void)
     http_headers_done(&h);
 }
 
+static void from_one(const char *name, const char *value, struct attr *ret)
+{
+    struct http_headers h = {0};
+    *ret = (struct attr){.kind = ATTR_FILE};
+    http_headers_add(&h, name, value);
+    s3_meta_from_headers(&h, true, ret);
+    http_headers_done(&h);
+}
+
+/* Its mtime has as many decimals as it needs; what is no time is not taken for one. */
+static void test_rclone_mtime(void)
+{
+    static const struct {
+        const char *text;
+        long long s;
+        long ns;
+    } cases[] = {{"1700000000", 1700000000, 0},           {"1700000000.123456789", 1700000000, 123456789},
+                 {"1700000000.000000001", 1700000000, 1}, {"1700000000.12", 1700000000, 120000000},
+                 {"0", 0, 0},                             {"-1.25", -2, 750000000},
+                 {"-1700000000.5", -1700000001, 500000000}};
+    static const char *const bad[] = {"", "x", "1.7e9", "1,700,000,000", "17:00", "99999999999999"};
+    struct attr a = ATTR_INIT;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        from_one("x-amz-meta-mtime", cases[i].text, &a);
+        CHECK_INT(a.known, ATTR_HAS_MTIME | ATTR_META);
+        CHECK_INT(a.mtime.tv_sec, cases[i].s);
+        CHECK_INT(a.mtime.tv_nsec, cases[i].ns);
+        attr_done(&a);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        from_one("x-amz-meta-mtime", bad[i], &a);
+        CHECK_INT(a.known, ATTR_META);
+        attr_done(&a);
+    }
+}
+
+/* What `rclone copy --metadata` of a local file makes, and the sum that it adds to multipart uploads. */
+static void test_rclone_metadata(void)
+{
+    static const char *const headers[][2] = {{"x-amz-meta-mtime", "1683824051.523399602"},
+                                             {"x-amz-meta-atime", "2023-05-11T17:54:11.25+01:00"},
+                                             {"x-amz-meta-btime", "2023-05-11T17:54:11.523399602+01:00"},
+                                             {"x-amz-meta-mode", "100640"},
+                                             {"x-amz-meta-uid", "1000"},
+                                             {"x-amz-meta-gid", "100"},
+                                             {"x-amz-meta-md5chksum", "1B2M2Y8AsgTpgAmY7PhCfg=="}};
+    struct attr a = {.kind = ATTR_FILE};
+    struct http_headers h = {0};
+    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+        http_headers_add(&h, headers[i][0], headers[i][1]);
+    s3_meta_from_headers(&h, true, &a);
+    CHECK_INT(a.kind, ATTR_FILE);
+    CHECK_INT(a.mode, 0640);
+    CHECK_INT(a.uid, 1000);
+    CHECK_INT(a.gid, 100);
+    CHECK(a.mtime.tv_sec == 1683824051 && a.mtime.tv_nsec == 523399602);
+    CHECK(a.atime.tv_sec == 1683824051 && a.atime.tv_nsec == 250000000);
+    CHECK_INT(a.n_xattrs, 2); /* kept as they are */
+    CHECK_INT(attr_xattr(&a, "user.meta.btime")->size, strlen(headers[2][1]));
+    CHECK_INT(attr_xattr(&a, "user.meta.md5chksum")->size, strlen(headers[6][1]));
+    attr_done(&a);
+    http_headers_done(&h);
+}
+
+static void check_mode(const char *text, unsigned mode, enum attr_kind kind)
+{
+    struct attr a = ATTR_INIT;
+    from_one("x-amz-meta-mode", text, &a);
+    CHECK_INT(a.known, ATTR_HAS_MODE | ATTR_META);
+    CHECK_INT(a.mode, mode);
+    CHECK_INT(a.kind, kind);
+    attr_done(&a);
+}
+
+/* s3fs's and rclone's: neither is taken for the other. */
+static void test_decimal_and_octal_modes(void)
+{
+    char text[16];
+    for (unsigned mode = 0; mode <= 07777; mode++) {
+        (void)snprintf(text, sizeof(text), "%u", 0040000 | mode);
+        check_mode(text, mode, ATTR_FILE); /* of a directory: its marker is known by its name */
+        for (unsigned link = 0; link < 2; link++) {
+            unsigned st_mode = (link ? 0120000 : 0100000) | mode;
+            enum attr_kind kind = link ? ATTR_SYMLINK : ATTR_FILE;
+            (void)snprintf(text, sizeof(text), "%u", st_mode);
+            check_mode(text, mode, kind);
+            (void)snprintf(text, sizeof(text), "%o", st_mode);
+            check_mode(text, mode, kind);
+            (void)snprintf(text, sizeof(text), "0%o", st_mode); /* as its documentation has it */
+            check_mode(text, mode, kind);
+        }
+    }
+}
+
 static void test_modes(void)
 {
     static const struct {
@@ -74,6 +168,8 @@ static void test_modes(void)
                  {"-1", 0, 0},
                  {"0x1a4", 0, 0},
                  {"99999999999", 0, 0},
+                 {"99999", 0, 0},
+                 {"200644", 0, 0},
                  {"420 ", 0, 0}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct attr a = {.kind = ATTR_FILE};
@@ -197,6 +293,9 @@ int main(void)
 {
     RUN(test_round_trip);
     RUN(test_s3fs);
+    RUN(test_rclone_mtime);
+    RUN(test_rclone_metadata);
+    RUN(test_decimal_and_octal_modes);
     RUN(test_modes);
     RUN(test_kinds);
     RUN(test_foreign);

@@ -281,7 +281,7 @@ static void test_complete_fails_late(void)
 {
     struct rig g;
     struct attr a = ATTR_INIT;
-    struct store_part part = {1, 4, "e1"};
+    struct store_part part = {.number = 1, .size = 4, .etag = "e1"};
     const char *fault = "<Error><Code>InternalError</Code></Error>";
     struct fake_step steps[2] = {
         {.reply = error_reply("200 OK", "", fault)},

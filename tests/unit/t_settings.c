@@ -35,6 +35,7 @@ static void test_defaults(void)
     CHECK(s.default_key == NULL && s.auto_register && !s.strict && s.log_file == NULL);
     CHECK_INT(s.log_level, LOG_LEVEL_INFO);
     CHECK_INT(s.memory_limit, 128 << 20);
+    CHECK_INT(s.unmount_wait_ms, 60000);
     CHECK_INT(s.umask, 022);
     CHECK_INT(s.uid, geteuid());
     CHECK_INT(s.cache.max_size, 0);
@@ -43,7 +44,6 @@ static void test_defaults(void)
     CHECK_INT(s.cache.ttl_ms, 5000);
     CHECK(s.cache.enabled && s.cache.verify);
     CHECK_INT(s.loader.workers, 2);
-    CHECK_INT(s.loader.memory, 64 << 20);
     CHECK(s.loader.retain_ms == 30ULL * 24 * 3600 * 1000);
     CHECK(s.cache.dir[0] == '/' && s.loader.spool[0] == '/');
     char *want = xasprintf("%s/control.sock", s.cache.dir);
@@ -64,6 +64,7 @@ static void test_values(void)
                    "uid = 1234\n"
                    "gid = root\n"
                    "memory_limit = 64M\n"
+                   "unmount_wait = 2m\n"
                    "[store lake]\n"
                    "anything = is checked elsewhere\n"
                    "[cache]\n"

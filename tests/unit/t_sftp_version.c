@@ -68,9 +68,49 @@ static void metadata(void)
     CHECK(versions_match(&v, "m", "a-5", &ID(30, 5)));
     versions_same(&v, "m", &ID(30, 5), &ID(10, 5)); /* back to a time it had */
     CHECK(versions_match(&v, "m", text("m", 10, 5), &ID(10, 5)));
+    char was[ATTR_VERSION_MAX];
+    put("u", ID(8, 5), ID(10, 5));
+    snprintf(was, sizeof(was), "%s", text("u", 10, 5));
+    versions_same(&v, "u", &ID(10, 5), &ID(20, 5));
+    put("u", ID(20, 5), ID(10, 5)); /* another content, with the time that the last one had first */
+    CHECK(strcmp(text("u", 10, 5), was) != 0 && !versions_match(&v, "u", was, &ID(10, 5)));
+    versions_same(&v, "w", &ID(10, 5), &ID(20, 5)); /* not written here */
+    put("w", ID(20, 5), ID(10, 5));
+    CHECK(!versions_match(&v, "w", "a-5", &ID(10, 5)));
+    versions_same(&v, "x", &ID(10, 5), &ID(20, 5));
+    put("x", ID(20, 5), ID(25, 5));
+    versions_same(&v, "x", &ID(25, 5), &ID(10, 5));
+    CHECK(!versions_match(&v, "x", "a-5", &ID(10, 5)));
     put("m", ID(10, 5), ID(30, 5)); /* another content */
     CHECK(!versions_match(&v, "m", "a-5", &ID(30, 5)) && !versions_match(&v, "m", "1e-5", &ID(30, 5)));
     CHECK(versions_match(&v, "m", text("m", 30, 5), &ID(30, 5)));
+}
+
+/* Story: a file was given back a time that it had had, so its version had a mark. A kill left a change of it staged, and the
+ * next process, which knew of no mark, took the file for another client's. */
+static void restart(void)
+{
+    struct versions next;
+    char mark[ATTR_VERSION_MAX], is[ATTR_VERSION_MAX];
+    put("r", ID(7, 3), ID(7, 3));
+    snprintf(mark, sizeof(mark), "%s", text("r", 7, 3));
+    versions_init(&next);
+    next.process = (v.process + 1) % 0x10000;
+    CHECK(!versions_match(&next, "r", mark, &ID(8, 3)) && !versions_match(&next, "r", mark, &ID(7, 4)));
+    CHECK(versions_match(&next, "r", mark, &ID(7, 3)));
+    versions_text(&next, "r", &ID(7, 3), is);
+    CHECK_STR(is, mark);
+    versions_change(&next, "r");
+    versions_changed(&next, "r", &ID(7, 3), &ID(7, 3));
+    CHECK(!versions_match(&next, "r", mark, &ID(7, 3)));
+    versions_same(&next, "q", &ID(7, 3), &ID(9, 3)); /* its time was set before anybody came with the mark */
+    CHECK(versions_match(&next, "q", mark, &ID(9, 3)));
+    versions_change(&next, "p");
+    versions_changed(&next, "p", &ID(6, 3), &ID(7, 3)); /* a content of this process */
+    CHECK(!versions_match(&next, "p", mark, &ID(7, 3)));
+    versions_done(&next);
+    put("r", ID(7, 3), ID(8, 3));
+    CHECK(!versions_match(&v, "forgotten", mark, &ID(7, 3))); /* a mark of its own that it does not know any more */
 }
 
 /* Nanoseconds and an inode, as commands tell them. */
@@ -136,6 +176,7 @@ int main(void)
     RUN(plain);
     RUN(same_second);
     RUN(metadata);
+    RUN(restart);
     RUN(inodes);
     RUN(moving);
     RUN(stability);

@@ -73,6 +73,32 @@ static void test_rows(void)
     sqldb_close(NULL);
 }
 
+/* A statement that is kept has the bindings of its last use only, also after one that failed. */
+static void test_kept(void)
+{
+    static const char put[] = "INSERT INTO kept VALUES (?, ?)";
+    struct sqldb *db = open_db();
+    struct sqlstmt *st = NULL, *again = NULL, *other = NULL;
+    CHECK_INT(sqldb_kept(db, put, &err, &st), -EINVAL); /* no such table: nothing is kept */
+    CHECK_INT(sqldb_exec(db, &err, "CREATE TABLE kept (k TEXT PRIMARY KEY, n INTEGER)"), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(sqldb_kept(db, put, &err, &again), 0);
+        CHECK(i == 0 || again == st);
+        st = again;
+        sqldb_bind_text(st, 1, i == 2 ? "b" : "a");
+        if (i == 0)
+            sqldb_bind_i64(st, 2, 7);
+        CHECK_INT(sqldb_run(st, &err), i == 1 ? -EEXIST : 0);
+    }
+    CHECK_INT(sqldb_kept(db, "SELECT n FROM kept ORDER BY k", &err, &other), 0);
+    CHECK(other != st);
+    CHECK_INT(sqldb_step(other, &err), 1);
+    CHECK_INT(sqldb_i64(other, 0), 7);
+    CHECK_INT(sqldb_step(other, &err), 1);
+    CHECK_INT(sqldb_type(other, 0), SQLDB_NULL);
+    sqldb_close(db);
+}
+
 static void test_readonly(void)
 {
     struct sqldb *db = NULL;
@@ -145,6 +171,7 @@ int main(void)
     CHECK(mkdtemp(dir) != NULL);
     snprintf(file, sizeof(file), "%s/x.db", dir);
     RUN(test_rows);
+    RUN(test_kept);
     RUN(test_readonly);
     RUN(test_busy);
     RUN(test_unsound);

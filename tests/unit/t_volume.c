@@ -10,10 +10,11 @@
 static uint32_t caps_off; /* of the memory store in this round */
 static bool use_local;
 
-static struct vx up(void)
+static struct vx up_with_ttl(uint64_t ttl_ms)
 {
     struct vx x = vx_new();
     x.mask = caps_off;
+    x.policy.ttl_ms = ttl_ms;
     x.limits = (struct store_limits){
         .upload_threshold = 64 * KIB, .part_size = 16 * KIB, .part_min = 4 * KIB};
     if (use_local)
@@ -21,6 +22,11 @@ static struct vx up(void)
     else
         vx_open(&x, "backend = memory");
     return x;
+}
+
+static struct vx up(void)
+{
+    return up_with_ttl(5000);
 }
 
 static void test_create_and_read(void)
@@ -287,6 +293,24 @@ static void test_close_to_open(void)
     vx_done(&x);
 }
 
+static void test_outdated_behind_the_ttl(void)
+{
+    struct vx x = up_with_ttl(1);
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    vx_foreign_put(&x, "f", "first");
+    struct vfile *f = vx_fopen(&x, "f", VFILE_READ, 0);
+    clock_sleep_ms(10);
+    vx_foreign_put(&x, "f", "second!");
+    CHECK(!vfile_is_outdated(f)); /* nobody has asked */
+    CHECK_INT(volume_stat(x.v, &x.op, "f", 0, &a), 0);
+    CHECK_INT(a.size, 7);
+    clock_sleep_ms(10);
+    CHECK(vfile_is_outdated(f));
+    CHECK(!vfile_is_stale(f));
+    CHECK_INT(vx_fclose(&x, f), 0);
+    vx_done(&x);
+}
+
 static void test_keep(void)
 {
     struct vx x = up();
@@ -547,6 +571,7 @@ static void all(void)
     RUN(test_xattr);
     RUN(test_symlink);
     RUN(test_close_to_open);
+    RUN(test_outdated_behind_the_ttl);
     RUN(test_keep);
     RUN(test_conflict);
     RUN(test_excl_race);

@@ -5,8 +5,8 @@
  *  1. out[out_at..out_len) is queued. libssh2 may hold a pointer into it (stuck), so out is never
  * moved or freed while the connection lives, and starts again at 0 only when it is empty.
  *  2. A libssh2 call that gave EAGAIN while it was sending is repeated before any other (stuck).
- *  3. Ids rise. A reply with an id below dropped_below is nobody's; others that are not waited for
- * just now are stashed. */
+ *  3. Ids rise from dropped_below to next_id. A reply with an id below is nobody's any more; what is not waited for
+ * just now is stashed, one reply to a request: what a server can fill memory with is bounded. */
 #include "backends/sftp/sftp_shell.h"
 
 #include "base/cleanup.h"
@@ -239,13 +239,22 @@ static int next_packet(struct conn *c, struct reply *ret)
     return 1;
 }
 
-static void stash(struct conn *c, const struct reply *r)
+/* Keeps a reply for who will wait for it. -1: it answers what was not asked, or was answered before. */
+static int stash(struct conn *c, const struct reply *r)
 {
     size_t len = (size_t)(r->end - r->at);
+    if ((int32_t)(r->id - c->next_id) >= 0)
+        return -1;
+    if (!is_awaited(c, r->id))
+        return 0;
+    for (const struct stashed *s = c->stash; s; s = s->next)
+        if (s->id == r->id)
+            return -1;
     struct stashed *s = xmalloc(sizeof(*s) + len);
     *s = (struct stashed){.next = c->stash, .id = r->id, .type = r->type, .len = len};
     memcpy(s->body, r->at, len);
     c->stash = s;
+    return 0;
 }
 
 /* The reply with this id, when it came before. */
@@ -272,17 +281,16 @@ int conn_wait(struct conn *c, struct op *op, uint32_t id, struct reply *ret)
     for (;;) {
         struct reply got;
         int r = next_packet(c, &got);
-        if (r < 0)
+        if (r > 0 && got.id == id) {
+            *ret = got;
+            return 0;
+        }
+        if (r < 0 || (r > 0 && stash(c, &got) < 0))
             return conn_broken(c, op, EIO, "the server does not speak SFTP");
         if (r == 0) {
             r = conn_move(c, op);
             if (r < 0)
                 return r;
-        } else if (got.id == id) {
-            *ret = got;
-            return 0;
-        } else if (is_awaited(c, got.id)) {
-            stash(c, &got);
         }
     }
 }
@@ -322,8 +330,8 @@ bool conn_is_alive(struct conn *c)
         if (n < 0)
             return false;
         while (next_packet(c, &got) > 0)
-            if (is_awaited(c, got.id))
-                stash(c, &got);
+            if (stash(c, &got) < 0)
+                return false;
     }
     return !c->broken;
 }

@@ -181,13 +181,14 @@ def sftp_inputs() -> list[bytes]:
         (b"f", file), (b"sub", folder), (b"l", link), (b"..", folder)]))
     bare = packet(104, u32(1) + text(b"bare") + text(b"") + u32(0))
     data = packet(103, text(b"content"))
+    unasked = packet(0, u32(13) + b"\x65" + u32(77, 0, 0, 0))  # a status with the id of a request that was never sent
     space = packet(201, struct.pack(">11Q", 4096, 4096, 1000, 900, 800, 100, 90, 80, 1, 2, 255))
     return [b"l\n" + version + handle + names + eof * 8, b"L\n" + version + handle + names + eof * 4 + handle + eof * 8,
             b"l\n" + version_limits + handle + bare + eof * 4 + attrs, b"sr\n" + version + attrs + version + attrs + handle + attrs + data + eof + ok,
             b"r\n" + version + handle + attrs + data * 3, b"p\n" + version + gone + handle + ok * 9, b"P\n" + version + attrs + ok * 8,
             b"q\n" + version + attrs + handle + ok * 8, b"d\n" + version + attrs + ok, b"D\n" + version + attrs + ok + gone + failure * 3,
             b"kK\n" + version + ok * 3 + version + dir_attrs + ok * 3, b"m\n" + version + attrs + ok + attrs * 2,
-            *shell_inputs(), b"sl\n" + version + failure + version + failure + attrs, b"b\n" + version + dir_attrs + handle + space + eof, b"s\n" + packet(0, b"\xff" * 40)]
+            b"s\n" + version + unasked + attrs, *shell_inputs(), b"sl\n" + version + failure + version + failure + attrs, b"b\n" + version + dir_attrs + handle + space + eof, b"s\n" + packet(0, b"\xff" * 40)]
 
 
 SIMPLE: dict[str, list[bytes]] = {

@@ -88,8 +88,8 @@ enum store_caps {
     CAP_WHOLE_SECONDS = 1 << 22, /* times are stored in whole seconds */
     CAP_VERSIONS = 1 << 23,     /* may keep older versions (contract 11) */
     CAP_VERSION_DIRS = 1 << 24, /* shows them in directories that no listing tells of (backends/versions.h) */
-    CAP_WEAK_VERSIONS = 1 << 26, /* a new process may not tell two contents of one second and size apart */
-    CAP_EXCHANGE = 1 << 25      /* exchange of two files is one step; with CAP_RENAME_DIR of any two things */
+    CAP_EXCHANGE = 1 << 25,     /* exchange of two files is one step; with CAP_RENAME_DIR of any two things */
+    CAP_WEAK_VERSIONS = 1 << 26 /* a new process may not tell two contents of one second and size apart */
 };
 
 struct store_limits {

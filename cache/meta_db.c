@@ -100,30 +100,16 @@ void meta_db_put(struct cache_index *idx, const char *key, const char *path, con
     index_post(idx, put_run, j);
 }
 
-/* Runs one statement with the texts a, b (b NULL: only one). */
+/* Runs a literal, prepared once, with the texts a and, when the statement has a second place, b. */
 static int run_sql(struct sqldb *db, const char *sql, const char *a, const char *b, struct err *err)
-{
-    struct sqlstmt *st = NULL;
-    int r = sqldb_prepare(db, sql, err, &st);
-    if (r < 0)
-        return r;
-    sqldb_bind_text(st, 1, a);
-    if (b)
-        sqldb_bind_text(st, 2, b);
-    r = sqldb_run(st, err);
-    sqldb_finalize(st);
-    return r;
-}
-
-/* The same for a literal, prepared once. */
-static int run_kept(struct sqldb *db, const char *sql, const char *a, const char *b, struct err *err)
 {
     struct sqlstmt *st = NULL;
     int r = sqldb_kept(db, sql, err, &st);
     if (r < 0)
         return r;
     sqldb_bind_text(st, 1, a);
-    sqldb_bind_text(st, 2, b);
+    if (b)
+        sqldb_bind_text(st, 2, b);
     return sqldb_run(st, err);
 }
 
@@ -160,9 +146,9 @@ static int remove_run(struct sqldb *db, void *arg, struct err *err)
             r = run_sql(db, "DELETE FROM meta_list WHERE key = ?", j->key, NULL, err);
     } else {
         CLEANUP_FREE char *dir = path_dir_prefix(j->path);
-        r = run_kept(db, remove_attr, j->key, j->path, err);
+        r = run_sql(db, remove_attr, j->key, j->path, err);
         if (r == 0)
-            r = run_kept(db, remove_attr, j->key, dir, err);
+            r = run_sql(db, remove_attr, j->key, dir, err);
         if (r == 0 && j->tree)
             r = remove_tree(db, "meta_attr", j->key, j->path, err);
         if (r == 0 && j->tree)
@@ -170,7 +156,7 @@ static int remove_run(struct sqldb *db, void *arg, struct err *err)
     }
     CLEANUP_FREE char *parent = j->path[0] ? path_parent(j->path) : NULL;
     if (r == 0 && parent) /* its listing is no longer whole */
-        r = run_kept(db, "DELETE FROM meta_list WHERE key = ? AND path = ?", j->key, parent, err);
+        r = run_sql(db, "DELETE FROM meta_list WHERE key = ? AND path = ?", j->key, parent, err);
     free(j->key);
     free(j->path);
     free(j);
@@ -236,10 +222,14 @@ struct open_call {
 
 static int prune(struct sqldb *db, const char *key, struct err *err)
 {
-    CLEANUP_FREE char *sql =
-        xasprintf("DELETE FROM meta_attr WHERE key = ?1 AND checked < (SELECT checked FROM meta_attr"
-                  " WHERE key = ?1 ORDER BY checked DESC LIMIT 1 OFFSET %d)", ROWS_MAX);
-    return run_sql(db, sql, key, NULL, err);
+    struct sqlstmt *st = NULL;
+    int r = sqldb_kept(db, "DELETE FROM meta_attr WHERE key = ?1 AND checked < (SELECT checked FROM meta_attr"
+                           " WHERE key = ?1 ORDER BY checked DESC LIMIT 1 OFFSET ?2)", err, &st);
+    if (r < 0)
+        return r;
+    sqldb_bind_text(st, 1, key);
+    sqldb_bind_i64(st, 2, ROWS_MAX);
+    return sqldb_run(st, err);
 }
 
 static int load(struct sqldb *db, const struct open_call *c, struct err *err)

@@ -160,9 +160,10 @@ static int move_object(struct renaming *rn, struct attr *ret)
     if (!(v->store->caps & CAP_RENAME_FILE))
         return copy_and_remove(rn, ret);
     int r = volume_keep_parent(v, rn->op, rn->from);
+    if (r < 0)
+        return r;
     volume_will_change(v, rn->to, "");
-    if (r == 0)
-        r = store_rename(v->store, rn->op, rn->from, rn->to, rn->no_replace);
+    r = store_rename(v->store, rn->op, rn->from, rn->to, rn->no_replace);
     if (r < 0)
         return r;
     /* It has happened. Whoever waits for the new name (quayload for a job) may have taken it already. */

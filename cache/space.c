@@ -404,9 +404,11 @@ void cache_forget(struct cache *c, const char *key, const char *path)
 {
     struct cache_object *o;
     LOCK_SCOPE(&c->lock);
-    if (!path)
+    if (!path) {
         (void)forget_key_locked(c, key);
-    while (path && (o = object_of_path_locked(c, key, path, NULL)))
+        return;
+    }
+    while ((o = object_of_path_locked(c, key, path, NULL)))
         object_forget_locked(o);
 }
 

@@ -105,7 +105,7 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
         r = rename_log_open(cache_dir(cache), key, err, &v->renames);
     if (r == 0)
         r = volume_recover(v, err);
-    if (store->caps & CAP_WEAK_VERSIONS) /* after that: what is staged may need what its base was */
+    if (r == 0 && store->caps & CAP_WEAK_VERSIONS) /* after that: what is staged may need what its base was */
         cache_distrust(cache, key);
     if (r == 0)
         r = volume_retrier_start(v, err);

@@ -12,10 +12,9 @@
 static void do_write(struct request *r)
 {
     ssize_t n = vfile_write(r->handle->file, &r->op, r->number, r->data, r->size);
-    int rc = n >= 0 && r->op.durable ? vfile_fsync(r->handle->file, &r->op) : 0;
-    n = rc < 0 ? rc : n;
-    if (n < 0)
-        request_reply_err(r, (int)n);
+    int rc = n < 0 ? (int)n : r->op.durable ? vfile_fsync(r->handle->file, &r->op) : 0;
+    if (rc < 0)
+        request_reply_err(r, rc);
     else
         request_reply_write(r, (size_t)n);
 }

@@ -4,18 +4,16 @@
 #ifndef QUAY_TESTS_PG_PROXY_H
 #define QUAY_TESTS_PG_PROXY_H
 
-#include "t.h"
+#include "tests/unit/loopback.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/url.h"
 
-#include <arpa/inet.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 struct proxy {
@@ -77,8 +75,6 @@ static void *proxy_run(void *arg)
 
 static void proxy_start(struct proxy *p, const char *dsn)
 {
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t len = sizeof(any);
     struct addrinfo *info = NULL;
     struct url u;
     char port[12];
@@ -90,11 +86,7 @@ static void proxy_start(struct proxy *p, const char *dsn)
     p->server_len = info->ai_addrlen;
     freeaddrinfo(info);
     url_done(&u);
-    p->listener = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK_INT(bind(p->listener, (struct sockaddr *)&any, sizeof(any)), 0);
-    CHECK_INT(listen(p->listener, 5), 0);
-    CHECK_INT(getsockname(p->listener, (struct sockaddr *)&any, &len), 0);
-    p->port = ntohs(any.sin_port);
+    p->listener = loopback_listen(5, &p->port);
     CHECK_INT(pthread_create(&p->thread, NULL, proxy_run, p), 0);
 }
 

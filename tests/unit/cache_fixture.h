@@ -123,6 +123,16 @@ static UNUSED uint64_t fx_disk_usage(void)
     return fx_disk_bytes;
 }
 
+/* A walk is no snapshot: what goes after it was counted, and what comes into its place further on, count both. What is
+ * really too much is met by the next walks, too. */
+static UNUSED bool fx_disk_exceeds(uint64_t limit)
+{
+    for (int i = 0; i < 3; i++)
+        if (fx_disk_usage() <= limit)
+            return false;
+    return true;
+}
+
 static UNUSED int64_t fx_committed_extents(void)
 {
     struct err err = ERR_INIT;

@@ -284,16 +284,6 @@ static void *fill(void *arg)
     return NULL;
 }
 
-/* A walk is no snapshot: what goes after it was counted, and what comes into its place further on, count both. What is
- * really too much is met by the next walks, too. */
-static bool disk_exceeds(uint64_t limit)
-{
-    for (int i = 0; i < 3; i++)
-        if (fx_disk_usage() <= limit)
-            return false;
-    return true;
-}
-
 static void test_concurrent_fills_never_exceed(void)
 {
     fx_fresh_dir();
@@ -308,7 +298,7 @@ static void test_concurrent_fills_never_exceed(void)
         CHECK_INT(pthread_create(&t[i], NULL, fill, &f[i]), 0);
     }
     for (int i = 0; i < 60; i++) {
-        CHECK(!disk_exceeds(set.max_size + MIB / 2));
+        CHECK(!fx_disk_exceeds(set.max_size + MIB / 2));
         clock_sleep_ms(2);
     }
     for (int i = 0; i < 6; i++)

@@ -149,11 +149,13 @@ static int open_new(struct opening *o, struct attr *a, struct first_read *body)
     n->base_len = a->size;
     attr_move(&n->attr, a);
     volume_complete(v, &n->attr);
-    bool keep = seen_is(v, o->path, n->attr.version);
+    char version[sizeof(n->attr.version)]; /* once it is attached, others may learn and change what it is */
+    memcpy(version, n->attr.version, sizeof(version));
+    bool keep = seen_is(v, o->path, version);
     bool ours = vnode_attach(n) && join(o, n);
     if (ours && !o->internal) {
         o->keep = keep;
-        seen_set(v, o->path, n->attr.version);
+        seen_set(v, o->path, version);
     }
     vnode_put(n);
     return ours ? 0 : 1;

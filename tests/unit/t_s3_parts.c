@@ -115,48 +115,56 @@ static void store_file(struct s3_limits *s, uint64_t size)
     CHECK_INT(s->refused, 0);
 }
 
+/* A server for parts of 1 to 4 KiB. Returns what its plan holds, up to the last byte of part 10,000. */
+static uint64_t start_small(struct s3_limits *s, struct store_limits *plan)
+{
+    uint64_t off = 0, len = 0;
+    *s = (struct s3_limits){.part_min = KIB, .part_max = 4 * KIB};
+    *plan = (struct store_limits){.part_size = KIB, .part_min = KIB, .part_max = 4 * KIB, .parts_max = S3_LIMITS_PARTS};
+    s3_limits_start(s);
+    CHECK(stream_part(plan, S3_LIMITS_PARTS - 1, &off, &len));
+    return off + len;
+}
+
 /* The last byte of part 10,000: each part went once, as it was planned while nobody knew where the file would end. */
 static void test_ten_thousand_parts_on_the_wire(void)
 {
-    struct s3_limits s = {.part_min = KIB, .part_max = 4 * KIB};
-    struct store_limits l = {.part_size = KIB, .part_min = KIB, .part_max = 4 * KIB, .parts_max = S3_LIMITS_PARTS};
-    uint64_t off = 0, len = 0;
-    CHECK(stream_part(&l, S3_LIMITS_PARTS - 1, &off, &len));
-    s3_limits_start(&s);
-    store_file(&s, off + len);
+    struct s3_limits s;
+    struct store_limits plan;
+    uint64_t off, len, size = start_small(&s, &plan);
+    store_file(&s, size);
     CHECK_INT(s.n_uploads, 1);
     CHECK_INT(s.uploads[0].n, S3_LIMITS_PARTS);
     for (unsigned i = 1; i <= S3_LIMITS_PARTS; i++) {
-        CHECK(stream_part(&l, i - 1, &off, &len));
+        CHECK(stream_part(&plan, i - 1, &off, &len));
         CHECK_INT(s.uploads[0].parts[i].times, 1);
         CHECK_INT(s.uploads[0].parts[i].size, len);
     }
-    check_content(&s.uploads[0], off + len);
+    check_content(&s.uploads[0], size);
     s3_limits_done(&s);
 }
 
 /* One byte more: the plan is at its end, the store is not. The parts are planned anew, and nothing of the first stays. */
 static void test_a_byte_behind_the_plan(void)
 {
-    struct s3_limits s = {.part_min = KIB, .part_max = 4 * KIB};
-    struct store_limits l = {.part_size = KIB, .part_min = KIB, .part_max = 4 * KIB, .parts_max = S3_LIMITS_PARTS};
-    uint64_t off = 0, len = 0;
-    CHECK(stream_part(&l, S3_LIMITS_PARTS - 1, &off, &len));
-    s3_limits_start(&s);
-    store_file(&s, off + len + 1);
+    struct s3_limits s;
+    struct store_limits plan;
+    uint64_t size = start_small(&s, &plan) + 1;
+    store_file(&s, size);
     CHECK_INT(s.n_uploads, 2);
     CHECK(s.uploads[0].aborted && !s.uploads[0].n);
     CHECK(s.object == &s.uploads[1] && s.object->n <= S3_LIMITS_PARTS);
-    check_content(s.object, off + len + 1);
+    check_content(s.object, size);
     s3_limits_done(&s);
 }
 
 /* What no plan can hold is told to the write, and costs no request. */
 static void test_larger_than_the_store(void)
 {
-    struct s3_limits s = {.part_min = KIB, .part_max = 4 * KIB};
+    struct s3_limits s;
+    struct store_limits plan;
+    (void)start_small(&s, &plan);
     uint64_t most = S3_LIMITS_PARTS * s.part_max;
-    s3_limits_start(&s);
     struct vx x = up(&s);
     struct vfile *f = vx_fopen(&x, "f", NEW, 0);
     unsigned before = s3_limits_requests(&s);

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-enum { JSON_DEPTH = 200, JSONL_KEEP = 65536 };
+enum { JSON_DEPTH = 200 };
 
 struct scan {
     const char *p, *end;
@@ -351,7 +351,7 @@ static int find_line(struct jsonl *j, struct op *op, size_t *ret_len, bool *ret_
             return 1;
         }
         pos = len;
-        if (pos > j->max_row || (*ret_cut && pos > JSONL_KEEP)) {
+        if (pos > JSONL_KEEP && (*ret_cut || pos > j->max_row)) {
             size_t n = window_cut(j->window, JSONL_KEEP, pos - JSONL_KEEP);
             *ret_cut |= n > 0;
             pos -= n;

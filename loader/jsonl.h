@@ -7,14 +7,17 @@
  *
  * Values keep their text: a number is given exactly as written (no double in between), an array or
  * object as its JSON text. That is why this is a scanner of our own and not jansson, which gives
- * numbers as double and no positions. Strings are decoded. Blank lines are given as row.blank. Rows
- * and members are valid until the next call. Threads: one owner. */
+ * numbers as double and no positions. Strings are decoded. Blank lines are given as row.blank. A row
+ * longer than max_row is given by its first JSONL_KEEP bytes. Rows and members are valid until the next
+ * call. Threads: one owner. */
 #ifndef QUAY_LOADER_JSONL_H
 #define QUAY_LOADER_JSONL_H
 
 #include "base/buf.h"
 #include "loader/database.h"
 #include "loader/window.h"
+
+#define JSONL_KEEP 65536
 
 enum jsonl_error { JSONL_GOOD = 0, JSONL_SYNTAX, JSONL_TOO_LONG, JSONL_NUL, JSONL_UTF8 };
 

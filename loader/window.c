@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 
+#include <assert.h>
 #include <errno.h>
 
 void window_init(struct window *w, struct feed *feed, size_t step)
@@ -52,6 +53,7 @@ size_t window_cut(struct window *w, size_t at, size_t n)
 {
     char *p = w->data + w->start + at;
 
+    assert(at <= window_len(w) && n <= window_len(w) - at);
     if (w->borrowed || n == 0)
         return 0;
     memmove(p, p + n, window_len(w) - at - n);

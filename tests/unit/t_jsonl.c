@@ -4,6 +4,7 @@
 #include "t.h"
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "loader/csv_write.h"
 #include "loader/jsonl.h"
 
@@ -13,15 +14,13 @@
 static struct op op;
 
 /* The members as text: name=kind:value; or !error */
-static void parse(const char *text, size_t len, struct buf *out)
+static void tell(struct window *w, struct buf *out)
 {
-    struct window w;
     struct jsonl j;
     struct jsonl_row row;
     int r;
 
-    window_init_memory(&w, text, len);
-    jsonl_init(&j, 1000, &w);
+    jsonl_init(&j, 1000, w);
     while ((r = jsonl_next(&j, &op, &row)) == 1) {
         buf_addf(out, "%d@%d", (int)row.line, (int)row.offset);
         if (row.blank)
@@ -36,7 +35,43 @@ static void parse(const char *text, size_t len, struct buf *out)
     }
     CHECK_INT(r, 0);
     jsonl_done(&j);
-    window_done(&w);
+    window_done(w);
+}
+
+static void parse(const char *text, size_t len, struct buf *out)
+{
+    struct window w;
+
+    window_init_memory(&w, text, len);
+    tell(&w, out);
+}
+
+struct pieces {
+    struct feed feed;
+    const struct buf *text;
+    size_t at, step;
+};
+
+static int next_piece(struct feed *f, struct op *o, void *buf, size_t cap, size_t *ret_len)
+{
+    struct pieces *p = (struct pieces *)f;
+    size_t left = p->text->len - p->at, n = cap < p->step ? cap : p->step;
+
+    (void)o;
+    *ret_len = n = n < left ? n : left;
+    memcpy(buf, p->text->data + p->at, n);
+    p->at += n;
+    return 0;
+}
+
+/* As it comes from a file: `step` bytes at a time. */
+static void parse_pieces(const struct buf *text, size_t step, struct buf *out)
+{
+    struct pieces p = {.feed = {next_piece}, .text = text, .step = step};
+    struct window w;
+
+    window_init(&w, &p.feed, step);
+    tell(&w, out);
 }
 
 static void check(const char *text, const char *want)
@@ -96,6 +131,28 @@ static void test_too_long(void)
     CHECK_STR(buf_str(&out), "1@0!2:0;2@2009 a=3:1;");
     buf_done(&text);
     buf_done(&out);
+}
+
+/* Rows longer than max_row (1000) that come in pieces: shorter and longer than what is kept of them. The shorter were taken
+ * for cut, and the window for larger than it was. */
+static void test_too_long_in_pieces(void)
+{
+    static const size_t lengths[] = {1001, 5000, JSONL_KEEP - 1, JSONL_KEEP, JSONL_KEEP + 1, 3 * JSONL_KEEP};
+    static const size_t steps[] = {16, 999, 4096, JSONL_KEEP};
+
+    for (size_t i = 0; i < ARRAY_LEN(lengths) * ARRAY_LEN(steps); i++) {
+        struct buf text = BUF_INIT, out = BUF_INIT, want = BUF_INIT;
+        size_t len = lengths[i / ARRAY_LEN(steps)];
+        for (size_t n = 0; n < len - 1; n++)
+            buf_addc(&text, 'x');
+        buf_adds(&text, "\n{\"a\":1}\n");
+        parse_pieces(&text, steps[i % ARRAY_LEN(steps)], &out);
+        buf_addf(&want, "1@0!2:0;2@%zu a=3:1;", len);
+        CHECK_STR(buf_str(&out), buf_str(&want));
+        buf_done(&text);
+        buf_done(&out);
+        buf_done(&want);
+    }
 }
 
 /* Mutated lines: we and jansson must agree on good or bad. */
@@ -160,6 +217,7 @@ int main(void)
     RUN(test_strings);
     RUN(test_faults);
     RUN(test_too_long);
+    RUN(test_too_long_in_pieces);
     RUN(test_differential);
     RUN(test_write);
     return t_done();

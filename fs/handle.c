@@ -20,6 +20,29 @@ struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *
     return h;
 }
 
+void handle_count_pages(struct handle *h, struct inode *i)
+{
+    h->paged = !h->direct;
+    if (h->paged) {
+        atomic_fetch_add(&i->page_opens, 1);
+        atomic_fetch_add(&i->page_handles, 1);
+        atomic_fetch_add(&i->page_writers, h->writes);
+        return;
+    }
+    unsigned opens = atomic_load(&i->page_opens);
+    atomic_store(&h->clean, atomic_load(&i->page_handles) ? opens - 1 : opens);
+}
+
+/* A page that came between the sending of a write and its end came by a handle that is open now, or that was opened
+ * after the last time when there was none. */
+bool handle_made_pages_old(struct handle *h, struct inode *i)
+{
+    unsigned opens = atomic_load(&i->page_opens);
+    if (atomic_load(&i->page_handles))
+        return true;
+    return atomic_exchange(&h->clean, opens) != opens;
+}
+
 struct handle *handle_borrow(struct inode_table *t, struct inode *i, bool old_too)
 {
     return inode_first_handle(t, i, old_too);

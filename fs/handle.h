@@ -12,6 +12,8 @@
 #include "cache/volume.h"
 #include "fs/inode.h"
 
+#include <stdatomic.h>
+
 struct fs;
 struct passthrough;
 
@@ -24,6 +26,9 @@ struct handle {
     struct buf text;        /* an open view file: its content, frozen at open */
     enum inode_io io;       /* what was claimed for it; 0: nothing (directories, views) */
     bool direct;            /* opened for direct I/O */
+    bool writes;            /* a file: opened to be written */
+    bool paged;             /* counted in inode.page_handles */
+    atomic_uint clean;      /* direct: inode.page_opens when last nobody had pages that our writes made old */
     bool passable;          /* the next open like it may be passed through */
     struct passthrough *through; /* of the mount */
     unsigned refs;          /* 1 for the open itself + borrowers; under the inode table's lock */
@@ -36,6 +41,10 @@ struct handle {
 /* An open of inode i (which it references). */
 struct handle *handle_new(struct inode_table *t, struct inode *i, struct vfile *file,
                           struct volume_dir *dir);
+/* A file that is opened, before the kernel is told: what it has of pages and what a direct one must know of others'. */
+void handle_count_pages(struct handle *h, struct inode *i);
+/* After a write past the kernel's pages: may the kernel have pages that are older? They are to be dropped then. */
+bool handle_made_pages_old(struct handle *h, struct inode *i);
 /* Any open file of the inode, referenced; NULL when there is none. One that has lost its name to another
  * version (vfile_is_stale) only with old_too, or when there is no name to ask by. */
 struct handle *handle_borrow(struct inode_table *t, struct inode *i, bool old_too);

@@ -577,6 +577,10 @@ bool inode_drop_handle(struct inode_table *t, struct handle *h, int *ret_backing
     if (!i)
         return true;
     *ret_backing = unclaim_locked(i, h->io);
+    if (h->paged) {
+        atomic_fetch_sub(&i->page_writers, h->writes);
+        atomic_fetch_sub(&i->page_handles, 1);
+    }
     struct handle **p = &i->handles;
     while (*p != h) {
         assert(*p);

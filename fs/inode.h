@@ -56,6 +56,8 @@ struct inode {
     unsigned refs;
     _Atomic uint64_t told;   /* stamp of the attributes that the kernel was told; or: */
     struct handle *handles;  /* open files, for requests that come without one */
+    atomic_uint page_handles, page_opens; /* that may bring pages of it into the kernel: open now, ever opened */
+    atomic_uint page_writers; /* of page_handles: that may change them */
     struct {
         unsigned cached, passed; /* open handles: one of the two is 0 */
         int backing;             /* passed > 0: the kernel's number of the file */

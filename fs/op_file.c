@@ -31,15 +31,17 @@ static unsigned wanted_flags(int flags)
 }
 
 /* Who only writes can neither map nor read back what he writes: pages of it in the kernel are a copy that he waits for,
- * and before the first of them the kernel asks for security.capability. Set-id bits are the kernel's to clear. */
-static bool writes_past_pages(const struct request *r, const struct attr *a)
+ * and before the first of them the kernel asks for security.capability. Set-id bits are the kernel's to clear. Where
+ * others change pages of i (by a mapping), writes go into the same pages; op_write.c looks after those who read. */
+static bool writes_past_pages(const struct request *r, struct inode *i, const struct attr *a)
 {
-    return r->fs->direct_writes && (r->fi.flags & O_ACCMODE) == O_WRONLY && !(a->mode & (S_ISUID | S_ISGID));
+    return r->fs->direct_writes && (r->fi.flags & O_ACCMODE) == O_WRONLY && !(a->mode & (S_ISUID | S_ISGID)) &&
+           !atomic_load(&i->page_writers);
 }
 
-static void set_open_flags(struct request *r, const struct attr *a, bool keep)
+static void set_open_flags(struct request *r, struct inode *i, const struct attr *a, bool keep)
 {
-    if (r->inode->key->control || r->fi.flags & O_DIRECT || writes_past_pages(r, a))
+    if (r->inode->key->control || r->fi.flags & O_DIRECT || writes_past_pages(r, i, a))
         r->fi.direct_io = 1;
     r->fi.keep_cache = keep && !r->fi.direct_io;
     /* A handle that has changed nothing has nothing to flush at close. Opening may be a change. */
@@ -54,6 +56,8 @@ static void attach(struct request *r, struct inode *i, struct vfile *file)
     r->handle->through = r->fs->passthrough;
     r->handle->direct = r->fi.direct_io;
     r->handle->passable = passthrough_is_wanted(r);
+    r->handle->writes = (r->fi.flags & O_ACCMODE) != O_RDONLY;
+    handle_count_pages(r->handle, i);
     r->fi.fh = (uint64_t)(uintptr_t)r->handle;
 }
 
@@ -95,7 +99,7 @@ static void do_open(struct request *r)
         request_reply_err(r, rc);
         return;
     }
-    set_open_flags(r, &a, keep && !r->backing); /* passed: the kernel's own pages are to go */
+    set_open_flags(r, r->inode, &a, keep && !r->backing); /* passed: the kernel's own pages are to go */
     attach(r, r->inode, file);
     if ((how.flags & VFILE_TRUNC) && (rc = vfile_truncate_opened(file, &r->op, &a)) < 0) {
         handle_release(r->fs->inodes, take_ptr(&r->handle));
@@ -148,7 +152,7 @@ static void created(struct request *r, const char *segment, struct vfile *file, 
         .kind = INODE_OBJECT, .key = r->inode->key, .name = r->name, .segment = segment};
     struct inode *i = inode_enter(r->fs->inodes, r->inode, &spec);
     passthrough_create(r, &spec, &i);
-    set_open_flags(r, a, false);
+    set_open_flags(r, i, a, false);
     attach(r, i, file);
     note_writer(r, i);
     request_reply_create(r, i, a);

@@ -9,14 +9,44 @@
 #include <fcntl.h>
 #include <string.h>
 
+/* A write past the kernel's pages leaves old ones where somebody has read between the moment in which it was sent and now.
+ * Linux drops those from 6.19 on (older ones only what was there before it was sent, those below 6.6 nothing). */
+static bool pages_are_old(const struct request *r)
+{
+    return r->handle->direct && (handle_made_pages_old(r->handle, r->inode) || !r->fs->direct_writes);
+}
+
+static void drop_pages(struct request *r)
+{
+    /* Where an append went is not always where the kernel took the end to be. */
+    bool append = r->number == VFILE_END;
+    if (r->fs->session)
+        (void)fuse_lowlevel_notify_inval_inode(r->fs->session, r->inode->ino, append ? 0 : (off_t)r->number,
+                                               append ? 0 : (off_t)r->size);
+}
+
+/* On a worker: it may wait for reads of those pages. */
+static void do_drop_pages(struct request *r)
+{
+    drop_pages(r);
+    request_reply_write(r, r->size);
+}
+
 static void do_write(struct request *r)
 {
     ssize_t n = vfile_write(r->handle->file, &r->op, r->number, r->data, r->size);
-    int rc = n < 0 ? (int)n : r->op.durable ? vfile_fsync(r->handle->file, &r->op) : 0;
+    if (n < 0) {
+        request_reply_err(r, (int)n);
+        return;
+    }
+    r->size = (size_t)n;
+    if (pages_are_old(r))
+        drop_pages(r);
+    int rc = r->op.durable ? vfile_fsync(r->handle->file, &r->op) : 0;
     if (rc < 0)
         request_reply_err(r, rc);
     else
-        request_reply_write(r, (size_t)n);
+        request_reply_write(r, r->size);
 }
 
 static struct request *file_request(fuse_req_t req, const char *name, fuse_ino_t ino,
@@ -43,9 +73,16 @@ static bool write_at_once(struct request *r, const char *data)
     if (atomic_fetch_add(&fs->writing, 1) < AT_ONCE_MAX)
         n = vfile_try_write(r->handle->file, r->number, data, r->size);
     atomic_fetch_sub(&fs->writing, 1);
-    if (n >= 0)
-        request_reply_write(r, (size_t)n);
-    return n >= 0;
+    if (n < 0)
+        return false;
+    r->size = (size_t)n;
+    if (pages_are_old(r)) {
+        r->run = do_drop_pages;
+        request_submit_always(r, 0);
+    } else {
+        request_reply_write(r, r->size);
+    }
+    return true;
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define IN_SIZE (2 * CONN_ROOM_MAX)
@@ -93,11 +94,13 @@ void conn_free(struct conn *c)
         (void)libssh2_session_disconnect(c->session, "done");
     if (c->session)
         libssh2_session_set_blocking(c->session, 0);
-    cleanup_fd_(&c->fd); /* what is still to be sent fails at once: freeing never waits */
+    if (c->fd >= 0)
+        (void)shutdown(c->fd, SHUT_RDWR); /* what is still to be sent fails at once: freeing never waits */
     if (c->channel)
         (void)libssh2_channel_free(c->channel);
     if (c->session)
         (void)libssh2_session_free(c->session);
+    cleanup_fd_(&c->fd); /* not before: libssh2 would send to whoever has the number next */
     drop_stash(c);
     shell_free(c->shell);
     free(c->row.dir);

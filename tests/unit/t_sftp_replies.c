@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * t_sftp_replies.c: whose a reply is (sftp_conn.h). A server may send what nobody has asked for: it ends the connection,
- * and keeps no memory. It did: such a reply was stashed for ever. */
+ * t_sftp_replies.c: whose a reply is (sftp_conn.h), and the end of a connection. A server may send what nobody has asked
+ * for: it ends the connection, and keeps no memory. It did: such a reply was stashed for ever. */
 #include "backends/sftp/sftp_conn.h"
 #include "tests/unit/t.h"
 
 #include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct {
     uint8_t bytes[256];
@@ -32,6 +34,16 @@ ssize_t __wrap_libssh2_channel_read_ex(LIBSSH2_CHANNEL *c, int stream, char *buf
     n = server.len;
     server.len = 0;
     return (ssize_t)n;
+}
+
+/* libssh2 says goodbye. */
+int __wrap_libssh2_channel_free(LIBSSH2_CHANNEL *c);
+int __wrap_libssh2_channel_free(LIBSSH2_CHANNEL *c)
+{
+    const int *fd = (const int *)(const void *)c;
+    CHECK_INT(send(*fd, "bye", 3, MSG_NOSIGNAL), -1);
+    CHECK_INT(errno, EPIPE);
+    return 0;
 }
 
 /* An SSH_FXP_STATUS of the draft, section 7: id, code, no text. */
@@ -111,6 +123,19 @@ static void while_nobody_uses_it(void)
     conn_free(c);
 }
 
+/* The socket was closed first, and libssh2 sent its goodbye to whatever another thread had opened with its number. */
+static void goodbye_goes_to_nobody_else(void)
+{
+    struct conn *c = conn_new("t:22", 0, 0);
+    int pair[2], fd;
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    fd = c->fd = pair[0];
+    c->channel = (LIBSSH2_CHANNEL *)(void *)&fd;
+    conn_free(c);
+    CHECK_INT(close(fd), -1);
+    CHECK_INT(close(pair[1]), 0);
+}
+
 int main(void)
 {
     RUN(in_any_order);
@@ -118,5 +143,6 @@ int main(void)
     RUN(not_asked_for);
     RUN(answered_twice);
     RUN(while_nobody_uses_it);
+    RUN(goodbye_goes_to_nobody_else);
     return t_done();
 }

@@ -25,7 +25,6 @@
 #define ABORT_MS 10000
 #define ADOPT_WAIT_MS 100
 #define AGE_SLACK_MS 2000 /* the store's times are in whole seconds */
-#define PROOF 4096
 #define LATE_TRIES 10
 #define LATE_MS 200
 
@@ -582,22 +581,22 @@ static bool sent_before(struct vnode *n, const struct attr *there)
 }
 
 /* A patch of ours ended nobody knows where (the connection was lost, the process killed), and there is another version
- * now: what the patch has made of it, if it begins as the patch did. Who replaces the whole file writes other bytes there;
- * who has changed it elsewhere meanwhile keeps that. The patch can be made again. */
+ * now: what the patch has made of it, if it begins as the patch did and has a size that the patch can have left. Who
+ * replaces the whole file writes other bytes there; who has changed it elsewhere meanwhile keeps that. The patch can be
+ * made again. */
 static bool patched_before(struct vnode *n, struct op *op, const struct attr *there)
 {
-    char mine[PROOF], theirs[PROOF];
+    char mine[PLAN_PROOF], theirs[PLAN_PROOF];
+    struct range proof[2];
     if (!n->patching || !n->base || n->copy_of || n->pre != PRE_MATCH || there->kind != ATTR_FILE ||
+        !commit_plan_left(&n->staged, n->base->size, n->attr.size, there->size, proof) ||
         vnode_stage_open(n, op, n->attr.size) < 0)
         return false;
-    struct range first = n->staged.n ? n->staged.v[0] : (struct range){0, 0};
-    first.end = first.end - first.off > PROOF ? first.off + PROOF : first.end;
-    first.end = first.end < n->attr.size ? first.end : n->attr.size;
-    bool ours = first.off < first.end ? same_bytes(n, op, there->version, first, mine, theirs) == 1
-                                      : there->size == n->attr.size;
-    if (ours)
-        go_on_from(n, there);
-    return ours;
+    for (size_t i = 0; i < 2; i++)
+        if (same_bytes(n, op, there->version, proof[i], mine, theirs) != 1)
+            return false;
+    go_on_from(n, there);
+    return true;
 }
 
 /* A condition failed. Is what was in the way ours, or gone by now (what came late is taken away)? */

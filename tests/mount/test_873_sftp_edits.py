@@ -1,6 +1,7 @@
 """backend = sftp: edits in place that do not come to their end."""
 
 import os
+import time
 
 import pytest
 
@@ -138,6 +139,42 @@ def test_what_replaced_a_half_edit_is_another_clients(mount, sshd, place, relay)
     theirs = pattern(23 * MIB, 3)
     (place / "new").write_bytes(theirs)
     os.replace(place / "new", place / "f")
+    far.delay = 0.0
+    m.start()
+    eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))
+    assert (place / "f").read_bytes() == theirs
+    [copy] = [name for name in os.listdir(place) if name != "f"]
+    assert ".conflict-" in copy and (place / copy).read_bytes()[MIB:17 * MIB] == wanted[MIB:17 * MIB]
+
+
+def still(path):
+    """What a dead client had on its way to the server has arrived."""
+    seen = []
+
+    def same() -> bool:
+        seen.append(path.read_bytes())
+        time.sleep(0.3)
+        return len(seen) > 1 and seen[-1] == seen[-2]
+
+    eventually(same)
+    return seen[-1]
+
+
+@pytest.mark.parametrize("size", [24 * MIB + 500, 23 * MIB])
+def test_what_resized_a_half_edit_is_another_clients(mount, sshd, place, relay, size):
+    """Story: what another program had appended to a half edited file was cut off when the edit was finished, without a word;
+    what it had cut off was there again, as zeros."""
+    far = relay()
+    m, wanted = edit_far_away(mount, sshd, place, far)
+    m.kill9()
+    far.drop()
+    half = still(place / "f")
+    assert half[MIB:MIB + 4096] == wanted[MIB:MIB + 4096] and half != wanted, "the kill came at a wrong time"
+    theirs = half[:size].ljust(size, b"+")
+    with open(place / "f", "r+b") as file:
+        file.truncate(size)
+        file.seek(min(size, len(half)))
+        file.write(theirs[len(half):])
     far.delay = 0.0
     m.start()
     eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))

@@ -143,15 +143,17 @@ static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *
                             .new_size = n->attr.size,
                             .attr = &n->attr};
     int r = n->journaled ? stage_row_patching(n->v->stage, n->file_name, &op->err) : 0;
-    if (r == 0)
-        r = store_patch(n->v->store, op, &req, ret);
+    if (r < 0)
+        return r;
+    r = store_patch(n->v->store, op, &req, ret);
+    bool may_be_half = r < 0 && r != -ESTALE && r != -ENOENT && op->err.retry != ERR_RETRY_SAFE;
     bool told = r < 0 && ret->version[0];
     if (told) {
         go_on_from(n, ret);
         attr_done(ret);
         *ret = ATTR_INIT;
     }
-    if (told || (r < 0 && r != -ESTALE && r != -ENOENT)) {
+    if (told || may_be_half) {
         LOCK_SCOPE(&n->lock);
         n->patching = !told;
     }

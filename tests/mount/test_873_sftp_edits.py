@@ -181,3 +181,27 @@ def test_what_resized_a_half_edit_is_another_clients(mount, sshd, place, relay, 
     assert (place / "f").read_bytes() == theirs
     [copy] = [name for name in os.listdir(place) if name != "f"]
     assert ".conflict-" in copy and (place / copy).read_bytes()[MIB:17 * MIB] == wanted[MIB:17 * MIB]
+
+
+def test_an_edit_that_was_never_begun_is_not_half_done(mount, sshd, place, relay):
+    """Story: the server was away when an edit was to be stored. What another client had changed meanwhile was taken for the
+    edit's own half, where the edit began with bytes that were there before, and both were mixed without a word."""
+    far = relay()
+    before = pattern(8 * MIB, 1)
+    (place / "f").write_bytes(before)
+    m = mount({"store k": sshd.store(place.name, endpoints=f"127.0.0.1:{far.port}", write="back", retry_delay="20ms")})
+    mine = before[MIB:MIB + 4096] + pattern(4096, 2)
+    with open(m / "k/f", "r+b") as file:
+        far.stop()
+        file.seek(MIB)
+        file.write(mine)
+    time.sleep(1.5)  # tried and refused
+    theirs = before[:4 * MIB] + pattern(4096, 3) + before[4 * MIB + 4096:]
+    with open(place / "f", "r+b") as file:
+        file.seek(4 * MIB)
+        file.write(pattern(4096, 3))
+    far.start()
+    eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))
+    assert (place / "f").read_bytes() == theirs
+    [copy] = [name for name in os.listdir(place) if name != "f"]
+    assert ".conflict-" in copy and (place / copy).read_bytes()[MIB:MIB + 8192] == mine

@@ -246,7 +246,8 @@ static void undo_one(struct moving *m, struct op *op, const struct moving_entry 
     bool match = m->v->store->caps & CAP_IF_MATCH;
     int r = e->attr.kind == ATTR_DIR ? store_remove_dir(m->v->store, op, e->to)
                                      : store_remove(m->v->store, op, e->to, match ? e->version : NULL);
-    if (r < 0 && r != -ENOENT && r != -ESTALE && r != -ENOTEMPTY && !first->code)
+    bool failed = r < 0 && r != -ENOENT && r != -ESTALE && r != -ENOTEMPTY;
+    if (failed && (r == -EINTR || !first->code)) /* the mount ends: what was tried before is tried again, too */
         *first = op->err;
 }
 

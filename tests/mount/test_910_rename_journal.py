@@ -208,3 +208,19 @@ def test_copies_that_cannot_be_taken_away_are_told(mount, bucket):
     assert "old was not renamed to new, and copies of its files stay there; remove them" in m.log()
     assert any(key.startswith("new/") for key in bucket.keys())
     assert not pending(m)
+
+
+def test_an_undo_that_the_end_of_the_mount_cuts_off_goes_on(mount, bucket):
+    """Also when a removal has failed before that: the next start takes the copies away."""
+    files = seed(bucket, 20)
+    m = mount({"store k": {**bucket.store(), "retries": "0",
+                           "fault": "op=copy,nth=8,errno=EACCES;op=remove,nth=1,errno=EIO;op=remove,after=1,errno=EINTR"}})
+    with pytest.raises(PermissionError):
+        os.rename(m / "k/old", m / "k/new")
+    assert "copies of its files stay there until the next start" in m.log()
+    assert copied(bucket)
+    m.stop()
+    goes_on(m)
+    eventually(lambda: settled(m, bucket))
+    assert not copied(bucket)
+    assert {key: bucket.get(key) for key in files} == files

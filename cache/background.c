@@ -207,6 +207,7 @@ void volume_recovered(void *volume)
     LOCK_SCOPE(&v->s.lock);
     for (struct vnode *n = v->s.due; n; n = n->next_due)
         n->due_ns = 0;
+    left_uploads_now_locked(v);
     cond_broadcast(&v->s.cond);
 }
 
@@ -295,6 +296,8 @@ static void *retrier_main(void *arg)
             settle_due_locked(v);
         else if (v->s.given_up && given_up_due_locked(v, now, &next))
             given_up_look_locked(v);
+        else if (left_uploads_due_locked(v, now, &next))
+            left_uploads_sweep_locked(v);
         else
             (void)cond_wait_until(&v->s.cond, &v->s.lock,
                                   v->s.settle_ns && v->s.settle_ns < next ? v->s.settle_ns : next);
@@ -320,6 +323,8 @@ void volume_retrier_stop(struct volume *v)
         op_cancel(&j->op);
     if (v->s.looking)
         op_cancel(v->s.looking);
+    if (v->s.left.op)
+        op_cancel(v->s.left.op);
     cond_broadcast(&v->s.cond);
     lock_release(&v->s.lock);
     if (v->retrier_runs)
@@ -351,23 +356,6 @@ static void recover_stream(struct vnode *n, const char *text)
     n->incomplete = true;
     log_error("stage", "%s: %s: the journal's entry of its upload cannot be read; parts of it are zeros",
               n->v->key, n->path);
-}
-
-static bool has_upload(const struct vnode *n, const void *id)
-{
-    CLEANUP_FREE char *own = n->stream ? stream_id(n->stream) : NULL;
-    return own && strcmp(own, id) == 0;
-}
-
-/* Is it part of what was taken up? Then it goes on. */
-static bool is_taken_up(struct volume *v, const char *id)
-{
-    struct vnode **found = NULL;
-    size_t n = vnode_collect(v, has_upload, id, &found);
-    for (size_t i = 0; i < n; i++)
-        vnode_put(found[i]);
-    free(found);
-    return n > 0;
 }
 
 /* Takes up what an earlier process has left. */
@@ -422,62 +410,10 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     vnode_put(n);
 }
 
-struct left_upload {
-    char *path, *id;
-    struct left_upload *next;
-};
-
-static void collect_upload(void *arg, const char *path, const char *id)
-{
-    struct left_upload **list = arg, *u = xcalloc(1, sizeof(*u));
-    *u = (struct left_upload){.path = xstrdup(path), .id = xstrdup(id), .next = *list};
-    *list = u;
-}
-
-struct sweep_job {
-    struct pool_job job;
-    struct volume *v;
-    struct left_upload *list;
-};
-
-static void sweep_run(struct pool_job *job)
-{
-    struct sweep_job *j = (struct sweep_job *)job;
-    while (j->list) {
-        struct left_upload *u = j->list;
-        struct op op;
-        op_init(&op, "abort", j->v->policy.timeout_ms);
-        j->list = u->next;
-        bool ours = is_taken_up(j->v, u->id);
-        int r = ours ? -EBUSY : store_upload_abort(j->v->store, &op, u->path, u->id);
-        if (r == 0 || r == -ENOENT)
-            (void)stage_upload_remove(j->v->stage, u->id, &op.err);
-        free(u->path);
-        free(u->id);
-        free(u);
-    }
-    struct volume *v = j->v;
-    free(j);
-    LOCK_SCOPE(&v->s.lock);
-    v->s.jobs--;
-    cond_broadcast(&v->s.cond);
-}
-
 int volume_recover(struct volume *v, struct err *err)
 {
-    struct left_upload *left = NULL;
     int r = stage_recover(v->stage, recover, v, err);
     if (r == 0)
         r = given_up_recover(v, err);
-    if (r == 0)
-        r = stage_uploads(v->stage, collect_upload, &left, err);
-    if (!left)
-        return r;
-    struct sweep_job *j = xcalloc(1, sizeof(*j));
-    *j = (struct sweep_job){.job.run = sweep_run, .v = v, .list = left};
-    lock_acquire(&v->s.lock);
-    v->s.jobs++;
-    lock_release(&v->s.lock);
-    pool_submit(v->pool, &j->job, 2);
-    return r;
+    return r == 0 ? left_uploads_recover(v, err) : r;
 }

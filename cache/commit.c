@@ -22,7 +22,6 @@
 #include <fcntl.h>
 
 #define CHUNK (1024 * 1024)
-#define ABORT_MS 10000
 #define ADOPT_WAIT_MS 100
 #define AGE_SLACK_MS 2000 /* the store's times are in whole seconds */
 #define LATE_TRIES 10
@@ -183,16 +182,6 @@ static int send_part(void *arg, size_t i, struct op *op)
     return store_upload_part(n->v->store, op, n->path, u->id, &src.base, part);
 }
 
-/* Nothing of a failed upload stays at the store; what cannot be removed now is at the next start. */
-static void abort_upload(struct vnode *n, const char *id)
-{
-    struct op op;
-    op_init(&op, "abort", ABORT_MS);
-    int r = store_upload_abort(n->v->store, &op, n->path, id);
-    if (r == 0 || r == -ENOENT)
-        (void)stage_upload_remove(n->v->stage, id, &op.err);
-}
-
 static int send_upload(struct vnode *n, struct op *op, const struct commit_plan *p,
                        const struct precond *pre, struct attr *ret)
 {
@@ -213,7 +202,7 @@ static int send_upload(struct vnode *n, struct op *op, const struct commit_plan 
     if (r == 0)
         (void)stage_upload_remove(n->v->stage, id, &err);
     else
-        abort_upload(n, id);
+        volume_abort_upload(n->v, n->path, id);
     return r;
 }
 

@@ -18,7 +18,6 @@
 
 #define MARGIN (1024 * 1024)
 #define STEPS 12
-#define ABORT_MS 10000
 #define WAIT_NS (100 * NS_PER_MS)
 
 enum part_state { PART_WAITING = 0, PART_SENDING, PART_SENT, PART_AGAIN };
@@ -107,14 +106,13 @@ struct stream *stream_new(struct volume *v, const char *path, struct stage_file 
     return s;
 }
 
-/* Nothing of a failed upload stays at the store; what cannot be removed now is at the next start. */
 static void end_upload(struct stream *s)
 {
-    struct op op;
-    op_init(&op, "abort", ABORT_MS);
-    int r = s->finished || s->left ? 0 : store_upload_abort(s->v->store, &op, s->path, s->id);
-    if (r == 0 || r == -ENOENT)
-        (void)stage_upload_remove(s->v->stage, s->id, &op.err);
+    struct err err = ERR_INIT;
+    if (s->finished || s->left)
+        (void)stage_upload_remove(s->v->stage, s->id, &err);
+    else
+        volume_abort_upload(s->v, s->path, s->id);
 }
 
 static void stream_put(struct stream *s)

@@ -45,6 +45,7 @@ static void volume_free(struct volume *v)
     strmap_done(&v->s.nodes);
     volume_parents_free(v);
     given_up_free(v);
+    left_uploads_free(v);
     store_close(v->store);
     cond_done(&v->s.names_free);
     cond_done(&v->s.cond);

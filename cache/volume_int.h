@@ -31,6 +31,7 @@ struct stream;
 struct moving;
 struct rename_log;
 struct given_up;
+struct left_upload;
 
 enum name_mode { NAME_SHARED = 1, NAME_EXCL, NAME_TREE };
 
@@ -75,6 +76,13 @@ struct volume {
         size_t dirty;              /* vnodes with staged content */
         struct given_up *given_up; /* given_up.h */
         struct op *looking;        /* of the job that looks for those, or NULL */
+        struct {                   /* left_upload.c */
+            struct left_upload *first;
+            size_t n;
+            uint64_t due_ns;       /* when they are to be aborted again */
+            unsigned tries;        /* since the store was known to answer */
+            struct op *op;         /* of the job that does so, or NULL */
+        } left;
         struct moving *renames;    /* of directories, object by object */
         unsigned jobs;             /* background commits running or queued */
         uint64_t settle_ns;        /* when forgotten journal rows are to go (stage.h); 0: there are none */
@@ -358,6 +366,17 @@ void volume_retrier_stop(struct volume *v);
 /* Takes up what the journal has for this key; to be called once, before the retrier starts. */
 int volume_recover(struct volume *v, struct err *err);
 uint64_t retry_delay_ms(unsigned attempts);
+
+/* ---- left_upload.c ---- */
+/* Nothing of a failed upload stays at the store: what cannot be removed now is later, by this process or the next. */
+void volume_abort_upload(struct volume *v, const char *path, const char *id);
+/* For the retrier, under volume.s.lock: are there any to be aborted now? Else *ret_next is not behind the time of that. */
+bool left_uploads_due_locked(struct volume *v, uint64_t now, uint64_t *ret_next);
+void left_uploads_sweep_locked(struct volume *v); /* submits a job, counted in s.jobs */
+void left_uploads_now_locked(struct volume *v);   /* the store answers again */
+/* At start, before the retrier: what the journal has, but for uploads that files which were taken up go on with. */
+int left_uploads_recover(struct volume *v, struct err *err);
+void left_uploads_free(struct volume *v);
 
 /* ---- rename_dir.c ---- */
 /* With a name lock of both trees. */

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 
 import pytest
 
@@ -228,3 +229,73 @@ def test_writes_are_queued_with_write_back(mount, own_minio, away):
     own_minio.start()
     eventually(lambda: not _staged(m))
     assert away.get("new") == b"new" and away.get("top") == b"POT"
+
+
+# ---- uploads in parts that an outage has cut off ----
+
+def uploads(bucket) -> list:
+    """MinIO lists them only for a full key."""
+    return bucket.s3.list_multipart_uploads(Bucket=bucket.name, Prefix="f").get("Uploads", [])
+
+
+def streamed(path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def at_close(path, data: bytes) -> None:
+    """Nothing can leave before."""
+    with open(path, "wb", buffering=0) as file:
+        for at in reversed(range(0, len(data), MIB)):
+            os.pwrite(file.fileno(), data[at:at + MIB], at)
+
+
+@pytest.fixture
+def cut_off(mount, bucket, proxy):
+    """cut_off(write): a mount whose server went away in the middle of an upload of `f`."""
+    def make(write):
+        m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), **QUICK,
+                               "multipart_threshold": "6MiB", "multipart_chunksize": "5MiB"}})
+        (m / "k/warm-up").write_bytes(b"x")
+        failed = []
+
+        def work() -> None:
+            try:
+                write(m / "k/f", pattern(17 * MIB))
+            except OSError as error:
+                failed.append(error.errno)
+
+        proxy.fault = Fault(stall=True, only="partNumber=2&")
+        writer = threading.Thread(target=work)
+        writer.start()
+        eventually(lambda: proxy.count("partNumber=2&"))
+        proxy.fault = Fault(stall=True)  # for a connection that is just being made
+        proxy.stop()
+        eventually(lambda: proxy.reset_all() or not writer.is_alive())
+        assert failed and failed[0] in AWAY, failed
+        assert len(uploads(bucket)) == 1
+        return m
+    return make
+
+
+@pytest.mark.parametrize("write", [streamed, at_close], ids=["streamed", "at-close"])
+def test_an_upload_that_an_outage_cut_off_is_taken_away(cut_off, bucket, proxy, write):
+    """By the process that had begun it, when the server is back."""
+    m = cut_off(write)
+    eventually(lambda: outage(m) is not None)
+    proxy.fault = None
+    proxy.start()
+    eventually(lambda: not _staged(m))
+    assert bucket.get("f") == pattern(17 * MIB)
+    eventually(lambda: uploads(bucket) == [])
+    eventually(lambda: "k: f: the parts of the upload that was given up are removed" in m.log())
+
+
+def test_an_upload_that_an_outage_cut_off_is_taken_away_after_a_kill(cut_off, bucket, proxy):
+    m = cut_off(streamed)
+    m.crash()
+    proxy.fault = None
+    proxy.start()
+    m.start()
+    eventually(lambda: not _staged(m))
+    assert bucket.get("f") == pattern(17 * MIB)
+    eventually(lambda: uploads(bucket) == [])

@@ -134,6 +134,16 @@ def test_killed_while_it_fails(behind, bucket, proxy, send, fault):
     bucket.s3.abort_multipart_upload(Bucket=bucket.name, Key="foreign", UploadId=foreign)
 
 
+def test_an_upload_that_cannot_be_taken_away_at_once(behind, bucket, proxy):
+    """Its removal fails as well, while the server answers: it is tried again."""
+    data = content("part")
+    proxy.fault = Fault(only="^PUT .*partNumber=2&|^DELETE .*uploadId=", status=500)
+    assert not attempt(behind, bucket, data, None, streamed)
+    assert unfinished(bucket, "f")
+    proxy.fault = None
+    settled(behind, bucket, data)
+
+
 # ---- the local side ----
 
 @pytest.fixture

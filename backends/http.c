@@ -115,6 +115,7 @@ static size_t on_header(char *p, size_t size, size_t nmemb, void *arg)
     struct transfer *t = arg;
     size_t all = size * nmemb, n = all;
     t->moved += all;
+    op_moved(t->op);
     if (t->replied)
         return all; /* trailers */
     t->header_bytes += all;
@@ -161,6 +162,7 @@ static size_t on_write(char *p, size_t size, size_t nmemb, void *arg)
     size_t n = size * nmemb;
     bool good = t->res.status / 100 == 2;
     t->moved += n;
+    op_moved(t->op);
     if (good && t->req->to.iov_base)
         return store_into_iov(t, p, n);
     if (good && t->req->sink) {
@@ -197,6 +199,7 @@ static size_t on_read(char *p, size_t size, size_t nmemb, void *arg)
     }
     t->body_off += n;
     t->moved += n;
+    op_sent(t->op);
     return n;
 }
 

@@ -38,6 +38,7 @@ static int enter(struct store *s, struct op *op, enum store_halt from)
     if (!op->halt) {
         op->halt = &s->halted;
         op->halt_from = from;
+        op->moved = &s->answered;
     }
     return op_check(op);
 }
@@ -56,10 +57,12 @@ static int question_enter(struct store *s, struct op *op)
 static int gate_leave(struct store *s, struct op *op, const char *verb, const char *key, int r)
 {
     assert(r <= 0);
-    if (op->halt == &s->halted)
-        op->halt = NULL;
     if (r == 0)
         atomic_fetch_add_explicit(&s->answered, 1, memory_order_relaxed);
+    if (op->halt == &s->halted) {
+        op->halt = NULL;
+        op->moved = NULL;
+    }
     if (r == -EPERM)
         r = -EACCES; /* -1 must not leave; the text stays */
     if (r == -EMSGSIZE)

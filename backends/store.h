@@ -361,7 +361,8 @@ int store_check_change(struct store *s, struct op *op, const char *key);
  * ASKS_NOTHING: questions (stat, list, read, probe, space, tags, versions), unless op->durable; changes go on. ENDS: all. */
 enum store_halt { STORE_RUNS, STORE_ASKS_NOTHING, STORE_ENDS };
 void store_halt(struct store *s, enum store_halt level);
-uint64_t store_answered(const struct store *s); /* how many calls have succeeded */
+/* Stays the same while the store is silent: grows with every call that succeeds, and with what moves within one. */
+uint64_t store_answered(const struct store *s);
 
 /* ---- helpers ---- */
 /* "@ID ETAG" (contract 11), the id with %XX; false: too long. */

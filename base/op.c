@@ -20,6 +20,7 @@ void op_init(struct op *op, const char *name, unsigned timeout_ms)
     atomic_init(&op->unwanted, false);
     op->halt = NULL;
     op->halt_from = 0;
+    op->moved = NULL;
     op->durable = false;
     op->attempt = 1;
     op->once = false;
@@ -53,6 +54,18 @@ int op_check(struct op *op)
     if (op->deadline_ns && clock_now_ns() >= op->deadline_ns)
         return err_set(&op->err, ETIMEDOUT, "%s: deadline passed", op->name);
     return 0;
+}
+
+void op_moved(struct op *op)
+{
+    if (op->moved)
+        atomic_fetch_add_explicit(op->moved, 1, memory_order_relaxed);
+}
+
+void op_sent(struct op *op)
+{
+    if (op->attempt <= 1)
+        op_moved(op);
 }
 
 int op_sleep(struct op *op, unsigned ms)

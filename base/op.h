@@ -22,6 +22,7 @@ struct op {
     atomic_bool unwanted;  /* likewise: cancelled, but for a request that is on its way to a server already */
     const atomic_uint *halt; /* NULL, or: it is cancelled while that is halt_from or more (store_halt) */
     unsigned halt_from;
+    atomic_uint_fast64_t *moved; /* NULL, or counts what a store has taken or given (op_moved) */
     bool durable;          /* about bytes that somebody was promised: its questions are halted as changes are */
     unsigned attempt;      /* 1 for the first try; the retry wrapper counts up */
     bool once;             /* the retry wrapper is not to repeat anything (a probe) */
@@ -38,6 +39,10 @@ void op_cancel_unsent(struct op *op);
 bool op_waits_for_sent(const struct op *op);
 bool op_is_cancelled(const struct op *op); /* by one of those; from any thread */
 int op_check(struct op *op);
+/* A byte has come or an answer, or bytes have gone: a store where this happens is not silent. */
+void op_moved(struct op *op);
+/* Bytes have gone. They count the first time only: a server that takes requests and is silent takes repeated ones, too. */
+void op_sent(struct op *op);
 /* Sleeps at most `ms`, less when cancelled or past the deadline; returns op_check(). */
 int op_sleep(struct op *op, unsigned ms);
 

@@ -151,6 +151,8 @@ int blob_run(struct blob_conn *c, struct op *op, enum blob_sql id, const struct 
     int r = op_check(op);
     if (r == 0)
         r = c->b->d->run(c, op, id, NULL, params, n, row, arg, &changes);
+    if (r == 0)
+        op_moved(op);
     if (r == 0 && ret_changes)
         *ret_changes = changes;
     return r;

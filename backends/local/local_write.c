@@ -27,6 +27,7 @@ int local_write_range(struct op *op, int fd, const char *key, const struct sourc
         ssize_t w = sys_pwrite(fd, data, n, from);
         if (w < 0)
             return local_fail(op, (int)w, "write", key);
+        op_moved(op);
         from += n;
     }
     return 0;
@@ -140,6 +141,7 @@ static int copy_bytes(struct op *op, int from, int to, uint64_t size, const char
         r = sys_copy_range(from, off, to, off, size - off < step ? size - off : step);
         if (r < 0)
             return local_fail(op, r, "copy", key);
+        op_moved(op);
     }
     return 0;
 }

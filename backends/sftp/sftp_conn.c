@@ -193,6 +193,10 @@ int conn_move(struct conn *c, struct op *op)
         int sent = send_some(c), received = sent < 0 ? -1 : receive_some(c);
         if (received < 0)
             return conn_broken(c, op, EIO, "the connection is lost");
+        if (received)
+            op_moved(op);
+        else if (sent)
+            op_sent(op);
         if (sent || received)
             return 0;
         int r = op_check(op);

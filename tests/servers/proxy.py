@@ -32,6 +32,7 @@ class Fault:
     delay: float = 0.0          # seconds before a request is passed on
     stall: bool = False         # take the request and never answer
     hold: float = 0.0           # take all of it, and let the server do it so many seconds later, whoever still waits
+    pace: int = 0               # so many bytes a second of the request's body are taken
     until: threading.Event | None = None  # and (delay, hold) not before this is set
     only: str = ""              # regular expression on the request line; "" = every request
     times: int = -1             # how many requests; -1 = until taken away
@@ -146,6 +147,8 @@ class FaultProxy:
                 self._hold(fault, line, head + b"\r\n\r\n" + buffer[:left], client)
                 buffer = buffer[left:]
                 continue
+            if fault and fault.pace:  # little is on its way
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             passing = not (fault and (fault.status or fault.stall))
             if fault and fault.reset_after >= 0:
                 state.limit(fault.reset_after, reset=True)
@@ -158,9 +161,11 @@ class FaultProxy:
             elif expects and left and not buffer:
                 client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             while left > 0:
-                data = buffer[:left] or client.recv(min(left, 262144))
+                data = buffer[:left] or client.recv(min(left, 32768 if fault and fault.pace else 262144))
                 if not data:
                     return
+                if fault and fault.pace:
+                    time.sleep(len(data) / fault.pace)
                 buffer = buffer[len(data):]
                 left -= len(data)
                 if fault and 0 <= fault.cut_after <= size - left:

@@ -48,9 +48,28 @@ static void test_cancel_while_sleeping(void)
     pthread_join(thread, NULL);
 }
 
+static void test_what_moves(void)
+{
+    struct op op;
+    atomic_uint_fast64_t moved = 0;
+    op_init(&op, "test", 0);
+    op_moved(&op); /* nobody counts */
+    op_sent(&op);
+    op.moved = &moved;
+    op_moved(&op);
+    op_sent(&op);
+    CHECK_INT(atomic_load(&moved), 2);
+    op.attempt = 2;
+    op_sent(&op); /* a silent server takes this for ever */
+    CHECK_INT(atomic_load(&moved), 2);
+    op_moved(&op);
+    CHECK_INT(atomic_load(&moved), 3);
+}
+
 int main(void)
 {
     RUN(test_check);
     RUN(test_cancel_while_sleeping);
+    RUN(test_what_moves);
     return t_done();
 }

@@ -39,6 +39,7 @@ static int enter(struct store *s, struct op *op, enum store_halt from)
         op->halt = &s->halted;
         op->halt_from = from;
         op->moved = &s->answered;
+        atomic_fetch_add_explicit(&s->asked, 1, memory_order_relaxed);
     }
     return op_check(op);
 }
@@ -62,6 +63,7 @@ static int gate_leave(struct store *s, struct op *op, const char *verb, const ch
     if (op->halt == &s->halted) {
         op->halt = NULL;
         op->moved = NULL;
+        atomic_fetch_sub_explicit(&s->asked, 1, memory_order_relaxed);
     }
     if (r == -EPERM)
         r = -EACCES; /* -1 must not leave; the text stays */
@@ -90,6 +92,11 @@ void store_halt(struct store *s, enum store_halt level)
 uint64_t store_answered(const struct store *s)
 {
     return atomic_load_explicit(&s->answered, memory_order_relaxed);
+}
+
+bool store_is_asked(const struct store *s)
+{
+    return atomic_load_explicit(&s->asked, memory_order_relaxed) > 0;
 }
 
 static int check_key(struct store *s, struct op *op, const char *key, enum key_kind kind)

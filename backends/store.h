@@ -307,6 +307,7 @@ struct store {                    /* first member of every class's own struct */
     struct store *next;           /* the wrapped store, NULL for a class */
     atomic_uint halted;           /* enum store_halt */
     atomic_uint_fast64_t answered;
+    atomic_uint asked;            /* calls from outside that run */
 };
 
 /* The largest object that it takes; UINT64_MAX: no limit is known. */
@@ -363,6 +364,7 @@ enum store_halt { STORE_RUNS, STORE_ASKS_NOTHING, STORE_ENDS };
 void store_halt(struct store *s, enum store_halt level);
 /* Stays the same while the store is silent: grows with every call that succeeds, and with what moves within one. */
 uint64_t store_answered(const struct store *s);
+bool store_is_asked(const struct store *s); /* does a call run? */
 
 /* ---- helpers ---- */
 /* "@ID ETAG" (contract 11), the id with %XX; false: too long. */

@@ -33,6 +33,7 @@
 #define IDLE_S 60
 #define SEND_S 30
 #define PARTING_NS (2 * NS_PER_S)
+#define TICK_NS (100 * NS_PER_MS)
 
 struct rpc_conn {
     struct rpc_server *srv;
@@ -395,9 +396,27 @@ static void shut_down_locked(struct rpc_server *srv, int how)
         shutdown(c->fd, how);
 }
 
+static void wait_for_handlers(struct rpc_server *srv, uint64_t deadline, void (*meanwhile)(void *arg), void *arg)
+{
+    lock_acquire(&srv->sync.lock);
+    while (srv->sync.n_conns) {
+        uint64_t now = clock_now_ns();
+        if (now >= deadline) {
+            shut_down_locked(srv, SHUT_RDWR);
+            deadline = UINT64_MAX;
+        }
+        if (cond_wait_until(&srv->sync.changed, &srv->sync.lock, now + TICK_NS) || !meanwhile)
+            continue;
+        lock_release(&srv->sync.lock);
+        meanwhile(arg);
+        lock_acquire(&srv->sync.lock);
+    }
+    lock_release(&srv->sync.lock);
+}
+
 /* Those that wait for a request end at once; a handler may still send its answer, but a client that
  * does not read it holds us up for no longer than PARTING_NS. */
-void rpc_stop(struct rpc_server *srv)
+void rpc_stop_while(struct rpc_server *srv, void (*meanwhile)(void *arg), void *arg)
 {
     if (!srv)
         return;
@@ -411,14 +430,13 @@ void rpc_stop(struct rpc_server *srv)
         ;
     pthread_join(srv->acceptor, NULL);
     unlink(srv->path);
-    lock_acquire(&srv->sync.lock);
-    while (srv->sync.n_conns)
-        if (!cond_wait_until(&srv->sync.changed, &srv->sync.lock, deadline)) {
-            shut_down_locked(srv, SHUT_RDWR);
-            deadline = 0;
-        }
-    lock_release(&srv->sync.lock);
+    wait_for_handlers(srv, deadline, meanwhile, arg);
     server_free(srv);
+}
+
+void rpc_stop(struct rpc_server *srv)
+{
+    rpc_stop_while(srv, NULL, NULL);
 }
 
 /* One line of the answer: 1 after progress, 0 with *ret_result, or -errno. */

@@ -32,6 +32,8 @@ bool rpc_progress(struct rpc_conn *conn, json_t *progress /* taken */);
 int rpc_serve(const char *path, rpc_handler_fn *handler, void *arg, struct err *err,
               struct rpc_server **ret);
 void rpc_stop(struct rpc_server *srv); /* waits for running handlers; removes the socket; NULL ok */
+/* The same; calls `meanwhile` (NULL: nothing) now and then while handlers run. */
+void rpc_stop_while(struct rpc_server *srv, void (*meanwhile)(void *arg), void *arg);
 
 typedef void rpc_progress_fn(void *arg, const json_t *progress);
 int rpc_call(const char *path, const char *cmd, json_t *args, rpc_progress_fn *on_progress,

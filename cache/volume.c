@@ -265,6 +265,18 @@ static bool drain_while_answered(struct volume *v, struct pool *p, uint64_t sile
     return true;
 }
 
+void volume_give_up_silent(struct volume *v, uint64_t silence_ms)
+{
+    uint64_t answered = store_answered(v->store), now = clock_now_ns();
+    if (answered != v->answered || !store_is_asked(v->store)) {
+        v->answered = answered;
+        v->halted_ns = now;
+    } else if (silence_ms && now - v->halted_ns >= silence_ms * NS_PER_MS) {
+        v->silent = true;
+        store_halt(v->store, STORE_ENDS);
+    }
+}
+
 bool volume_drain(struct volume *v, uint64_t silence_ms)
 {
     struct pool *const pools[] = {v->pool, v->fetch, v->pool /* readers that are being closed */};

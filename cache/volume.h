@@ -78,6 +78,8 @@ void volume_halt(struct volume *v);
  * nothing for silence_ms (0: as long as it takes) since volume_halt: false, all that waits for it has ended with -EINTR,
  * and it is asked nothing any more, by volume_close either. */
 bool volume_drain(struct volume *v, uint64_t silence_ms);
+/* While others wait for it than volume_drain: gives a silent store up as that does. It is not silent while it is asked nothing. */
+void volume_give_up_silent(struct volume *v, uint64_t silence_ms);
 void volume_resume(struct volume *v); /* not what volume_drain has given up */
 const struct volume_policy *volume_get_policy(const struct volume *v);
 

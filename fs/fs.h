@@ -134,6 +134,8 @@ int fs_loop(struct fs *fs);     /* until unmounted or signalled; 0 or -errno */
 /* The mount is about to end: reads and listings do not wait for their stores any more. What is stored does, until the store
  * has been silent for settings.unmount_wait_ms. */
 void fs_halt(struct fs *fs);
+/* After fs_halt: the control socket goes. Its commands are waited for in the same way. */
+void fs_commands_stop(struct fs *fs);
 /* Unmounts, waits for what runs, closes what the kernel has left open. */
 void fs_unmount(struct fs *fs);
 /* After fs_keys_close: libfuse keeps a pipe for each thread that has spliced, freed as the thread ends. */

@@ -203,7 +203,7 @@ static int run(struct fs *fs, const struct options *o, int ready)
     else if (rc < 0)
         (void)fail(&err, 1);
     fs_halt(fs);
-    rpc_stop(fs->control);
+    fs_commands_stop(fs);
     fs_hangup_stop(fs);
     fs_unmount(fs);
     pool_free(fs->aside);

@@ -128,17 +128,25 @@ int fs_loop(struct fs *fs)
     return rc < 0 ? rc : 0; /* a positive value is the signal that ended it: an ordinary end */
 }
 
+/* A reload may add to them meanwhile; none goes. */
+static struct fs_key *old_key(struct fs *fs, size_t n)
+{
+    LOCK_SCOPE(&fs->registry);
+    return n < fs->n_old ? fs->old[n] : NULL;
+}
+
 static void each_volume(struct fs *fs, void (*fn)(struct fs *fs, struct volume *v))
 {
     CLEANUP_KEYS struct fs_keys keys = fs_keys_get(fs);
     for (size_t n = 0; n < keys.n; n++)
         if (keys.v[n]->volume)
             fn(fs, keys.v[n]->volume);
-    for (size_t n = 0; n < fs->n_old; n++) {
-        if (!fs_key_enter(fs->old[n]))
+    struct fs_key *old;
+    for (size_t n = 0; (old = old_key(fs, n)) != NULL; n++) {
+        if (!fs_key_enter(old))
             continue;
-        fn(fs, fs->old[n]->volume);
-        fs_key_leave(fs->old[n]);
+        fn(fs, old->volume);
+        fs_key_leave(old);
     }
 }
 
@@ -156,6 +164,18 @@ static void halt(struct fs *fs, struct volume *v)
     volume_halt(v);
 }
 
+static void give_up_silent(struct fs *fs, struct volume *v)
+{
+    volume_give_up_silent(v, fs->settings.unmount_wait_ms);
+}
+
+static void while_commands_run(void *arg)
+{
+    struct fs *fs = arg;
+    each_volume(fs, halt); /* also what a reload has brought meanwhile */
+    each_volume(fs, give_up_silent);
+}
+
 static void resume(struct fs *fs, struct volume *v)
 {
     (void)fs;
@@ -167,6 +187,11 @@ void fs_halt(struct fs *fs)
     if (fs->cache)
         cache_ends(fs->cache);
     each_volume(fs, halt);
+}
+
+void fs_commands_stop(struct fs *fs)
+{
+    rpc_stop_while(fs->control, while_commands_run, fs);
 }
 
 static void end_session(struct fs *fs)

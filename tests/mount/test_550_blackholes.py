@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +247,36 @@ def test_a_slow_upload_is_not_silence(mount, bucket, proxy, size):
     assert m.terminate() == 0
     assert writing.wait(100) == 0
     assert bucket.get("f") == bytes(size)
+
+
+def threads(pid: int) -> list[str]:
+    return [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/comm")]
+
+
+@pytest.mark.parametrize("command", [("cp", "k:big", "other:big"), ("cp", "k:big", "k:copy"), ("sync",)], ids=["cp", "cp-within", "sync"])
+def test_a_command_does_not_keep_the_daemon(mount, bucket, make_bucket, minio, proxy, command):
+    """Story: SIGTERM waited for a control command for ever when its store had fallen silent: unmount_wait was for the
+    mount's requests alone."""
+    bucket.put("big", bytes(8_000_000))
+    far = {"timeout": "500s", "retries": "0", "write": "back"}
+    other = make_bucket(minio)
+    m = mount({"quayfs": {"unmount_wait": "2s"}, "store k": {**bucket.store(endpoint_url=proxy.endpoint), **far},
+               "store other": {**other.store(endpoint_url=proxy.endpoint), **far}, "store idle": {"backend": "memory"}})
+    assert (m / "k/big").stat().st_size == 8_000_000 and os.listdir(m / "other") == []
+    proxy.fault = Fault(stall=True, only="^(PUT|POST) ")
+    if command == ("sync",):
+        (m / "k/new").write_bytes(b"staged")
+    asking = subprocess.Popen([str(m.build / "ctl/quayctl"), "-c", str(m.conf), *command], env=m.env, stderr=subprocess.PIPE)
+    eventually(lambda: proxy.count("^(PUT|POST) ") and "rpc-conn\n" in threads(m.process.pid))
+    began = time.monotonic()
+    assert m.terminate() == (3 if command == ("sync",) else 0)
+    assert time.monotonic() - began < 30
+    assert asking.wait(100) != 0
+    assert "the store has answered nothing for 2 s" in m.log() and "idle: the store has" not in m.log()
+    proxy.fault = None
+    proxy.reset_all()
+    m.start()
+    if command == ("sync",):
+        eventually(lambda: "new" in bucket.keys())
+        assert bucket.get("new") == b"staged"
+    assert bucket.get("big") == bytes(8_000_000)

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define HOST_DIGITS 12
+#define TEMP_AGE_S (24L * 3600) /* a stranger's that is older was left */
+#define UPLOAD TEMP_PREFIX "u-"
 
 struct who {
     char host[HOST_DIGITS + 1]; /* "": nobody knows */
@@ -72,20 +74,35 @@ static struct who myself(void)
     return me;
 }
 
-void temp_name_make(char ret[TEMP_NAME_MAX])
+static void make(char ret[TEMP_NAME_MAX], const char *prefix)
 {
     char random[17];
     struct who me = myself();
     random_hex(random, 16);
     if (me.host[0])
-        snprintf(ret, TEMP_NAME_MAX, TEMP_PREFIX "%s-%lx-%llx-%s", me.host, (unsigned long)me.pid, me.start, random);
+        snprintf(ret, TEMP_NAME_MAX, "%s%s-%lx-%llx-%s", prefix, me.host, (unsigned long)me.pid, me.start, random);
     else
-        snprintf(ret, TEMP_NAME_MAX, TEMP_PREFIX "%s", random);
+        snprintf(ret, TEMP_NAME_MAX, "%s%s", prefix, random);
+}
+
+void temp_name_make(char ret[TEMP_NAME_MAX])
+{
+    make(ret, TEMP_PREFIX);
+}
+
+void temp_name_make_upload(char ret[TEMP_NAME_MAX])
+{
+    make(ret, UPLOAD);
 }
 
 bool temp_name_is(const char *name)
 {
     return strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0;
+}
+
+bool temp_name_is_upload(const char *name)
+{
+    return strncmp(name, UPLOAD, strlen(UPLOAD)) == 0;
 }
 
 bool temp_name_in(const char *path)
@@ -102,11 +119,12 @@ static bool parse(const char *name, struct who *ret)
 {
     unsigned long pid = 0;
     int end = -1;
-    if (!temp_name_is(name) || sscanf(name + strlen(TEMP_PREFIX), "%12[0-9a-f]-%15lx-%16llx-%*16[0-9a-f]%n", ret->host,
-                                      &pid, &ret->start, &end) != 3)
+    const char *who = name + strlen(temp_name_is_upload(name) ? UPLOAD : TEMP_PREFIX);
+    if (!temp_name_is(name) ||
+        sscanf(who, "%12[0-9a-f]-%15lx-%16llx-%*16[0-9a-f]%n", ret->host, &pid, &ret->start, &end) != 3)
         return false;
     ret->pid = (long)pid;
-    return end > 0 && name[strlen(TEMP_PREFIX) + (size_t)end] == '\0' && pid > 0 && ret->start > 0;
+    return end > 0 && who[end] == '\0' && pid > 0 && ret->start > 0;
 }
 
 /* kill() finds processes of other users, whom /proc may hide. */
@@ -131,4 +149,13 @@ enum temp_owner temp_name_owner(const char *name)
     if (w.pid == me.pid && w.start == me.start)
         return TEMP_OURS;
     return is_alive(&w) ? TEMP_STRANGE : TEMP_LEFT;
+}
+
+bool temp_name_is_left(const char *name, time_t mtime, bool empty)
+{
+    enum temp_owner owner = temp_name_owner(name);
+    bool old = mtime + TEMP_AGE_S < clock_wall().tv_sec;
+    if (temp_name_is_upload(name))
+        return owner != TEMP_OURS && old && empty;
+    return owner == TEMP_LEFT || (owner == TEMP_STRANGE && old);
 }

@@ -9,7 +9,11 @@
  * again, is a stranger's. Names of another form (an older quayfs) are strangers'.
  *
  *     temp_name_make(name);                      // open it with O_EXCL
- *     if (temp_name_is(entry) && temp_name_owner(entry) == TEMP_LEFT) ...remove...
+ *     if (temp_name_is(entry) && temp_name_is_left(entry, st.st_mtime, st.st_size == 0)) ...remove...
+ *
+ * That of an upload in parts (sftp) is .quay-tmp-u-HOST-PID-START-RANDOM. It outlives its process: another one goes on
+ * with it, days later perhaps, and its bytes may be nowhere else. So only who knows the upload removes it; but an empty
+ * one that is a day old is one that nobody came to know.
  *
  * Threads: any. No errors: where /proc does not tell, all names are strangers'. Facts: proc(5). */
 #ifndef QUAY_BACKENDS_TEMP_NAME_H
@@ -17,10 +21,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <time.h>
 
 #define TEMP_PREFIX ".quay-tmp-"
 #define TEMP_NAME_MAX 96 /* with the NUL */
-#define TEMP_AGE_S (24L * 3600) /* a stranger's that is older was left */
 
 enum temp_owner {
     TEMP_STRANGE = 0, /* in use perhaps: only its age tells */
@@ -29,8 +33,12 @@ enum temp_owner {
 };
 
 void temp_name_make(char ret[TEMP_NAME_MAX]);
+void temp_name_make_upload(char ret[TEMP_NAME_MAX]);
 bool temp_name_is(const char *name); /* reserved: begins with TEMP_PREFIX */
+bool temp_name_is_upload(const char *name);
 bool temp_name_in(const char *path); /* is a segment of it such a name? */
 enum temp_owner temp_name_owner(const char *name);
+/* Is it nobody's any more, to be removed by who meets it? mtime: of the last change. */
+bool temp_name_is_left(const char *name, time_t mtime, bool empty);
 
 #endif

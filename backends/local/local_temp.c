@@ -128,9 +128,8 @@ int temp_commit(struct local *l, struct op *op, struct temp *t, const struct loc
 void temp_sweep(int dir, const char *name)
 {
     struct stat st;
-    enum temp_owner owner = temp_name_owner(name);
-    if (owner == TEMP_OURS || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
+    if (temp_name_owner(name) == TEMP_OURS || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
         return;
-    if (owner == TEMP_LEFT || st.st_ctim.tv_sec + TEMP_AGE_S < clock_wall().tv_sec)
+    if (temp_name_is_left(name, st.st_ctim.tv_sec, st.st_size == 0))
         (void)sys_unlinkat(dir, name, 0);
 }

@@ -315,9 +315,11 @@ int sftp_make_dir(struct store *store, struct op *op, const char *key, const str
 
 struct temps { /* in a directory that shows nothing */
     const char *path;
-    bool others;  /* something else is there, or what may be in use elsewhere */
+    bool shown;   /* something else is there */
+    bool others;  /* that, or what may be in use elsewhere */
     bool ours;    /* being removed, or to be renamed */
     struct buf left; /* paths, each with its NUL */
+    char upload[TEMP_NAME_MAX]; /* "": none; else one that has to be ended by who knows it */
 };
 
 static void take_temp(void *arg, const char *bytes, size_t len, const struct wire_attr *w)
@@ -326,7 +328,12 @@ static void take_temp(void *arg, const char *bytes, size_t len, const struct wir
     CLEANUP_FREE char *name = xstrndup(bytes, len);
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return;
-    if (temp_name_owner(name) == TEMP_OURS) {
+    enum temp_owner owner = temp_name_owner(name);
+    bool upload = temp_name_is_upload(name) && !sftp_is_left(name, w);
+    t->shown |= !temp_name_is(name);
+    if (upload)
+        snprintf(t->upload, sizeof(t->upload), "%s", name);
+    if (owner == TEMP_OURS || (upload && owner == TEMP_LEFT)) { /* that one may be ours by now */
         t->ours = true;
     } else if (temp_name_is(name) && sftp_is_left(name, w)) {
         buf_addf(&t->left, "%s/%s", t->path, name);
@@ -339,7 +346,7 @@ static void take_temp(void *arg, const char *bytes, size_t len, const struct wir
 enum { GOES = 1, GONE }; /* what holds a directory: it goes away; it is not there any more */
 
 /* Removes what killed processes have left in a directory with nothing else. GOES: it may be empty now, or when
- * ours are gone; GONE: it is empty, the last of ours has gone since. Keeps op->err. */
+ * ours are gone; GONE: it is empty, the last of ours has gone since. op->err: what it was, or more of it. */
 static int clear_temps(struct conn *c, struct op *op, const char *path)
 {
     struct err was = op->err;
@@ -350,6 +357,9 @@ static int clear_temps(struct conn *c, struct op *op, const char *path)
         (void)far_remove(c, op, t.left.data + at, path);
     buf_done(&t.left);
     op->err = was;
+    if (r == 0 && t.upload[0] && !t.shown)
+        err_set(&op->err, ENOTEMPTY, "%s is not empty: %s there is an upload that this quayfs, an earlier or another one has "
+                                     "not ended (see README.md of sftp, Writing)", path, t.upload);
     return !more ? 0 : any ? GOES : GONE;
 }
 

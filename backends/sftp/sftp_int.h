@@ -227,7 +227,7 @@ int sftp_remove_dir(struct store *s, struct op *op, const char *key);
 
 /* ---- sftp_list.c ---- */
 void sftp_items_free(void *items);
-/* Was this temporary file left by a killed process, or not written to for a day? */
+/* Is this temporary file nobody's any more (temp_name_is_left)? */
 bool sftp_is_left(const char *name, const struct wire_attr *w);
 int sftp_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 

@@ -57,9 +57,8 @@ static void items_add(struct dir_items *a, const char *name, const struct wire_a
 
 bool sftp_is_left(const char *name, const struct wire_attr *w)
 {
-    enum temp_owner owner = temp_name_owner(name);
-    bool old = (w->flags & WIRE_TIMES) && (time_t)w->mtime + TEMP_AGE_S < clock_wall().tv_sec;
-    return !sftp_is_dir(w) && (owner == TEMP_LEFT || (owner == TEMP_STRANGE && old));
+    time_t mtime = w->flags & WIRE_TIMES ? (time_t)w->mtime : clock_wall().tv_sec;
+    return !sftp_is_dir(w) && temp_name_is_left(name, mtime, (w->flags & WIRE_SIZE) && w->size == 0);
 }
 
 static void sweep(const struct walk *w, const char *path, const char *name,

@@ -4,7 +4,8 @@
  * a rename under the claim, fsync of the directory.
  *
  * The id says all there is to know, so that another process can go on: the temporary's name and the
- * attributes that the object is to get. Nothing else is kept, here or there.
+ * attributes that the object is to get. Nothing else is kept, here or there. The name is one that nobody takes for
+ * left (temp_name_make_upload): the upload's bytes may be in that file only.
  *
  * Invariants
  *  1. A part that was taken is durable (where the server has fsync): what is finished later is not
@@ -61,7 +62,7 @@ static bool parse_id(const char *id, struct upload *ret)
     long long mtime, atime;
     unsigned long long inode;
     int end = -1;
-    if (sscanf(id, "%80[0-9a-f-].%8x.%8x.%8x.%8x.%20lld.%20lld.%16llx%n", name, &known, &mode, &uid, &gid, &mtime,
+    if (sscanf(id, "%80[0-9a-fu-].%8x.%8x.%8x.%8x.%20lld.%20lld.%16llx%n", name, &known, &mode, &uid, &gid, &mtime,
                &atime, &inode, &end) != 8 || id[end] != '\0')
         return false;
     snprintf(ret->name, sizeof(ret->name), TEMP_PREFIX "%s", name);
@@ -179,7 +180,7 @@ int sftp_upload_begin(struct store *store, struct op *op, const struct upload_re
         r = sftp_take(s, op, false, &p.c);
     if (r < 0)
         return r;
-    temp_name_make(name);
+    temp_name_make_upload(name);
     p.path = path;
     p.temp = temp = sftp_temp_path(path, name);
     r = sftp_put_make(&p);

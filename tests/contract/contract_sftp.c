@@ -7,6 +7,7 @@
 #include "tests/contract/suite.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -183,6 +184,36 @@ static void given_up(void)
     OK(store_upload_abort(s->store, &s->op, "d/f", id));
     OK(store_remove_dir(s->store, &s->op, "d"));
     free(id);
+    suite_done(s);
+}
+
+/* An upload of a process that is no more may be taken up by another one: who only meets it leaves it alone. */
+static void left_uploads(void)
+{
+    CLEANUP_FREE char *text = section("left uploads", ""), *dir = xasprintf("%s/left uploads", need("QUAY_SFTP_DIR")),
+                      *below = xasprintf("%s/d", dir);
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, left uploads"}, *s = &suite;
+    char plain[TEMP_NAME_MAX], upload[TEMP_NAME_MAX + 2];
+    op_init(&s->op, "suite", 0);
+    OK(store_make_dir(s->store, &s->op, "d", NULL));
+    left_name(plain);
+    snprintf(upload, sizeof(upload), TEMP_PREFIX "u-%s", plain + strlen(TEMP_PREFIX));
+    make_file(below, plain);
+    make_file(below, upload);
+    CLEANUP_FREE char *path = xasprintf("%s/%s", below, upload), *list = list_text(s, "", true, 0);
+    CHECK_STR(list, "d/"); /* and nothing in it */
+    for (int i = 0; i < 500 && is_there(below, plain); i++)
+        (void)op_sleep(&s->op, 20);
+    CHECK(!is_there(below, plain) && is_there(below, upload));
+    FAILS(store_remove_dir(s->store, &s->op, "d"), ENOTEMPTY);
+    CHECK(strstr(err_text(&s->op.err), upload) && is_there(below, upload));
+    CHECK(truncate(path, 1) == 0);
+    struct timespec old[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    CHECK(utimensat(AT_FDCWD, path, old, 0) == 0);
+    FAILS(store_remove_dir(s->store, &s->op, "d"), ENOTEMPTY);
+    CHECK(is_there(below, upload)); /* it has something */
+    CHECK(truncate(path, 0) == 0 && utimensat(AT_FDCWD, path, old, 0) == 0);
+    OK(store_remove_dir(s->store, &s->op, "d"));
     suite_done(s);
 }
 
@@ -371,6 +402,7 @@ int main(void)
     RUN(strangers);
     RUN(leftovers);
     RUN(given_up);
+    RUN(left_uploads);
     RUN(a_part_that_failed);
     if (!getenv("QUAY_SFTP_OPTIONS"))
         RUN(in_a_row);

@@ -82,3 +82,34 @@ def test_what_a_kill_left_goes(mount, sshd, place):
     m.start()
     os.rmdir(m / "k/d")
     assert os.listdir(place) == []
+
+
+def test_an_upload_that_a_restart_takes_up_is_whole(mount, sftp_server_factory, folder):
+    """The cache had no room for all of it. Another quayfs that meets its temporary file leaves it alone."""
+    server = sftp_server_factory()
+    place = server.data / "d"
+    place.mkdir()
+    store = server.store("d", retries="0", connection_timeout="1s")
+    m = mount({"cache": {"dir": folder / "little", "max_size": "24MiB"}, "store k": store})
+    data = pattern(60 * MIB, seed=11)
+    file = os.open(m / "k/big", os.O_WRONLY | os.O_CREAT)
+    with open(file, "wb", buffering=0, closefd=False) as stream:
+        write_all(stream, data)
+    server.kill()
+    with fails_with(errno.EHOSTUNREACH, errno.EIO):
+        os.close(file)
+    m.crash()
+    server.start()
+    assert sent(place) >= 24 * MIB
+    old = place / ".quay-tmp-0123456789abcdef"
+    for path in (old, *place.iterdir()):
+        path.touch()
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    other = mount({"store k": store}, name="other")
+    assert os.listdir(other / "k") == []
+    eventually(lambda: not old.exists())
+    other.stop()
+    m.start()
+    eventually(lambda: (place / "big").exists())
+    assert (place / "big").read_bytes() == data
+    assert os.listdir(place) == ["big"]

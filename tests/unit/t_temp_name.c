@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void ours(void)
@@ -75,11 +76,36 @@ static void strange(void)
     CHECK(!temp_name_is("file") && temp_name_is(".quay-tmp-0123456789abcdef"));
 }
 
+/* What another process may go on with is not taken for left. */
+static void uploads(void)
+{
+    char name[TEMP_NAME_MAX], plain[TEMP_NAME_MAX];
+    time_t now = time(NULL), old = now - 25L * 3600;
+    temp_name_make(plain);
+    temp_name_make_upload(name);
+    CHECK(temp_name_is(name) && temp_name_is_upload(name) && !temp_name_is_upload(plain));
+    CHECK(strlen(name) < TEMP_NAME_MAX - 1);
+    CHECK_INT(temp_name_owner(name), TEMP_OURS);
+    CHECK(!temp_name_is_left(name, old, true) && !temp_name_is_left(plain, old, true));
+    for (unsigned i = 0; i < 2; i++) {
+        char *at = i ? plain : name, *start = strrchr(at, '-') - 1;
+        *start = *start == '1' ? '2' : '1';
+    }
+    CHECK_INT(temp_name_owner(name), TEMP_LEFT);
+    CHECK(!temp_name_is_left(name, now, true) && !temp_name_is_left(name, old, false));
+    CHECK(temp_name_is_left(name, old, true)); /* nobody came to know it */
+    CHECK(temp_name_is_left(plain, now, false));
+    CHECK(!temp_name_is_left(".quay-tmp-u-0123456789abcdef", old, false));
+    CHECK(!temp_name_is_left(".quay-tmp-0123456789abcdef", now, false));
+    CHECK(temp_name_is_left(".quay-tmp-0123456789abcdef", old, false));
+}
+
 int main(void)
 {
     RUN(ours);
     RUN(left);
     RUN(reused);
     RUN(strange);
+    RUN(uploads);
     return t_done();
 }

@@ -51,6 +51,9 @@ int flat_endpoint(const struct conf_section *c, struct err *err, struct flat_end
 void flat_endpoint_done(struct flat_endpoint *e);
 bool flat_same_text(const char *a, const char *b); /* NULL is like NULL only */
 bool flat_same_endpoint(const struct flat_endpoint *a, const struct flat_endpoint *b);
+/* store_class.place: of a bucket and a prefix that is "" or ends in '/'. */
+void flat_place_text(const struct flat_endpoint *e, const char *bucket, const char *prefix, struct buf *ret_service,
+                     struct buf *ret_path);
 /* multipart_chunksize, multipart_threshold and max_concurrency into *l, which has part_min, part_max and put_max. */
 int flat_part_limits(const struct conf_section *c, struct err *err, struct store_limits *l);
 

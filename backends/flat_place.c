@@ -189,3 +189,14 @@ bool flat_same_endpoint(const struct flat_endpoint *a, const struct flat_endpoin
 {
     return flat_same_text(a->scheme, b->scheme) && flat_same_text(a->host, b->host) && flat_same_text(a->root, b->root);
 }
+
+void flat_place_text(const struct flat_endpoint *e, const char *bucket, const char *prefix, struct buf *ret_service,
+                     struct buf *ret_path)
+{
+    buf_addf(ret_service, "%s://", e->scheme ? e->scheme : "");
+    for (const char *s = e->host; s && *s; s++)
+        buf_addc(ret_service, (char)tolower((unsigned char)*s));
+    buf_adds(ret_service, e->root ? e->root : "");
+    size_t n = strlen(prefix);
+    buf_addf(ret_path, "%s%s%.*s", bucket, n ? "/" : "", n ? (int)n - 1 : 0, prefix);
+}

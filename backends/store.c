@@ -6,7 +6,7 @@
  *  - refuses keys that cannot be (too long), and files where only a directory can be
  *  - refuses what the store cannot do (caps, NULL slots): -EROFS before -ENOTSUP
  *  - fills op->err where a class gave only an errno; a positive return is a bug and aborts. */
-#include "backends/store.h"
+#include "backends/same.h"
 
 #include "base/cleanup.h"
 #include "base/lock.h"
@@ -448,6 +448,18 @@ bool store_copies_from(const struct store *s, const struct store *source)
     return s->cls == source->cls && s->cls->copy_from && s->cls->same_service(s, source);
 }
 
+/* Two stores may show one object. */
+static int check_apart(struct store *s, struct op *op, struct store *source, const char *from, const char *to)
+{
+    struct same_place a = {.store = source, .path = from}, b = {.store = s, .path = to};
+    bool sure;
+    if (same_by_name(&a, &b, &sure) != SAME_ONE || !sure)
+        return 0;
+    int r = err_set(&op->err, EINVAL, "%s/%s and %s/%s are the same file", source->base_uri, from, s->base_uri, to);
+    snprintf(op->err.remote, sizeof(op->err.remote), STORE_SAME_FILE);
+    return r;
+}
+
 int store_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
                     const char *from_version, const char *to, const struct precond *pre, struct attr *ret)
 {
@@ -461,6 +473,8 @@ int store_copy_from(struct store *s, struct op *op, struct store *source, const 
         r = check_key(s, op, to, KEY_FILE);
     if (r == 0 && !store_copies_from(s, source))
         r = err_set(&op->err, EXDEV, "no service holds both %s and %s", source->base_uri, s->base_uri);
+    if (r == 0)
+        r = check_apart(s, op, source, from, to);
     if (r == 0)
         r = check_write(s, op, CAP_COPY, true, "copy");
     if (r == 0)

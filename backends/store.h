@@ -266,6 +266,9 @@ struct store_class {
                 const char *to, const struct precond *pre, struct attr *ret);
     /* Does one server hold both stores (of this class), so that it can copy from the one to the other? No network. */
     bool (*same_service)(const struct store *s, const struct store *other);
+    /* Where it is, for same.h: the service, and the path there (no slash at its end): what two stores that show one
+     * object agree on. NULL: the base_uri tells. No network. */
+    void (*place)(const struct store *s, struct buf *ret_service, struct buf *ret_path);
     /* As copy, from an object of `source`, of which same_service is true; by the rights of `s`, which may not do. */
     int (*copy_from)(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
                      const char *to, const struct precond *pre, struct attr *ret);
@@ -337,7 +340,8 @@ int store_remove_many(struct store *s, struct op *op, const char *const *keys, s
 int store_copy(struct store *s, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret);
 /* Another store as the source, with its wrappers or without: its own are not asked. -EXDEV: not one service, or such a copy
- * is not known there: read and write instead. */
+ * is not known there: read and write instead. -EINVAL with STORE_SAME_FILE in err.remote: both are one object. */
+#define STORE_SAME_FILE "SameFile"
 bool store_copies_from(const struct store *s, const struct store *source);
 int store_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
                     const char *from_version, const char *to, const struct precond *pre, struct attr *ret);

@@ -234,6 +234,7 @@ const struct store_class azure_class = {
     .remove = azure_remove,
     .copy = azure_copy,
     .same_service = azure_same_service,
+    .place = azure_place,
     .copy_from = azure_copy_from,
     .set_meta = azure_set_meta,
     .make_dir = azure_make_dir,

@@ -128,6 +128,7 @@ int azure_remove_dir(struct store *s, struct op *op, const char *key);
 int azure_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 int azure_copy(struct store *s, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret);
+void azure_place(const struct store *s, struct buf *ret_service, struct buf *ret_path);
 bool azure_same_service(const struct store *s, const struct store *other);
 int azure_copy_from(struct store *s, struct op *op, struct store *source, const char *from,
                     const char *from_version, const char *to, const struct precond *pre, struct attr *ret);

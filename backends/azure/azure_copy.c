@@ -81,6 +81,12 @@ bool azure_same_service(const struct store *store, const struct store *other)
     return flat_same_endpoint(&a->endpoint, &b->endpoint) && strcmp(one, two) == 0;
 }
 
+void azure_place(const struct store *store, struct buf *ret_service, struct buf *ret_path)
+{
+    const struct azure_store *s = (const struct azure_store *)store;
+    flat_place_text(&s->endpoint, s->container, s->prefix, ret_service, ret_path);
+}
+
 int azure_copy(struct store *store, struct op *op, const char *from, const char *from_version,
                const char *to, const struct precond *pre, struct attr *ret)
 {

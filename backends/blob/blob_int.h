@@ -244,6 +244,7 @@ extern const struct conf_option blob_postgres_options[BLOB_POSTGRES_N_OPTIONS];
 extern const struct conf_option blob_mysql_options[BLOB_MYSQL_N_OPTIONS];
 int blob_server_open(const struct conf_section *section, struct err *err,
                      const struct store_class *cls, const struct blob_driver *d, struct store **ret);
+void blob_server_place(const struct store *s, struct buf *ret_service, struct buf *ret_path);
 void blob_server_close(struct store *s);
 /* A statement without parameters and rows. */
 int blob_server_text(struct blob_conn *c, struct op *op, const char *text);

@@ -463,5 +463,6 @@ const struct store_class blob_mysql_class = {
     .n_options = BLOB_MYSQL_N_OPTIONS,
     .open = my_open,
     .close = blob_server_close,
+    .place = blob_server_place,
     BLOB_SLOTS,
 };

@@ -458,5 +458,6 @@ const struct store_class blob_postgres_class = {
     .n_options = BLOB_POSTGRES_N_OPTIONS,
     .open = pg_open,
     .close = blob_server_close,
+    .place = blob_server_place,
     BLOB_SLOTS,
 };

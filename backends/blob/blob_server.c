@@ -108,6 +108,17 @@ int blob_server_open(const struct conf_section *section, struct err *err,
     return 0;
 }
 
+void blob_server_place(const struct store *s, struct buf *ret_service, struct buf *ret_path)
+{
+    const struct blob *b = (const struct blob *)s;
+    const struct blob_server *o = b->own;
+    const char *const where[] = {o->host, o->port, o->socket, o->dsn, o->user}, *const what[] = {o->dbname, o->schema, b->table};
+    for (size_t i = 0; i < ARRAY_LEN(where); i++)
+        buf_addf(ret_service, "%s|", where[i] ? where[i] : "");
+    for (size_t i = 0; i < ARRAY_LEN(what); i++)
+        buf_addf(ret_path, "/%s", what[i] ? what[i] : "");
+}
+
 void blob_server_close(struct store *s)
 {
     struct blob *b = blob_of(s);

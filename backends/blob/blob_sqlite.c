@@ -7,6 +7,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -242,6 +243,14 @@ static int lite_open(const struct conf_section *section, struct stats *stats, st
     return 0;
 }
 
+static void lite_place(const struct store *s, struct buf *ret_service, struct buf *ret_path)
+{
+    const struct blob *b = (const struct blob *)s;
+    CLEANUP_FREE char *file = realpath(b->own, NULL);
+    (void)ret_service;
+    buf_addf(ret_path, "%s/%s", file ? file : (const char *)b->own, b->table);
+}
+
 static void lite_close(struct store *s)
 {
     struct blob *b = blob_of(s);
@@ -258,6 +267,7 @@ const struct store_class blob_sqlite_class = {
     .n_options = ARRAY_LEN(sqlite_options),
     .open = lite_open,
     .close = lite_close,
+    .place = lite_place,
     .space = lite_space,
     BLOB_SLOTS,
 };

@@ -214,6 +214,7 @@ const struct store_class gcs_class = {
     .remove = gcs_remove,
     .copy = gcs_copy,
     .same_service = gcs_same_service,
+    .place = gcs_place,
     .copy_from = gcs_copy_from,
     .set_meta = gcs_set_meta,
     .make_dir = gcs_make_dir,

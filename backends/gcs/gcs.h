@@ -164,6 +164,7 @@ int gcs_remove_dir(struct store *s, struct op *op, const char *key);
 int gcs_list(struct store *s, struct op *op, const struct list_query *q, struct list_page *ret);
 int gcs_copy(struct store *s, struct op *op, const char *from, const char *from_version,
              const char *to, const struct precond *pre, struct attr *ret);
+void gcs_place(const struct store *s, struct buf *ret_service, struct buf *ret_path);
 bool gcs_same_service(const struct store *s, const struct store *other);
 int gcs_copy_from(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
                   const char *to, const struct precond *pre, struct attr *ret);

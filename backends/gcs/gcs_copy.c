@@ -89,6 +89,12 @@ bool gcs_same_service(const struct store *store, const struct store *other)
                               &((const struct gcs_store *)other)->endpoint);
 }
 
+void gcs_place(const struct store *store, struct buf *ret_service, struct buf *ret_path)
+{
+    const struct gcs_store *s = (const struct gcs_store *)store;
+    flat_place_text(&s->endpoint, s->bucket, s->prefix, ret_service, ret_path);
+}
+
 int gcs_copy(struct store *store, struct op *op, const char *from, const char *from_version, const char *to,
              const struct precond *pre, struct attr *ret)
 {

@@ -164,6 +164,19 @@ static int local_probe(struct store *s, struct op *op, struct buf *ret_text)
     return r;
 }
 
+/* Without the symbolic links that lead there. */
+static void local_place(const struct store *s, struct buf *ret_service, struct buf *ret_path)
+{
+    char link[64], path[PATH_MAX];
+    (void)ret_service;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", ((const struct local *)s)->root_fd);
+    ssize_t n = readlink(link, path, sizeof(path));
+    if (n > 0)
+        buf_add(ret_path, path, (size_t)n);
+    else
+        buf_adds(ret_path, s->base_uri);
+}
+
 /* ---- opening ---- */
 
 /* The directory that is configured: base_path, or the path of `uri`, or the working directory. */
@@ -275,6 +288,7 @@ const struct store_class local_class = {
     .patch = local_patch,
     .remove = local_remove,
     .copy = local_copy,
+    .place = local_place,
     .rename = local_rename,
     .exchange = local_exchange,
     .set_meta = local_set_meta,

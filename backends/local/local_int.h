@@ -89,7 +89,6 @@ bool local_version_is(struct local *l, const char *version, const struct stat *s
 void local_version_alias(struct local *l, const struct stat *from, const struct stat *to);
 /* lstat of a key's place; -EACCES for what is neither file, directory nor symbolic link. */
 int local_lstat(struct op *op, const struct local_at *at, const char *key, struct stat *ret);
-void local_attr_from_stat(const struct stat *st, struct attr *ret); /* without xattrs */
 void local_attr_read(const struct local_at *at, const struct stat *st, struct attr *ret);
 /* Stores what change->known names. `lenient`: an owner that may not be set is no error. */
 int local_meta_write(struct op *op, const struct local_at *at, const char *key, bool is_symlink,

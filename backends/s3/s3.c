@@ -338,6 +338,7 @@ const struct store_class s3_class = {
     .remove_many = s3_remove_many,
     .copy = s3_copy,
     .same_service = s3_same_service,
+    .place = s3_place,
     .copy_from = s3_copy_from,
     .set_meta = s3_set_meta,
     .get_tags = s3_get_tags,

@@ -294,6 +294,7 @@ int s3_make_dir(struct store *s, struct op *op, const char *key, const struct at
 int s3_remove_dir(struct store *s, struct op *op, const char *key);
 int s3_copy(struct store *s, struct op *op, const char *from, const char *from_version,
             const char *to, const struct precond *pre, struct attr *ret);
+void s3_place(const struct store *s, struct buf *ret_service, struct buf *ret_path);
 bool s3_same_service(const struct store *s, const struct store *other);
 int s3_copy_from(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
                  const char *to, const struct precond *pre, struct attr *ret);

@@ -303,6 +303,13 @@ bool s3_same_service(const struct store *store, const struct store *other)
            flat_same_text(a->root, b->root) && flat_same_text(a->customer_key, b->customer_key);
 }
 
+void s3_place(const struct store *store, struct buf *ret_service, struct buf *ret_path)
+{
+    const struct s3_store *s = (const struct s3_store *)store;
+    struct flat_endpoint e = {.scheme = s->scheme, .host = s->endpoint, .root = s->root};
+    flat_place_text(&e, s->bucket, s->prefix, ret_service, ret_path);
+}
+
 int s3_copy(struct store *store, struct op *op, const char *from, const char *from_version,
             const char *to, const struct precond *pre, struct attr *ret)
 {

@@ -7,6 +7,7 @@
 #include "base/name.h"
 #include "base/url.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <pwd.h>
 
@@ -336,6 +337,20 @@ static char *uri_of(const struct sftp *s)
     return buf_take(&b);
 }
 
+static void sftp_place(const struct store *store, struct buf *ret_service, struct buf *ret_path)
+{
+    const struct sftp *s = (const struct sftp *)store;
+    const struct endpoint *e = &s->endpoints[0];
+    buf_addf(ret_service, "%s@", s->login.user);
+    for (const char *c = e->host; *c; c++)
+        buf_addc(ret_service, (char)tolower((unsigned char)*c));
+    buf_addf(ret_service, ":%u", e->port);
+    if (s->root[0] != '/') /* the directory of the login */
+        buf_adds(ret_path, strcmp(s->root, ".") == 0 ? "~" : "~/");
+    if (strcmp(s->root, ".") != 0)
+        buf_adds(ret_path, s->root);
+}
+
 static int sftp_open(const struct conf_section *section, struct stats *stats, struct err *err,
                      struct store **ret)
 {
@@ -390,6 +405,7 @@ const struct store_class sftp_class = {
     .n_options = SFTP_OPTIONS,
     .open = sftp_open,
     .close = sftp_close,
+    .place = sftp_place,
     .stat = sftp_stat,
     .list = sftp_list,
     .read = sftp_read,

@@ -142,6 +142,7 @@ static int copy_from(struct suite *s, struct store *to, struct store *from)
 static void copies_of_services(struct suite *s)
 {
     struct store *other = open_store("[store t]\nbackend = memory\n", NULL);
+    struct attr a = ATTR_INIT;
     put_text(s, "cf-from", "content", NULL);
     CHECK(!store_copies_from(s->store, other) && !store_copies_from(other, s->store));
     FAILS(copy_from(s, s->store, other), EXDEV);
@@ -150,6 +151,9 @@ static void copies_of_services(struct suite *s)
     check_gone(s, "cf-to");
     if (store_copies_from(s->store, s->store)) {
         OK(copy_from(s, s->store, s->store));
+        check_text(s, "cf-to", "content");
+        FAILS(store_copy_from(s->store, &s->op, s->store, K(s, "cf-to"), NULL, K(s, "cf-to"), NULL, &a), EINVAL);
+        CHECK_STR(s->op.err.remote, STORE_SAME_FILE);
         check_text(s, "cf-to", "content");
         return;
     }

@@ -9,7 +9,7 @@
  * small one that replaces nothing is written in its place: its content is in memory before.) ID is made of the
  * name, and size and time of the source: a copy that was interrupted goes on where it stopped, and never
  * with bytes of another version. A source that changes meanwhile is a failure. A move removes a source only
- * after its copy was read back from the store and found equal.
+ * after its copy was read back from the store and found equal. Two names of one file or directory are refused (same.h).
  *
  * Two files are taken for the same when size and modification time are (which a copy preserves, with mode
  * and user.* attributes), or size and, within one key, the etag; with `checksum`: when their bytes are.
@@ -57,6 +57,7 @@ struct copy_task {
     const char *from_key, *to_key; /* NULL: not in the mount */
     size_t from_root, to_root;     /* bytes of from and to that lead to the key's directory, with a slash */
     char *from, *to;          /* paths of the local file system */
+    bool unsure;              /* from and to may be one file: same.h */
     struct stat st;           /* of the source */
     atomic_bool *stop;
     _Atomic uint64_t *bytes;  /* moved so far, of all */
@@ -68,6 +69,8 @@ struct copy_task {
 };
 
 void copy_file(struct copy_task *t);
+/* "a%2F/b", as a key's directory shows it -> "a/b" of the key; NULL: a name that only a listing can translate. */
+char *copy_object_of(const char *shown);
 /* Names of copies that are not complete: left out of every walk. */
 bool copy_is_partial(const char *name);
 

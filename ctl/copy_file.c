@@ -12,6 +12,7 @@
 #include "base/name.h"
 #include "base/rpc.h"
 #include "base/sys.h"
+#include "ctl/same.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -142,8 +143,7 @@ static int is_same(struct copy_task *t, const struct target *to)
 
 /* ---- by the store ---- */
 
-/* "MNT/lake/a%2F/b" -> "a/b" of the key; NULL: a name that only a listing can translate. */
-static char *object_of(const char *shown)
+char *copy_object_of(const char *shown)
 {
     char *path = xstrdup("");
     for (const char *s = shown; *s;) {
@@ -183,18 +183,24 @@ static int keep_shown(struct copy_task *t, struct stat *now)
                : fail_to(t, errno, "its modification time");
 }
 
-/* Between two keys it may be that no server has both, or that it does not let the one read the other: then through here. */
+/* Between two keys it may be that no server has both, or that it does not let the one see or read the other: then through
+ * here, where all is looked at again. That both are one file was told before. */
 static bool goes_through(const struct copy_task *t, int rc)
 {
-    return !in_one_key(t) && (rc == -EXDEV || rc == -ENOTSUP || rc == -EACCES || rc == -EIO);
+    static const int codes[] = {EXDEV, ENOTSUP, EACCES, EIO, ESTALE, EINVAL};
+    for (size_t i = 0; i < ARRAY_LEN(codes) && !in_one_key(t); i++)
+        if (rc == -codes[i])
+            return true;
+    return false;
 }
 
 /* 1: done; 0: cannot be done so. */
 static int copy_by_store(struct copy_task *t, const struct target *to)
 {
-    CLEANUP_FREE char *from = object_of(t->from + t->from_root);
-    CLEANUP_FREE char *object = object_of(t->to + t->to_root);
+    CLEANUP_FREE char *from = copy_object_of(t->from + t->from_root);
+    CLEANUP_FREE char *object = copy_object_of(t->to + t->to_root);
     struct stat now;
+    bool again = false;
     json_t *r = NULL;
     json_t *args = from && object
                        ? json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "key", t->to_key, "from_key", t->from_key, "from",
@@ -204,9 +210,13 @@ static int copy_by_store(struct copy_task *t, const struct target *to)
         return 0;
     int rc = rpc_call(t->control, "copy", args, NULL, NULL, &t->err, &r);
     json_decref(args);
+    if (rc == 0 && json_is_true(json_object_get(r, "same")))
+        rc = err_set(&t->err, EINVAL, "%s and %s are the same file", t->from, t->to);
+    else if (goes_through(t, rc))
+        again = true;
     bool whole = rc == 0 && json_integer_value(json_object_get(r, "size")) == t->st.st_size;
     json_decref(r);
-    if (goes_through(t, rc)) {
+    if (again) {
         err_clear(&t->err);
         return 0;
     }
@@ -557,10 +567,25 @@ static int by_store(struct copy_task *t, const struct target *to)
     return r == 0 ? err_set(&t->err, EIO, "%s: is not what was copied", t->to) : r;
 }
 
+/* Two keys, or a key and a path of the disk, may show one file: then nothing is done. */
+static int check_apart(struct copy_task *t, const struct target *to)
+{
+    CLEANUP_FREE char *from = t->from_key ? copy_object_of(t->from + t->from_root) : xstrdup(t->from);
+    CLEANUP_FREE char *target = t->to_key ? copy_object_of(t->to + t->to_root) : xstrdup(t->to);
+    struct same_side a = {t->from_key, from, &t->st}, b = {t->to_key, target, to->there ? &to->st : NULL};
+    if (!t->unsure)
+        return 0;
+    if (!from || !target)
+        return err_set(&t->err, EINVAL, "%s: it cannot be told whether %s is the same file: give KEY:path", t->from, t->to);
+    return same_looked(t->control, &a, &b, &t->err);
+}
+
 static int run(struct copy_task *t)
 {
     struct target to;
     int r = look(t, &to);
+    if (r == 0)
+        r = check_apart(t, &to);
     int same = r == 0 ? is_same(t, &to) : r;
     if (same < 0)
         return same;

@@ -9,11 +9,13 @@
 #include "base/sys.h"
 #include "ctl/daemon.h"
 #include "ctl/progress.h"
+#include "ctl/same.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define QUEUE_PER_WORKER 64
@@ -25,6 +27,7 @@ typedef unsigned long long ull;
 struct tree { /* one source and its target */
     const struct place *from, *to;
     size_t from_len; /* of the top, for names below it */
+    bool unsure;     /* both may be one: each file is asked for */
 };
 
 struct copier {
@@ -181,7 +184,7 @@ static void submit(struct copier *c, const struct tree *tr, const char *from, co
                             .control = c->ctl->settings.control,
                             .from_key = tr->from->key, .to_key = tr->to->key,
                             .from_root = key_root(tr->from), .to_root = key_root(tr->to),
-                            .from = xstrdup(from), .to = xstrdup(to), .st = *st,
+                            .from = xstrdup(from), .to = xstrdup(to), .unsure = tr->unsure, .st = *st,
                             .stop = &interrupted, .bytes = &c->bytes};
     c->files++;
     c->total += (uint64_t)st->st_size;
@@ -298,6 +301,44 @@ static void note_top(struct copier *c, const char *from, const char *to)
     c->tops[c->n_tops++].to = xstrdup(to);
 }
 
+/* The path in the key; outside of the mount: of a directory that is followed the real one. */
+static char *path_of(const struct place *p)
+{
+    char *path = p->key ? copy_object_of(p->file + key_root(p) - (strlen(p->file) < key_root(p))) : NULL;
+    if (path)
+        return path;
+    if (p->key) /* a long name: as it was given */
+        return xstrdup(p->path);
+    struct stat st;
+    bool dir = lstat(p->file, &st) == 0 && (p->dir || S_ISDIR(st.st_mode));
+    path = dir ? realpath(p->file, NULL) : NULL;
+    return path ? path : xstrdup(p->file);
+}
+
+/* By its names: what is one file, or a directory and what is in it, is left as it is. */
+static bool check_apart(struct copier *c, struct tree *tr, bool dir)
+{
+    CLEANUP_FREE char *from = path_of(tr->from), *to = path_of(tr->to);
+    struct same_side a = {.key = tr->from->key, .path = from}, b = {.key = tr->to->key, .path = to};
+    enum same_relation rel;
+    struct err err = ERR_INIT;
+    int r = same_named(c->ctl->settings.control, &a, &b, &rel, &tr->unsure, &err);
+    bool nested = rel == RELATION_NESTED && dir;
+    if (r == 0 && !tr->unsure && rel == RELATION_ONE)
+        r = err_set(&err, EINVAL, "%s and %s are the same %s", tr->from->file, tr->to->file, dir ? "directory" : "file");
+    else if (r == 0 && nested && !tr->unsure)
+        r = err_set(&err, EINVAL, "%s and %s: the one directory is in the other: cannot be copied into itself",
+                    tr->from->file, tr->to->file);
+    else if (r == 0 && nested && c->o->remove_extra)
+        r = err_set(&err, EINVAL, "%s and %s: the one directory may be in the other: --delete is refused",
+                    tr->from->file, tr->to->file);
+    if (r == 0)
+        return true;
+    complain(c, &err);
+    c->incomplete = true;
+    return false;
+}
+
 void copier_add(struct copier *c, const struct place *from, const struct place *to)
 {
     struct tree tr = {.from = from, .to = to, .from_len = strlen(from->file)};
@@ -312,7 +353,7 @@ void copier_add(struct copier *c, const struct place *from, const struct place *
         complain_of(c, EINVAL, from->file, "cannot be copied into itself");
         return;
     }
-    if (renamed(c, from->file, to->file))
+    if (!check_apart(c, &tr, dir) || renamed(c, from->file, to->file))
         return;
     if (!dir) {
         submit(c, &tr, from->file, to->file, &st);

@@ -8,6 +8,8 @@
  *   forget {key, path?, blocks?}              drops what is cached of a path
  *   copy {key, from, to, shown, replace?, from_key?}   a file, under another name: by the store where it can; from
  *                        another key only so (EXDEV: it cannot)
+ *   same {from:{key, path}, to:{key, path}, look?}   names: are both one object ("one"), or is the one in the other ("below",
+ *                        "above"); sure: or must they be looked at? Paths with %XX; without a key a file: {path, stat}
  *   reload {}   add {name, options?, dir}   remove {name}     keys, while the mount runs: reload.h
  *   probe {key}          asks the store whether it answers
  *   sign {key, path, write?, expires?}        a signed URL */
@@ -183,6 +185,7 @@ static const struct command commands[] = {
     {"sync", cmd_sync, false},
     {"forget", cmd_forget, true},
     {"copy", cmd_copy, true},
+    {"same", cmd_same, false},
     {"probe", cmd_probe, true},
     {"sign", cmd_sign, true},
     {"reload", cmd_reload, false},

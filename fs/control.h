@@ -27,5 +27,6 @@ int cmd_pins(struct call *c, struct err *err, json_t **ret);
 
 /* control_copy.c */
 int cmd_copy(struct call *c, struct err *err, json_t **ret);
+int cmd_same(struct call *c, struct err *err, json_t **ret);
 
 #endif

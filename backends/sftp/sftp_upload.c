@@ -13,7 +13,7 @@
  *  2. What a lost connection had on its way may be written by the server later than what is sent
  * after it. That does no harm when both are the same bytes; so what was sent of a part that failed is
  * remembered by its CRC, and a part that was changed since is refused (-ENOENT: the upload is of no
- * use any more). */
+ * use any more), and so is an end before it. */
 #include "backends/sftp/sftp_int.h"
 
 #include "base/crypto.h"
@@ -155,6 +155,18 @@ static int check_torn(struct sftp *s, struct op *op, const struct upload *u, con
             return err_set(&op->err, ENOENT, "%s: part %u has changed while a lost connection had it on its way: the "
                                              "upload has to begin again", key, part->number);
     }
+    return 0;
+}
+
+/* The same for what lies behind the end of the object: nothing is sent there any more, and what the server writes late
+ * would make a finished file longer. */
+static int check_behind(struct sftp *s, struct op *op, const struct upload *u, const char *key, uint64_t size)
+{
+    LOCK_SCOPE(&s->torn.lock);
+    for (const struct torn *t = s->torn.first; t; t = t->next)
+        if (strcmp(t->temp, u->temp) == 0 && t->offset + t->length > size)
+            return err_set(&op->err, ENOENT, "%s: a lost connection had bytes behind %llu on their way, which is the end now: "
+                                             "the upload has to begin again", key, (unsigned long long)size);
     return 0;
 }
 
@@ -307,6 +319,8 @@ int sftp_upload_finish(struct store *store, struct op *op, const char *key, cons
     int r = check_parts(op, key, parts, n, &size);
     if (r == 0)
         r = find_upload(s, op, key, id, &u);
+    if (r == 0)
+        r = check_behind(s, op, &u, key, size);
     if (r == 0)
         r = sftp_take(s, op, false, &p.c);
     if (r == 0) {

@@ -256,6 +256,31 @@ static void a_part_that_failed(void)
     suite_done(s);
 }
 
+/* So is an end before what a lost connection had on its way, which the server may still write. */
+static void an_end_before_a_part_that_failed(void)
+{
+    CLEANUP_FREE char *text = section("torn end", "");
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, an end before a part that failed"}, *s = &suite;
+    struct upload_req req = {.key = "f"};
+    size_t size = 4 << 20;
+    CLEANUP_FREE char *data = xcalloc(1, size);
+    struct store_part parts[2] = {{.number = 1, .size = size}, {.number = 2, .offset = size, .size = size}};
+    struct source_mem src = source_mem(data, size), half = src;
+    char *id = NULL;
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    op_init(&s->op, "suite", 0);
+    half.base.read_at = fails_in_the_middle;
+    OK(store_upload_begin(s->store, &s->op, &req, &id));
+    OK(store_upload_part(s->store, &s->op, "f", id, &src.base, &parts[0]));
+    FAILS(store_upload_part(s->store, &s->op, "f", id, &half.base, &parts[1]), EIO);
+    FAILS(store_upload_finish(s->store, &s->op, "f", id, parts, 1, NULL, &a), ENOENT);
+    OK(store_upload_part(s->store, &s->op, "f", id, &src.base, &parts[1]));
+    OK(store_upload_finish(s->store, &s->op, "f", id, parts, 2, NULL, &a));
+    CHECK_INT(a.size, 2 * size);
+    free(id);
+    suite_done(s);
+}
+
 /* The inode of the temporary file in dir; 0: there is none. */
 static ino_t temp_in(const char *dir)
 {
@@ -404,6 +429,7 @@ int main(void)
     RUN(given_up);
     RUN(left_uploads);
     RUN(a_part_that_failed);
+    RUN(an_end_before_a_part_that_failed);
     if (!getenv("QUAY_SFTP_OPTIONS"))
         RUN(in_a_row);
     return t_done();

@@ -5,6 +5,7 @@
  * A directory gets one with the AHEAD_AFTER-th file within AHEAD_NS of each other on a connection. It is one of the
  * temporary files that listings do not show; the store removes it when it is not used within AHEAD_NS (the keeper),
  * when the directory is removed or renamed here, and at the end. One that a lost connection had is an orphan.
+ * What a connection in use has there is then noted to be removed under the new name (sftp_follow_temps).
  * Another client that renames the directory, or removes what is in it, takes it away: the put is made without. */
 #include "backends/sftp/sftp_int.h"
 

@@ -149,6 +149,8 @@ static int rename_claimed(struct sftp *s, struct op *op, struct conn **c, const 
     versions_change(&s->versions, to_key);
     r = sftp_move(s, op, c, &m, &a);
     versions_unchanged(&s->versions, to_key);
+    if (sftp_is_dir(&a) && (m.moved || (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN)))
+        sftp_follow_temps(s, from, to);
     struct version_id replaced = sftp_id_of(&b), moved = sftp_id_of(&a);
     if (m.moved && !sftp_is_dir(&a))
         versions_moved(&s->versions, from_key, to_key, &replaced, &moved);

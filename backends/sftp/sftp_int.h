@@ -60,6 +60,12 @@ struct waiter { /* for a connection; on its thread's stack */
     struct waiter *next;
 };
 
+struct ahead_note { /* of a connection, in use or not: temporaries in a directory that somebody may rename */
+    struct ahead_note *more;
+    const struct conn *c;
+    char *now, *next; /* what was opened ahead last: paths, there or not any more */
+};
+
 struct sftp {
     struct store store;
     struct endpoint *endpoints;
@@ -97,6 +103,9 @@ struct sftp {
         size_t best; /* connections to endpoints behind this one are closed when they are free */
         char *orphans[ORPHANS]; /* temporary files that could not be removed */
         size_t n_orphans;
+        char **removing; /* orphans that the keeper has taken */
+        size_t n_removing;
+        struct ahead_note *notes;
         bool stopping, runs;
         struct op op; /* of the keeper */
     } pool;
@@ -129,6 +138,10 @@ uint64_t sftp_note_password(struct sftp *s, bool refused);
 void sftp_orphan(struct sftp *s, const char *path);
 /* What idle connections have opened ahead is removed. */
 void sftp_clear_ahead(struct sftp *s);
+/* Before c opens `next` ahead while it renames `now`. */
+void sftp_note_ahead(struct sftp *s, const struct conn *c, const char *now, const char *next);
+/* A directory has been renamed, or may have been: orphans, and what is open ahead, are to be removed where they are now. */
+void sftp_follow_temps(struct sftp *s, const char *from, const char *to);
 
 /* ---- sftp_ahead.c ---- */
 /* A file is being put into dir. The temporary that c has opened ahead for it (malloc'd; far_make takes the rest), or

@@ -171,10 +171,31 @@ static int connect_any(struct sftp *s, struct op *op, struct conn **ret)
 
 /* ---- taking and giving ---- */
 
+static void note_free(struct ahead_note *note)
+{
+    free(note->now);
+    free(note->next);
+    free(note);
+}
+
+static void forget_ahead(struct sftp *s, const struct conn *c)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    for (struct ahead_note **at = &s->pool.notes, *note; (note = *at) != NULL; at = &note->more) {
+        if (note->c != c)
+            continue;
+        *at = note->more;
+        note_free(note);
+        return;
+    }
+}
+
 static void end_connection(struct sftp *s, struct conn *c)
 {
     if (c && c->ahead.temp)
         sftp_orphan(s, c->ahead.temp);
+    if (c)
+        forget_ahead(s, c);
     conn_free(c);
 }
 
@@ -335,11 +356,57 @@ void sftp_give(struct sftp *s, struct conn *c, bool transfer)
 
 /* ---- the keeper ---- */
 
+static void orphan_locked(struct sftp *s, const char *path)
+{
+    if (s->pool.n_orphans < ORPHANS) /* those beyond are removed by a listing, a day later */
+        s->pool.orphans[s->pool.n_orphans++] = xstrdup(path);
+}
+
 void sftp_orphan(struct sftp *s, const char *path)
 {
     LOCK_SCOPE(&s->pool.lock);
-    if (s->pool.n_orphans < ORPHANS) /* those beyond are removed by a listing, a day later */
-        s->pool.orphans[s->pool.n_orphans++] = xstrdup(path);
+    orphan_locked(s, path);
+}
+
+void sftp_note_ahead(struct sftp *s, const struct conn *c, const char *now, const char *next)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    struct ahead_note *note = s->pool.notes;
+    while (note && note->c != c)
+        note = note->more;
+    if (!note) {
+        note = xcalloc(1, sizeof(*note));
+        *note = (struct ahead_note){.more = s->pool.notes, .c = c};
+        s->pool.notes = note;
+    }
+    free(note->now);
+    free(note->next);
+    note->now = xstrdup(now);
+    note->next = xstrdup(next);
+}
+
+static void follow_locked(struct sftp *s, const char *path, const char *from, const char *to)
+{
+    size_t len = strlen(from);
+    if (strncmp(path, from, len) != 0 || path[len] != '/')
+        return;
+    CLEANUP_FREE char *moved = xasprintf("%s%s", to, path + len);
+    orphan_locked(s, moved);
+}
+
+/* Who has them looks for them where they were, and finds nothing. */
+void sftp_follow_temps(struct sftp *s, const char *from, const char *to)
+{
+    LOCK_SCOPE(&s->pool.lock);
+    size_t n = s->pool.n_orphans;
+    for (size_t i = 0; i < n; i++)
+        follow_locked(s, s->pool.orphans[i], from, to);
+    for (size_t i = 0; i < s->pool.n_removing; i++)
+        follow_locked(s, s->pool.removing[i], from, to);
+    for (const struct ahead_note *note = s->pool.notes; note; note = note->more) {
+        follow_locked(s, note->now, from, to);
+        follow_locked(s, note->next, from, to);
+    }
 }
 
 /* The better endpoint that it is time to ask again; n_endpoints: none. */
@@ -468,6 +535,8 @@ static void remove_orphans(struct sftp *s)
     size_t n = s->pool.n_idle ? s->pool.n_orphans : 0; /* not the occasion to connect */
     memcpy(paths, s->pool.orphans, n * sizeof(*paths));
     s->pool.n_orphans -= n;
+    s->pool.removing = paths;
+    s->pool.n_removing = n;
     lock_release(&s->pool.lock);
     if (n == 0)
         return;
@@ -476,8 +545,13 @@ static void remove_orphans(struct sftp *s)
         int r = taken == 0 ? far_remove(c, &s->pool.op, paths[i], paths[i]) : taken;
         if (r == -EIO || r == -EHOSTUNREACH || r == -ETIMEDOUT)
             sftp_orphan(s, paths[i]);
-        free(paths[i]);
     }
+    lock_acquire(&s->pool.lock);
+    s->pool.removing = NULL;
+    s->pool.n_removing = 0;
+    lock_release(&s->pool.lock);
+    for (size_t i = 0; i < n; i++)
+        free(paths[i]);
     if (c)
         sftp_give(s, c, false);
 }
@@ -552,6 +626,10 @@ void sftp_pool_done(struct sftp *s)
         conn_free(s->pool.idle[i]);
     for (size_t i = 0; i < s->pool.n_orphans; i++)
         free(s->pool.orphans[i]);
+    for (struct ahead_note *note; (note = s->pool.notes) != NULL;) {
+        s->pool.notes = note->more;
+        note_free(note);
+    }
     free(s->pool.idle);
     cond_done(&s->pool.changed);
     cond_done(&s->pool.due);

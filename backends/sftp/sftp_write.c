@@ -184,6 +184,8 @@ static int commit(struct put *p)
         return r;
     if (is_link && m.no_replace)
         return sftp_sync_dir(p->c, p->op, p->dir, key);
+    if (p->next)
+        sftp_note_ahead(p->s, p->c, p->temp, p->next);
     r = sftp_move(p->s, p->op, &p->c, &m, &p->made_attr);
     if (m.moved)
         p->made = false;

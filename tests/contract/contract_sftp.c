@@ -377,6 +377,52 @@ static void in_a_row(void)
     CHECK(!temp_in(aside));
 }
 
+struct busy {
+    struct suite *s;
+    bool renamed;
+};
+
+static int rename_meanwhile(void *arg, size_t got)
+{
+    struct busy *b = arg;
+    struct op op; /* the suite's is the reader's */
+    (void)got;
+    op_init(&op, "rename", 0);
+    if (!b->renamed)
+        CHECK_INT(store_rename(b->s->store, &op, "d", "e", false), 0);
+    b->renamed = true;
+    return 0;
+}
+
+/* What a connection has opened ahead goes, though it is reading while the directory is renamed. */
+static void in_a_row_and_busy(void)
+{
+    CLEANUP_FREE char *text = section("busy", ""), *root = xasprintf("%s/busy", need("QUAY_SFTP_DIR")),
+                      *dir = xasprintf("%s/d", root), *moved = xasprintf("%s/e", root);
+    struct suite suite = {.store = open_store(text, NULL), .label = "sftp, in a row, busy"}, *s = &suite;
+    op_init(&s->op, "suite", 0);
+    put_text(s, "file", "content", NULL);
+    for (unsigned i = 0; i < 5; i++) {
+        char buf[8];
+        struct busy busy = {.s = s};
+        struct read_req req = {.key = "file",
+                               .iov = {.iov_base = buf, .iov_len = 7},
+                               .on_data = rename_meanwhile,
+                               .on_data_arg = &busy};
+        struct read_res res = READ_RES_INIT;
+        OK(store_make_dir(s->store, &s->op, "d", NULL));
+        (void)put_row(s, "d", dir);
+        OK(store_read(s->store, &s->op, &req, &res));
+        read_res_done(&res);
+        CHECK(busy.renamed);
+        await_no_temp(s, moved);
+        CLEANUP_FREE char *clear = xasprintf("rm -f %s/row*", moved);
+        CHECK_INT(system(clear), 0);
+        OK(store_remove_dir(s->store, &s->op, "e"));
+    }
+    suite_done(s);
+}
+
 /* A server that offers no extensions: nothing is replaced, since that could not be done in one
  * step. */
 static void bare(void)
@@ -430,7 +476,9 @@ int main(void)
     RUN(left_uploads);
     RUN(a_part_that_failed);
     RUN(an_end_before_a_part_that_failed);
-    if (!getenv("QUAY_SFTP_OPTIONS"))
+    if (!getenv("QUAY_SFTP_OPTIONS")) {
         RUN(in_a_row);
+        RUN(in_a_row_and_busy);
+    }
     return t_done();
 }

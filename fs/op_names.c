@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * op_names.c: what changes or reads names: mkdir, rmdir, unlink, rename, symlink, readlink, mknod, link.
  * The inode table follows after the volume has succeeded. */
+#include "backends/same.h"
+#include "base/name.h"
 #include "fs/ops.h"
 #include "fs/request.h"
 
@@ -113,6 +115,46 @@ static void do_rename(struct request *r)
     request_reply_err(r, rc);
 }
 
+/* The path of a child; NULL: only a listing can translate its name. */
+static char *plain_child(struct request *r, struct inode *dir, const char *name)
+{
+    char segment[NAME_MAX_BYTES + 1];
+    bool plain = strlen(name) <= NAME_MAX_BYTES && name_decode(name, segment) == NAME_PLAIN;
+    return plain ? inode_child_path(r->fs->inodes, dir, segment) : NULL;
+}
+
+/* -EXDEV: mv(1) then copies and removes. Where both names are one file that would be lost: -EPERM (-EINVAL has a meaning of its
+ * own for mv(1): a directory below itself). */
+static int apart(struct request *r, struct volume *to_volume)
+{
+    CLEANUP_FREE char *from = plain_child(r, r->inode, r->name);
+    CLEANUP_FREE char *to = plain_child(r, r->inode2, r->name2);
+    if (!from || !to)
+        return -EXDEV;
+    struct same_place a = {.store = volume_store(request_volume(r)), .path = from};
+    struct same_place b = {.store = volume_store(to_volume), .path = to};
+    bool sure = true;
+    enum same_names rel = same_by_name(&a, &b, &sure);
+    int one = sure ? rel == SAME_ONE || rel == SAME_BELOW : same_by_look(&r->op, &a, &b);
+    if (one < 0)
+        return one;
+    if (one == 0)
+        return -EXDEV;
+    return sure && rel == SAME_BELOW
+               ? err_set(&r->op.err, EINVAL, "%s has %s of key '%s' in it", from, to, r->inode2->key->name)
+               : err_set(&r->op.err, EPERM, "%s and %s of key '%s' are the same file", from, to, r->inode2->key->name);
+}
+
+static void do_rename_across(struct request *r)
+{
+    struct fs_key *k = r->inode2->key;
+    bool entered = fs_key_enter(k);
+    int rc = entered && k->volume ? apart(r, k->volume) : -EXDEV;
+    if (entered)
+        fs_key_leave(k);
+    request_reply_err(r, rc);
+}
+
 static void do_exchange(struct request *r)
 {
     CLEANUP_FREE char *a = NULL;
@@ -148,10 +190,14 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
         request_reply_err(r, -ESTALE);
     else if (!exchange && (flags & ~(unsigned)RENAME_NOREPLACE))
         request_reply_err(r, -EINVAL);
-    else if (r->inode->key != r->inode2->key)
-        request_reply_err(r, -EXDEV); /* mv then copies and deletes */
-    else
+    else if (r->inode->key == r->inode2->key)
         request_submit(r, 0);
+    else if (exchange || !r->inode2->key || !r->inode->key || !r->inode->key->volume)
+        request_reply_err(r, -EXDEV);
+    else {
+        r->run = do_rename_across;
+        request_submit(r, 0);
+    }
 }
 
 static void do_symlink(struct request *r)

@@ -1,7 +1,9 @@
 """quayctl cp, mv and sync where two places are one file: it is told, and the file stays."""
 
+import errno
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -54,6 +56,19 @@ def test_one_local_file_in_two_keys(nested, disk, command):
         assert everything(disk) == before, (a, b)
 
 
+def test_mv_of_one_file_in_two_keys(nested, disk):
+    """rename(2) is EXDEV between two keys, and mv(1) then begins with the removal of its target."""
+    m, before = nested, everything(disk)
+    for a, b in (("all/proj/x", "proj/x"), ("proj/x", "all/proj/x"), ("link/big", "all/proj/big"),
+                 ("all/proj/deep", "proj/deep/z")):
+        done = subprocess.run(["mv", m / a, m / b], capture_output=True, text=True, check=False)
+        said = "to a subdirectory of itself" if a.endswith("deep") else "Operation not permitted"
+        assert done.returncode == 1 and said in done.stderr, (a, b, done)
+        assert everything(disk) == before, (a, b)
+    subprocess.run(["mv", m / "all/proj/x", m / "proj/z"], check=True)
+    assert (disk / "proj/z").read_bytes() == b"the only one" and not (disk / "proj/x").exists()
+
+
 def test_one_local_directory_in_two_keys(nested, disk):
     m, before = nested, everything(disk)
     for a, b in (("all:proj", "proj:"), ("proj:", "all:"), ("proj:deep", "all:proj/deep"), ("all:proj/", "proj:deep"),
@@ -103,6 +118,10 @@ def test_one_object_in_two_keys(mount, minio, command):
         if command == ("sync",):
             a, b = a.removesuffix("x").removesuffix("big"), b.removesuffix("x").removesuffix("big")
         refused(m, *command, a, b)
+        if a.endswith(("x", "big")):
+            with pytest.raises(OSError) as told:
+                os.rename(m / a.replace(":", "/"), m / b.replace(":", "/"))
+            assert told.value.errno == errno.EPERM
         assert bucket.get("proj/x") == b"the only one" and bucket.get("proj/big") == pattern(5 * MIB), (a, b)
 
 

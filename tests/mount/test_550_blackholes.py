@@ -238,10 +238,10 @@ def test_a_silent_store_is_given_up(mount, bucket, proxy, end):
 def test_a_slow_upload_is_not_silence(mount, bucket, proxy, size):
     """Story: a request that took longer than unmount_wait on a slow line was given up at the end of the mount, although its
     bytes moved: nothing was counted but requests that had come to their end."""
-    m = mount({"quayfs": {"unmount_wait": "4s"},
+    m = mount({"quayfs": {"unmount_wait": "3s"},
                "store k": {**bucket.store(endpoint_url=proxy.endpoint), "timeout": "500s", "retries": "0"}})
     (m / "k/warm-up").write_bytes(b"x")
-    proxy.fault = Fault(pace=1_000_000, only="^PUT ")
+    proxy.fault = Fault(pace=2_000_000, only="^PUT ")
     writing = subprocess.Popen([sys.executable, "-c", f"f = open({str(m / 'k/f')!r}, 'wb'); f.write(bytes({size})); f.close()"])
     eventually(lambda: proxy.count("^PUT .*/f") and proxy.sent > 100_000)
     assert m.terminate() == 0

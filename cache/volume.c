@@ -252,40 +252,44 @@ void volume_halt(struct volume *v)
     given_up_halt(v);
 }
 
-/* false: the store has answered nothing for silence_ms. */
-static bool drain_while_answered(struct volume *v, struct pool *p, uint64_t silence_ms)
+/* When it is taken for silent, if it stays so. */
+static uint64_t silence_ends_ns(const struct volume *v, uint64_t silence_ms)
 {
-    while (!pool_drain_until(p, silence_ms ? v->halted_ns + silence_ms * NS_PER_MS : UINT64_MAX)) {
-        uint64_t answered = store_answered(v->store);
-        if (answered == v->answered)
-            return false;
-        v->answered = answered;
-        v->halted_ns = clock_now_ns();
-    }
+    return silence_ms ? v->halted_ns + silence_ms * NS_PER_MS : UINT64_MAX;
+}
+
+/* Has it answered since it was looked at? The silence begins anew then. */
+static bool has_answered(struct volume *v)
+{
+    uint64_t answered = store_answered(v->store);
+    if (answered == v->answered)
+        return false;
+    v->answered = answered;
+    v->halted_ns = clock_now_ns();
     return true;
+}
+
+static void give_up(struct volume *v)
+{
+    v->silent = true;
+    store_halt(v->store, STORE_ENDS);
 }
 
 void volume_give_up_silent(struct volume *v, uint64_t silence_ms)
 {
-    uint64_t answered = store_answered(v->store), now = clock_now_ns();
-    if (answered != v->answered || !store_is_asked(v->store)) {
-        v->answered = answered;
-        v->halted_ns = now;
-    } else if (silence_ms && now - v->halted_ns >= silence_ms * NS_PER_MS) {
-        v->silent = true;
-        store_halt(v->store, STORE_ENDS);
-    }
+    if (has_answered(v) || !store_is_asked(v->store))
+        v->halted_ns = clock_now_ns();
+    else if (clock_now_ns() >= silence_ends_ns(v, silence_ms))
+        give_up(v);
 }
 
 bool volume_drain(struct volume *v, uint64_t silence_ms)
 {
     struct pool *const pools[] = {v->pool, v->fetch, v->pool /* readers that are being closed */};
     for (size_t i = 0; i < sizeof(pools) / sizeof(*pools); i++) {
-        if (drain_while_answered(v, pools[i], silence_ms))
-            continue;
-        v->silent = true;
-        store_halt(v->store, STORE_ENDS);
-        pool_drain(pools[i]);
+        while (!pool_drain_until(pools[i], v->silent ? UINT64_MAX : silence_ends_ns(v, silence_ms)))
+            if (!has_answered(v))
+                give_up(v);
     }
     return !v->silent;
 }

@@ -3,7 +3,6 @@
  *
  * A read never holds a thread while it waits: vfile_read() calls read_done() when the bytes are there,
  * from whichever thread brought them. Bytes that are in a cache file are spliced, not copied. */
-#include "base/name.h"
 #include "fs/interrupt.h"
 #include "fs/ops.h"
 #include "fs/passthrough.h"
@@ -185,9 +184,7 @@ static bool create_at_once(struct request *r)
     char segment[NAME_MAX_BYTES + 1];
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     struct vfile *file = NULL;
-    if (!v || strlen(r->name) > NAME_MAX_BYTES || name_decode(r->name, segment) != NAME_PLAIN)
-        return false;
-    CLEANUP_FREE char *path = inode_child_path(r->fs->inodes, r->inode, segment);
+    CLEANUP_FREE char *path = v ? request_plain_child(r, r->inode, r->name, segment) : NULL;
     struct vfile_open how = how_to_create(r);
     if (!path || volume_try_create(v, path, &how, &file, &a) < 0)
         return false;

@@ -2,7 +2,6 @@
  * op_names.c: what changes or reads names: mkdir, rmdir, unlink, rename, symlink, readlink, mknod, link.
  * The inode table follows after the volume has succeeded. */
 #include "backends/same.h"
-#include "base/name.h"
 #include "fs/ops.h"
 #include "fs/request.h"
 
@@ -115,20 +114,13 @@ static void do_rename(struct request *r)
     request_reply_err(r, rc);
 }
 
-/* The path of a child; NULL: only a listing can translate its name. */
-static char *plain_child(struct request *r, struct inode *dir, const char *name)
-{
-    char segment[NAME_MAX_BYTES + 1];
-    bool plain = strlen(name) <= NAME_MAX_BYTES && name_decode(name, segment) == NAME_PLAIN;
-    return plain ? inode_child_path(r->fs->inodes, dir, segment) : NULL;
-}
-
 /* -EXDEV: mv(1) then copies and removes. Where both names are one file that would be lost: -EPERM (-EINVAL has a meaning of its
  * own for mv(1): a directory below itself). */
 static int apart(struct request *r, struct volume *to_volume)
 {
-    CLEANUP_FREE char *from = plain_child(r, r->inode, r->name);
-    CLEANUP_FREE char *to = plain_child(r, r->inode2, r->name2);
+    char segment[NAME_MAX_BYTES + 1];
+    CLEANUP_FREE char *from = request_plain_child(r, r->inode, r->name, segment);
+    CLEANUP_FREE char *to = request_plain_child(r, r->inode2, r->name2, segment);
     if (!from || !to)
         return -EXDEV;
     struct same_place a = {.store = volume_store(request_volume(r)), .path = from};

@@ -350,6 +350,12 @@ void request_reply_write(struct request *r, size_t n)
     request_free(r);
 }
 
+char *request_plain_child(struct request *r, struct inode *dir, const char *name, char ret_segment[NAME_MAX_BYTES + 1])
+{
+    bool plain = strlen(name) <= NAME_MAX_BYTES && name_decode(name, ret_segment) == NAME_PLAIN;
+    return plain ? inode_child_path(r->fs->inodes, dir, ret_segment) : NULL;
+}
+
 /* A shortened name is found again by listing its directory. */
 static int find_long(struct request *r, struct inode *dir, const char *name, char **ret)
 {

@@ -12,6 +12,7 @@
 #ifndef QUAY_FS_REQUEST_H
 #define QUAY_FS_REQUEST_H
 
+#include "base/name.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
 
@@ -60,6 +61,8 @@ void request_free(struct request *r);
 /* Name -> segment of a child of directory i; resolves shortened names by listing. 0 or -errno. */
 int request_segment(struct request *r, struct inode *dir, const char *name, char **ret_segment,
                     bool *ret_shadow);
+/* The path of a child whose name no listing has to translate, and the name in the key; NULL: another one, or dir has no path. */
+char *request_plain_child(struct request *r, struct inode *dir, const char *name, char ret_segment[NAME_MAX_BYTES + 1]);
 /* Child path and stat flags for (inode, name). */
 int request_child(struct request *r, struct inode *dir, const char *name, char **ret_path,
                   char **ret_segment, bool *ret_shadow);

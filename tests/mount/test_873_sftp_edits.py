@@ -25,6 +25,15 @@ def edit_far_away(mount, sshd, place, far):
     return m, before[:MIB] + pattern(16 * MIB, 2) + before[17 * MIB:]
 
 
+def in_conflict(place, theirs) -> bytes:
+    """Another client's version has the name; ours is what is given, the conflict copy."""
+    eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))
+    assert (place / "f").read_bytes() == theirs
+    [copy] = [name for name in os.listdir(place) if name != "f"]
+    assert ".conflict-" in copy
+    return (place / copy).read_bytes()
+
+
 def test_an_edit_in_place_that_is_given_up_is_nobody_elses(mount, sshd, place, relay):
     """Story: the upload of an edit was given up for the sake of a later change while it wrote in place. The half of it
     that was there made another version of the file, which the later change took for another client's."""
@@ -141,10 +150,7 @@ def test_what_replaced_a_half_edit_is_another_clients(mount, sshd, place, relay)
     os.replace(place / "new", place / "f")
     far.delay = 0.0
     m.start()
-    eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))
-    assert (place / "f").read_bytes() == theirs
-    [copy] = [name for name in os.listdir(place) if name != "f"]
-    assert ".conflict-" in copy and (place / copy).read_bytes()[MIB:17 * MIB] == wanted[MIB:17 * MIB]
+    assert in_conflict(place, theirs)[MIB:17 * MIB] == wanted[MIB:17 * MIB]
 
 
 def still(path):
@@ -177,10 +183,7 @@ def test_what_resized_a_half_edit_is_another_clients(mount, sshd, place, relay, 
         file.write(theirs[len(half):])
     far.delay = 0.0
     m.start()
-    eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))
-    assert (place / "f").read_bytes() == theirs
-    [copy] = [name for name in os.listdir(place) if name != "f"]
-    assert ".conflict-" in copy and (place / copy).read_bytes()[MIB:17 * MIB] == wanted[MIB:17 * MIB]
+    assert in_conflict(place, theirs)[MIB:17 * MIB] == wanted[MIB:17 * MIB]
 
 
 def test_an_edit_that_was_never_begun_is_not_half_done(mount, sshd, place, relay):
@@ -201,7 +204,4 @@ def test_an_edit_that_was_never_begun_is_not_half_done(mount, sshd, place, relay
         file.seek(4 * MIB)
         file.write(pattern(4096, 3))
     far.start()
-    eventually(lambda: len(os.listdir(place)) == 2 and no_temporaries(place))
-    assert (place / "f").read_bytes() == theirs
-    [copy] = [name for name in os.listdir(place) if name != "f"]
-    assert ".conflict-" in copy and (place / copy).read_bytes()[MIB:MIB + 8192] == mine
+    assert in_conflict(place, theirs)[MIB:MIB + 8192] == mine

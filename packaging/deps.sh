@@ -21,7 +21,7 @@ deps_test=(
     clang libclang-rt-dev nginx-light openssl python3 python3-venv postgresql postgresql-client mariadb-server-core mariadb-client-core
     sqlite3 rsync tar git attr e2fsprogs zstd gzip procps util-linux curl fio stress-ng
     nodejs npm
-    openssh-server openssh-client busybox
+    openssh-server openssh-client busybox s3fs
 )
 deps_bench=(s3fs rclone sshfs openssh-server openssh-client curl procps fuse3 git rsync tar findutils linux-perf)
 

@@ -19,6 +19,7 @@
 
 #define ID_LEN 32
 #define BEGIN "begin"
+#define BEGIN_BACK_MS 5000
 
 static int check_id(struct op *op, const char *id)
 {
@@ -50,6 +51,14 @@ static json_t *part_resource(void)
 
 /* ---- begin, part ---- */
 
+/* Nobody else knows the id of an upload whose beginning was not confirmed. */
+static void take_back_begin(struct gcs_store *s, const char *begin)
+{
+    struct op op;
+    op_init(&op, "upload_abort", BEGIN_BACK_MS);
+    (void)gcs_delete(s, &op, "upload_abort", begin, NULL);
+}
+
 int gcs_upload_begin(struct store *store, struct op *op, const struct upload_req *req, char **ret_id)
 {
     struct gcs_store *s = gcs_of(store);
@@ -67,6 +76,8 @@ int gcs_upload_begin(struct store *store, struct op *op, const struct upload_req
     gcs_object_done(&made);
     if (r == 0)
         *ret_id = xstrdup(id);
+    else if (op->err.retry == ERR_RETRY_UNKNOWN)
+        take_back_begin(s, begin);
     return r;
 }
 

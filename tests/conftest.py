@@ -364,19 +364,19 @@ ON_SFTP_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes"}
 
 
 # Through the mount at least this on every kind of store that can be written.
-ON_ALL = {"test_010_basics"}
+ON_ALL = {"test_010_basics", "test_405_two_hosts"}
 
 
 def pytest_generate_tests(metafunc):
     """key: one storage key named `k` on each backend in turn; lasting_key: where content outlives the daemon."""
     module = metafunc.module.__name__.rsplit(".")[-1]
-    sftp = ["sftp", "exec"] if module in ON_SFTP_TOO else []
+    sftp = ["sftp", "exec"] if module in ON_SFTP_TOO | ON_ALL else []
+    others = ["gcs", "azure", "postgres", "mysql"] if module in ON_ALL else []
     if "key" in metafunc.fixturenames:
-        more = ["sqlite"] if module in ON_SQLITE_TOO else []
-        more += ["gcs", "azure", "postgres", "mysql"] if module in ON_ALL else []
-        metafunc.parametrize("key", ["local", "memory", "s3", *more, *sftp], indirect=True)
+        sqlite = ["sqlite"] if module in ON_SQLITE_TOO | ON_ALL else []
+        metafunc.parametrize("key", ["local", "memory", "s3", *sqlite, *others, *sftp], indirect=True)
     if "lasting_key" in metafunc.fixturenames:
-        metafunc.parametrize("lasting_key", ["local", "s3", "sqlite", *sftp], indirect=True)
+        metafunc.parametrize("lasting_key", ["local", "s3", "sqlite", *others, *sftp], indirect=True)
 
 
 def key_of(request, folder) -> Key:

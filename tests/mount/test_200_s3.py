@@ -183,14 +183,25 @@ def test_a_renamed_object_keeps_the_time_that_was_shown(mount, bucket):
 
 
 def test_directories_of_others_vanish_with_their_last_object(mount, bucket):
-    bucket.put("d/only", b"x")
-    m = mount({"store k": {**bucket.store(), "cache.ttl": "1s"}})
-    assert os.listdir(m / "k/d") == ["only"]
-    bucket.put("e/other", b"x")
-    (m / "k/d/only").unlink()
-    assert (m / "k/d").is_dir()
-    (m / "k/d").rmdir()
-    assert "d" not in os.listdir(m / "k")
+    """What is removed here leaves its directory, also one of others."""
+    for key in ("d/only", "e/other", "e/deep/er", "mine/f"):
+        bucket.put(key, b"x")
+    m = mount({"store k": {**bucket.store(), "cache.ttl": "100ms"}})
+    (m / "k/made").mkdir()
+    (m / "k/made/f").write_bytes(b"x")
+    assert os.listdir(m / "k/d") == ["only"] and sorted(os.listdir(m / "k/e")) == ["deep", "other"]
+    for key in ("d/only", "e/other", "made/f"):
+        bucket.delete(key)
+    eventually(lambda: sorted(os.listdir(m / "k")) == ["e", "made", "mine"])
+    eventually(lambda: os.listdir(m / "k/e") == ["deep"] and os.listdir(m / "k/made") == [])
+    with fails_with(errno.ENOENT):
+        os.stat(m / "k/d")
+    bucket.delete("e/deep/er")
+    eventually(lambda: not (m / "k/e").exists())
+    (m / "k/mine/f").unlink()
+    assert (m / "k/mine").is_dir() and sorted(os.listdir(m / "k")) == ["made", "mine"]
+    (m / "k/mine").rmdir()
+    assert os.listdir(m / "k") == ["made"]
 
 
 def test_upload_failure_is_told_by_close(mount, bucket, proxy):

@@ -128,28 +128,6 @@ def test_a_lost_race_of_generations_keeps_both(mount, gcs):
     assert len(kept) == 1 and gcs.get(kept[0]) == b"ours!!"
 
 
-def test_exclusive_creation_of_generations_is_decided_by_the_server(mount, gcs):
-    one = mount({"store k": gcs.store()}, name="one")
-    two = mount({"store k": gcs.store(), "cache": {"dir": one.folder / "cache2"}}, name="two")
-    results = []
-
-    def create(m, text):
-        try:
-            descriptor = os.open(m / "k/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.write(descriptor, text)
-            os.close(descriptor)
-            results.append(text)
-        except OSError as error:
-            assert error.errno in (errno.EEXIST, errno.ESTALE)
-
-    threads = [threading.Thread(target=create, args=pair) for pair in ((one, b"one"), (two, b"two"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 1 and gcs.get("lock") == results[0]
-
-
 def test_listings_in_pages(mount, gcs):
     gcs.page = 100
     for number in range(450):

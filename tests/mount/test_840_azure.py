@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import threading
 import time
 import urllib.request
 
@@ -107,28 +106,6 @@ def test_a_change_of_mode_that_others_overtake(mount, container):
     assert proxy.count(change) == 13 and int(container.head("f")["x-ms-meta-mode"]) & 0o7777 == 0o640
     m.stop()
     proxy.stop()
-
-
-def test_exclusive_creation_of_blobs_is_decided_by_the_server(mount, container):
-    one = mount({"store k": container.store()}, name="one")
-    two = mount({"store k": container.store(), "cache": {"dir": one.folder / "cache2"}}, name="two")
-    results = []
-
-    def create(m, text):
-        try:
-            descriptor = os.open(m / "k/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.write(descriptor, text)
-            os.close(descriptor)
-            results.append(text)
-        except OSError as error:
-            assert error.errno in (errno.EEXIST, errno.ESTALE)
-
-    threads = [threading.Thread(target=create, args=pair) for pair in ((one, b"one"), (two, b"two"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 1 and container.get("lock") == results[0]
 
 
 def test_names_that_azure_would_change_are_refused(mount, container):

@@ -108,6 +108,12 @@ class FakeGCS(Fake):
     def get(self, name: str) -> bytes:
         return self.objects[name].data
 
+    def names(self) -> list[str]:
+        return sorted(self.objects)
+
+    def delete(self, name: str) -> None:
+        self.retire(name)
+
     def count(self, pattern: str) -> int:
         return sum(1 for line in self.requests if re.search(pattern, line))
 

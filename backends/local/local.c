@@ -85,7 +85,7 @@ static int read_file(struct local *l, struct op *op, const struct local_at *at,
                      const struct read_req *req, struct read_res *ret)
 {
     CLEANUP_FD int fd =
-        sys_openat(at->fd, at->base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+        local_open_to_read(at->fd, at->base, O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return local_fail(op, fd, "open", req->key);
     struct stat st;

@@ -77,6 +77,8 @@ int local_at(struct local *l, struct op *op, const char *key, struct local_at *r
 /* An O_PATH descriptor of the directory `path` ("" = root). */
 int local_open_dir(struct local *l, struct op *op, const char *path, int *ret_fd);
 int local_fsync_dir(int path_fd);
+/* A descriptor whose reads leave the atime as it is, where we may have that (our own files, or all as root). */
+int local_open_to_read(int dirfd, const char *base, int flags);
 /* op->err for a system call on key that gave r; maps it to an errno of the contract. */
 int local_fail(struct op *op, int r, const char *what, const char *key);
 

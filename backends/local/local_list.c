@@ -142,7 +142,7 @@ static int list_name(struct walk *w, int fd, const char *dir, char *name)
     }
     if (!is_dir || !w->from.recursive)
         return 0;
-    int below = sys_openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    int below = local_open_to_read(fd, name, O_DIRECTORY | O_NOFOLLOW);
     if (below == -ENOENT || below == -ENOTDIR || below == -ELOOP)
         return 0; /* gone meanwhile */
     return below < 0 ? local_fail(w->op, below, "list", full) : list_level(w, below, full, "");
@@ -200,7 +200,7 @@ int local_list(struct store *s, struct op *op, const struct list_query *q, struc
     }
     if (r < 0)
         return r;
-    int fd = sys_openat(path_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    int fd = local_open_to_read(path_fd, ".", O_DIRECTORY);
     if (fd < 0)
         return local_fail(op, fd, "list", dir);
     w.rest = rests_take(&w.l->rests, q, 0);

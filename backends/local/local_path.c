@@ -128,3 +128,9 @@ int local_fsync_dir(int path_fd)
     CLEANUP_FD int fd = sys_openat(path_fd, ".", O_RDONLY | O_DIRECTORY, 0);
     return fd < 0 ? fd : sys_fsync(fd);
 }
+
+int local_open_to_read(int dirfd, const char *base, int flags)
+{
+    int fd = sys_openat(dirfd, base, O_RDONLY | O_NOATIME | flags, 0);
+    return fd == -EPERM ? sys_openat(dirfd, base, O_RDONLY | flags, 0) : fd;
+}

@@ -150,7 +150,7 @@ static int copy_file(struct local *l, struct op *op, const struct local_at *src,
                      const struct stat *before, const struct local_at *at, const char *to,
                      const struct precond *pre, const struct attr *attr, struct attr *ret)
 {
-    CLEANUP_FD int fd = sys_openat(src->fd, src->base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    CLEANUP_FD int fd = local_open_to_read(src->fd, src->base, O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return local_fail(op, fd, "open", src->base);
     CLEANUP_TEMP struct temp t = TEMP_INIT;

@@ -219,6 +219,24 @@ static void broken_disk(void)
     suite_done(s);
 }
 
+/* The kernel refuses O_NOATIME for files of others: they are read without it. */
+static void files_of_others(void)
+{
+    struct suite suite = begin_plain(""), *s = &suite;
+    CLEANUP_ATTR struct attr copy = ATTR_INIT;
+    put_text(s, "f", "theirs", NULL);
+    CHECK(sys_set_faults("openat:1@2", NULL));
+    check_text(s, "f", "theirs");
+    CHECK(sys_set_faults("openat:1@2", NULL));
+    CLEANUP_FREE char *list = list_text(s, "", false, 0);
+    CHECK_STR(list, "f");
+    CHECK(sys_set_faults("openat:1@3", NULL));
+    OK(store_copy(s->store, &s->op, "f", NULL, "g", NULL, &copy));
+    CHECK(sys_set_faults(NULL, NULL));
+    check_text(s, "g", "theirs");
+    suite_done(s);
+}
+
 static void check_open_error(const char *text, const char *want)
 {
     struct err err = ERR_INIT;
@@ -294,6 +312,7 @@ int main(void)
     run(temporary_files);
     run(other_programs);
     run(broken_disk);
+    run(files_of_others);
     run(opening);
     run(deep_directories);
     return t_done();

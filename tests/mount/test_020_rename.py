@@ -60,10 +60,17 @@ def test_rename_keeps_metadata(root, key):
 def test_rename_noreplace(root):
     (root / "a").write_bytes(b"a")
     (root / "b").write_bytes(b"b")
-    with fails_with(errno.EEXIST, errno.EINVAL):
-        renameat2(root / "a", root / "b", RENAME_NOREPLACE)
+    (root / "d").mkdir()
+    (root / "e").mkdir()
+    for old, new in (("a", "b"), ("a", "d"), ("d", "a"), ("d", "e")):
+        with fails_with(errno.EEXIST):
+            renameat2(root / old, root / new, RENAME_NOREPLACE)
     assert (root / "b").read_bytes() == b"b"
     assert (root / "a").read_bytes() == b"a"
+    renameat2(root / "a", root / "free", RENAME_NOREPLACE)
+    renameat2(root / "d", root / "free-too", RENAME_NOREPLACE)
+    assert sorted(os.listdir(root)) == ["b", "e", "free", "free-too"]
+    assert (root / "free").read_bytes() == b"a" and (root / "free-too").is_dir()
 
 
 def test_rename_an_open_file(root):

@@ -207,35 +207,19 @@ def test_copy_file_range(root):
 
 
 def test_preallocation(root):
-    """fallocate gives size, not space at the store; holes are punched, ranges are not collapsed."""
+    """fallocate gives size, not space at the store; ranges are punched and zeroed, but do not move."""
     descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)
     os.write(descriptor, b"x" * 100_000)
     os.posix_fallocate(descriptor, 0, 200_000)
     assert os.fstat(descriptor).st_size == 200_000
     system.fallocate(descriptor, system.PUNCH_HOLE | system.KEEP_SIZE, 10, 50_000)
-    with fails_with(errno.EOPNOTSUPP):
-        system.fallocate(descriptor, system.COLLAPSE_RANGE, 0, 4096)
+    system.fallocate(descriptor, system.ZERO_RANGE, 90_000, 5_000)
+    for mode in (system.COLLAPSE_RANGE, system.INSERT_RANGE):
+        with fails_with(errno.EOPNOTSUPP):
+            system.fallocate(descriptor, mode, 0, 4096)
     os.close(descriptor)
-    want = b"x" * 10 + bytes(50_000) + b"x" * 49_990 + bytes(100_000)
+    want = b"x" * 10 + bytes(50_000) + b"x" * 39_990 + bytes(5_000) + b"x" * 5_000 + bytes(100_000)
     assert (root / "f").read_bytes() == want
-
-
-def test_directory_times_are_the_stores(mount, bucket):
-    """Where directories are prefixes, making a file in one does not touch it."""
-    m = mount({"store k": bucket.store()})
-    (m / "k/d").mkdir()
-    os.utime(m / "k/d", (1_000_000_000, 1_000_000_000))
-    (m / "k/d/f").write_text("x")
-    assert (m / "k/d").stat().st_mtime == 1_000_000_000
-
-
-def test_groups_of_set_gid_directories(root, key):
-    """What is made in one has its group only where the store is a file system that does that."""
-    (root / "d").mkdir()
-    os.chown(root / "d", -1, 5)
-    (root / "d").chmod(0o2775)
-    (root / "d/f").write_text("x")
-    assert (root / "d/f").stat().st_gid == (5 if key.backend == "local" else os.getgid())
 
 
 def test_metadata_of_others_is_seen_without_a_new_version(mount, bucket, folder):

@@ -2,11 +2,13 @@
 
 import os
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from harness.backends import PLACES, make_key
 from harness.data import pattern
 from harness.tools import eventually, run
 
@@ -26,6 +28,39 @@ def test_nothing_half_written_is_published(mount, lasting_key):
     assert lasting_key.behind("f") == b"good content"
     m.start()
     assert (m / "k/f").read_bytes() == lasting_key.behind("f") == b"good content"
+
+
+WRITER = """
+import os, sys, time
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)
+for _ in range(int(sys.argv[2])):
+    os.write(file, b"n" * (1 << 20))
+print("wrote", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("backend, part", [("s3", 5), ("gcs", 1), ("azure", 1)])
+def test_killed_while_parts_are_sent(mount, backend, part, folder, request):
+    """The object is the old one, and nothing of the parts is seen, nor left after the next start."""
+    key = make_key(backend, folder, request.getfixturevalue(PLACES[backend]))
+    key.put_behind("big", b"as before")
+    m = mount({"store k": {**key.options, "multipart_threshold": f"{part}MiB", "multipart_chunksize": f"{part}MiB"}})
+    # A process of its own: whatever this one starts has our descriptors for a moment, and their close() is a commit.
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(m / "k/big"), str(3 * part)], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout.read(5) == b"wrote"
+        eventually(lambda: m.metric("quayfs_backend_written_bytes_total", key="k") >= part * MIB)
+        m.crash()
+    finally:
+        writer.kill()
+        writer.wait()
+    assert key.behind("big") == b"as before"
+    m.start()
+    assert os.listdir(m / "k") == ["big"] and (m / "k/big").read_bytes() == b"as before"
+    eventually(lambda: key.box.names() == ["big"])
+    (m / "k/big").write_bytes(b"new")
+    assert key.behind("big") == b"new"
 
 
 def test_write_back_survives(mount, own_minio, make_bucket):

@@ -372,6 +372,8 @@ def pytest_generate_tests(metafunc):
     module = metafunc.module.__name__.rsplit(".")[-1]
     sftp = ["sftp", "exec"] if module in ON_SFTP_TOO | ON_ALL else []
     others = ["gcs", "azure", "postgres", "mysql"] if module in ON_ALL else []
+    marker = metafunc.definition.get_closest_marker("also_on")
+    others += marker.args if marker else []
     if "key" in metafunc.fixturenames:
         sqlite = ["sqlite"] if module in ON_SQLITE_TOO | ON_ALL else []
         metafunc.parametrize("key", ["local", "memory", "s3", *sqlite, *others, *sftp], indirect=True)

@@ -105,6 +105,9 @@ class FakeGCS(Fake):
         every = self.older.get(name, []) + ([live] if live else [])
         return next((o for o in every if str(o.generation) == number), None)
 
+    def names(self) -> list[str]:
+        return sorted(self.objects)
+
     def get(self, name: str) -> bytes:
         return self.objects[name].data
 

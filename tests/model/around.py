@@ -15,6 +15,11 @@ from .play import PASSED, Skip, bytes_of, wait_until
 from .state import ABSENT, Dir, File, Link, Meta, Node, Wrong
 
 
+ROW_GOES = 0.3  # of a small file that is stored: at most 0.1 s later (ARCHITECTURE.md), on a slow machine more
+CONFLICT = ".conflict-"
+DECIDES = {"s3", "gcs", "azure", "sqlite", "postgres", "mysql"}  # which of two writers was first
+
+
 @dataclass
 class Held:
     descriptor: int
@@ -37,8 +42,24 @@ class Player(NameOps):
         if isinstance(node, (Dir, Link)) or (isinstance(node, File) and (node.opens or node.dirty)):
             raise Skip
         if self.world.variant.write == "back":
-            raise Skip
+            self._wait_until_stored(parent, name, node)
+            self.others_did = time.monotonic()
         return parent, name, node
+
+    def _wait_until_stored(self, parent: Dir, name: str, node: Node | None) -> None:
+        """What another client's change is judged by. What was removed, and is on its way, is listed nowhere: there only a
+        store that decides by itself who was first keeps what the other client puts."""
+        if node is None and self.world.backend not in DECIDES:
+            raise Skip
+        where = f"{parent.path()}/{name}".lstrip("/")
+        self._until_staged(lambda waiting: where not in waiting)
+
+    def _until_staged(self, fits) -> None:
+        until = time.monotonic() + 60
+        while not fits(waiting := self.world.staged()):
+            if time.monotonic() > until:
+                raise Mismatch(f"still staged after a minute: {sorted(waiting)}")
+            time.sleep(0.002)
 
     def do_foreign_put(self, path: str, size: int, seed: int) -> None:
         parent, name, _ = self._others_may(path)
@@ -75,39 +96,60 @@ class Player(NameOps):
         self.settle()
 
     def do_race(self, path: str, off: int, size: int, seed: int) -> None:
-        """We write, somebody else is first: our close fails, and both are kept."""
+        """We write, somebody else is first: our close fails (write = back: nobody is told), and both are kept."""
         parent, name, node = self._others_may(path)
         if node is None or not size:
             raise Skip
         where = f"{parent.path()}/{name}".lstrip("/")
-        ours = bytearray(node.data)
-        theirs = bytes_of(seed + 1, size + 1)
+        behind = self.world.variant.write == "back"
+        ours, theirs, data = bytearray(node.data), bytes_of(seed + 1, size + 1), bytes_of(seed, size)
         descriptor = os.open(self.full(where), os.O_RDWR)
-        data = bytes_of(seed, size)
         os.pwrite(descriptor, data, off)
         self._put_behind(where, theirs)
         try:
             os.close(descriptor)
-            raise Mismatch("close has overwritten what another client wrote")
+            if not behind:
+                raise Mismatch("close has overwritten what another client wrote")
         except OSError as error:
             if error.errno != errno.ESTALE:
                 differ("close", errno.errorcode[error.errno], "ESTALE")
+        self._both_are_kept(parent, name, theirs, written(ours, off, data), (off, data), True)
+
+    def do_race_behind(self, path: str, size: int, seed: int) -> None:
+        """write = back, and somebody else stores the name while what we have closed may be on its way, or there."""
+        if self.world.variant.write != "back" or self.world.backend not in DECIDES:
+            raise Skip
+        parent, name, _ = self._others_may(path)
+        if not size:
+            raise Skip
+        where = f"{parent.path()}/{name}".lstrip("/")
+        ours, theirs = bytes_of(seed, size), bytes_of(seed + 1, size + 1)
+        with open(self.full(where), "wb", buffering=0) as file:
+            file.write(ours)
+        self._put_behind(where, theirs)
+        self._both_are_kept(parent, name, theirs, ours, (0, ours), False)
+
+    def _both_are_kept(self, parent: Dir, name: str, theirs: bytes, ours: bytes, edit: tuple[int, bytes],
+                       certain: bool) -> None:
+        """Theirs has the name, ours is beside it (not certain: or was stored before, and replaced)."""
+        where = f"{parent.path()}/{name}".lstrip("/")
+        if self.world.variant.write == "back":
+            self._until_staged(lambda waiting: not any(p == where or p.startswith(where + CONFLICT) for p in waiting))
         self._replaced(parent, name, theirs)
         self.settle()
         same_bytes("theirs", check.read_whole(self.full(where)), theirs)
         folder = self.full(parent.path())
-        kept = [n for n in os.listdir(folder) if n.startswith(name + ".conflict-")]
-        if len(kept) != 1:
+        kept = [n for n in os.listdir(folder) if n.startswith(name + CONFLICT)]
+        if len(kept) != 1 and (certain or kept):
             differ("copies of ours", kept, "one")
-        if len(ours) < off:
-            ours += bytes(off - len(ours))
-        ours[off:off + size] = data
-        got = check.read_whole(f"{folder}/{kept[0]}")
-        if kept[0].endswith("-incomplete"):  # the version that we have edited is nowhere any more
-            same_bytes("ours", got[off:off + size], data)
-        else:
-            same_bytes("ours", got, bytes(ours))
-        os.unlink(f"{folder}/{kept[0]}")
+        for copy in kept:
+            got = check.read_whole(f"{folder}/{copy}")
+            if copy.endswith("-incomplete"):  # the version that we have edited is nowhere any more
+                off, data = edit
+                same_bytes("ours", got[off:off + len(data)], data)
+            else:
+                same_bytes("ours", got, ours)
+            os.unlink(f"{folder}/{copy}")
 
     # The second mount.
     def _second(self, path: str) -> str:
@@ -264,6 +306,8 @@ class Player(NameOps):
         """kill -9: what was closed or fsynced is there; the rest may be, in one piece, or may not."""
         if not self.world.lasting or not self.world.quay:
             raise Skip
+        if self.world.variant.write == "back":  # a kill before its row is gone stores once more what others have removed
+            wait_until(self.others_did + ROW_GOES)
         self.world.mounts[0].kill9()
         for number in list(self.slots):
             descriptor, shared = self.slots.pop(number)
@@ -288,7 +332,7 @@ class Player(NameOps):
         for node in [self.tree.root, *self.tree.all("d")]:
             folder = self.full(node.path())
             for name in os.listdir(folder):
-                base, mark, _ = name.partition(".conflict-")
+                base, mark, _ = name.partition(CONFLICT)
                 if mark:
                     os.unlink(f"{folder}/{name}")
                     found.add(node.children[base])
@@ -322,6 +366,13 @@ class Player(NameOps):
         node.meta = Meta(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, names,
                          (info.st_mtime_ns, info.st_mtime_ns), node.meta.step)
         node.states, node.dirty = [node.snapshot()], False
+
+
+def written(content: bytearray, off: int, data: bytes) -> bytes:
+    made = File(0)
+    made.data = content
+    made.put(off, data)
+    return bytes(made.data)
 
 
 def woven(got: bytes, states: list) -> bool:

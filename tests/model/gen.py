@@ -22,7 +22,7 @@ WEIGHTS = {
     "mkdir": 12, "rmdir": 8, "unlink": 22, "symlink": 8, "readlink": 6, "rename": 34, "link": 2,
     "mkfifo": 2, "chmod": 10, "chown": 6, "utimens": 10, "futimens": 6, "fchmod": 6, "setxattr": 12,
     "removexattr": 5, "xattrs": 6, "stat": 60, "list": 16, "seekdir": 6, "statfs": 1, "check": 2,
-    "foreign_put": 8, "foreign_delete": 3, "race": 2, "b_read": 20, "b_write": 6, "b_edit": 5,
+    "foreign_put": 8, "foreign_delete": 3, "race": 2, "race_behind": 2, "b_read": 20, "b_write": 6, "b_edit": 5,
     "b_unlink": 3, "b_open": 5, "b_pread": 8, "b_close": 5, "cache_clear": 0.6, "remount": 0.5, "crash": 0.7,
 }
 
@@ -262,6 +262,9 @@ class Maker:
     def _race(self) -> list:
         return [self.file(), self.dice.choice([0, 10, 5000, 70_000]), self.dice.randrange(1, 20_000),
                 self.seed()]
+
+    def _race_behind(self) -> list:
+        return [self.file() if self.dice.random() < 0.6 else self.path(), self.size(), self.seed()]
 
     def _b_read(self) -> list:
         return [self.any()]

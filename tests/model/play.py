@@ -73,6 +73,7 @@ class Base:
         self.held: dict = {}  # open files of the second mount
         self.done: dict[str, int] = {}
         self.foreign = 0  # files put by others
+        self.others_did = 0.0  # when somebody else has last changed something
         self.looked = self.second_looked = 0.0  # when each mount has last been asked anything
         self.top = str(world.top)
         self.believes = world.variant.ttl_s + 2 * TICK + 0.0005  # what it has heard, for so long at most

@@ -3,6 +3,7 @@ second mount of the same store beside it, and everything that may happen to them
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -85,6 +86,10 @@ class World:
     def command(self, *arguments: str) -> bool:
         return False
 
+    def staged(self) -> set[str]:
+        """The paths of what is closed and not stored yet."""
+        return set()
+
     def complaints(self) -> list[str]:
         return []
 
@@ -155,6 +160,9 @@ class Quay(World):
     def command(self, *arguments: str) -> bool:
         self.mounts[0].quayctl(*arguments)
         return True
+
+    def staged(self) -> set[str]:
+        return {entry["path"] for entry in json.loads((self.mounts[0] / ".quay/staged.json").read_text())}
 
     def complaints(self) -> list[str]:
         found = []

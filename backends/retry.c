@@ -10,7 +10,8 @@
  *  4. A request that had no answer within timeout_ms only once: the next would wait as long.
  * Not repeated: a conditional put or upload_finish, a rename or a patch of unknown outcome: the
  * second try could meet the first one's result. The caller gets the error with ERR_RETRY_UNKNOWN,
- * stats, and compares. Nothing is repeated after op_cancel(), or with op->once.
+ * stats, and compares. Nothing is repeated after op_cancel(), or with op->once. What one attempt has left open stays so,
+ * whatever the later ones have said.
  *
  * A repeated read begins again at the start: on_data is then called with a smaller so_far. The
  * bytes are of one version where read_req.version is set, so those consumed before stay right.
@@ -209,10 +210,10 @@ static int repeat_removals(struct retry *w, struct op *op, struct call *c)
 }
 
 /* Is there to be another attempt after this failure? Waits for it. false: give up with *r. */
-static bool goes_on(const struct retry *w, struct op *op, const struct call *c, unsigned tries,
+static bool goes_on(const struct retry *w, struct op *op, const struct call *c, unsigned tries, bool silent,
                     int *r)
 {
-    if (tries > w->o.retries || !may_repeat(op, c, *r)) {
+    if (silent || tries > w->o.retries || !may_repeat(op, c, *r)) {
         *r = give_up(op, tries, *r);
         return false;
     }
@@ -238,10 +239,10 @@ static int retry_around(struct wrapper *base, struct op *op, struct call *c)
             return 0;
         unknown |= op->err.retry == ERR_RETRY_UNKNOWN;
         silent += r == -ETIMEDOUT;
-        if (silent == SILENT_MAX)
-            return give_up(op, tries, r);
-        if (!goes_on(w, op, c, tries, &r))
-            return r;
+        if (goes_on(w, op, c, tries, silent == SILENT_MAX, &r))
+            continue;
+        op->err.retry = unknown ? ERR_RETRY_UNKNOWN : op->err.retry;
+        return r;
     }
 }
 

@@ -3,7 +3,8 @@
  *
  * A store that renames does it in one step. Elsewhere: copy exactly the version we know, then remove the
  * source if it is still that version. The source is removed only after the copy succeeded; a copy is
- * undone only when the source is known to be there still and the target was not there before.
+ * undone only when the source is known to stay and the target was not there before: a removal without an answer may
+ * be done long after (then both names are there for a while, and the caller is told).
  * What is staged under the source is stored first: the name that others see at the end has the content.
  * Open files: the source's handles go on under the new name; the target's keep what they have (unlinked). */
 #include "cache/given_up.h"
@@ -116,16 +117,20 @@ static int look(struct renaming *rn)
     return 0;
 }
 
-/* Removing the source failed: is it there? 0: it is gone after all. */
+/* Removing the source failed with rn->op: is it there? 0: it is gone after all. */
 static int undo_copy(struct renaming *rn, int error, const struct attr *copy)
 {
     struct volume *v = rn->v;
     struct op op;
     CLEANUP_ATTR struct attr now = ATTR_INIT;
+    bool may_go_yet = error == -EINTR || rn->op->err.retry == ERR_RETRY_UNKNOWN;
     op_init(&op, "rename", v->policy.timeout_ms);
     int r = store_stat(v->store, &op, rn->from, &now);
     if (r == -ENOENT)
         return 0;
+    if (may_go_yet)
+        return err_prefix(&rn->op->err, "%s: %s was copied to %s, and may or may not be removed yet", v->key, rn->from,
+                          rn->to);
     if (r == 0 && !rn->replaces)
         (void)store_remove(v->store, &op, rn->to,
                            v->store->caps & CAP_IF_MATCH ? copy->version : NULL);
@@ -144,12 +149,7 @@ static int copy_and_remove(struct renaming *rn, struct attr *ret)
     r = volume_remove_object(v, rn->op, rn->from, match);
     if (r == -ENOTSUP && match)
         r = volume_remove_object(v, rn->op, rn->from, NULL);
-    if (r < 0) {
-        struct err keep = rn->op->err;
-        r = undo_copy(rn, r, ret);
-        rn->op->err = keep;
-    }
-    return r;
+    return r < 0 ? undo_copy(rn, r, ret) : 0;
 }
 
 static int move_object(struct renaming *rn, struct attr *ret)

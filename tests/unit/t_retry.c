@@ -242,6 +242,12 @@ static void test_repeated_removal(void)
     s = wrap(p, 3, 1);
     CHECK_INT(store_remove(s, &op, "x", NULL), -ENOENT); /* nothing had happened before */
     store_close(s);
+    const struct step refused[] = {{-EIO, ERR_RETRY_UNKNOWN, 0}, {-EACCES, ERR_RETRY_NEVER, 0}};
+    p = script(refused, 2);
+    s = wrap(p, 3, 1);
+    CHECK_INT(store_remove(s, &op, "x", NULL), -EACCES);
+    CHECK_INT(op.err.retry, ERR_RETRY_UNKNOWN); /* the first may be done yet */
+    store_close(s);
 }
 
 static void test_waiting(void)

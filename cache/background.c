@@ -403,7 +403,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     stat_add(v->pending_bytes, (int64_t)n->reserved);
     while (!vnode_attach(n)) { /* two rows of one path: both are somebody's data */
         CLEANUP_FREE char *to = xasprintf("%s.recovered-%08x", row->path, random_below(UINT32_MAX));
-        vnode_move(n, to);
+        (void)vnode_move(n, to);
     }
     stage_row_done(row);
     volume_schedule(n, 0);

@@ -75,7 +75,10 @@ static void move_away(struct vnode *n, bool incomplete, bool again)
     n->attr.version[0] = '\0';
     atomic_store(&n->stale, true);
     lock_release(&n->lock);
-    vnode_move(n, to);
+    while (!vnode_move(n, to)) { /* that of a copy which is not stored yet */
+        free(to);
+        to = conflict_name(n, n->incomplete, true);
+    }
     seen_set(v, from, NULL);
     volume_changed(v, from, NULL);
 }

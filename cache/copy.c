@@ -83,10 +83,7 @@ static void retire(struct copying *c)
     struct vnode *n = c->dst;
     if (!n)
         return;
-    lock_acquire(&c->v->s.lock);
-    vnode_detach_locked(n);
-    lock_release(&c->v->s.lock);
-    atomic_store(&n->stale, true);
+    vnode_retire(n);
     vnode_end_put(n);
     c->dst = NULL;
 }

@@ -21,18 +21,10 @@ static bool pick(const struct vnode *n, const void *arg)
     return path_within(n->path, x->path[0]) || path_within(n->path, x->path[1]);
 }
 
-static int by_path(const void *a, const void *b)
-{
-    struct vnode *const *x = a, *const *y = b;
-    return strcmp((*x)->path, (*y)->path);
-}
-
-/* All tokens, in order; nothing is staged then. */
+/* All tokens; nothing is staged then. */
 static int hold(struct exchange *x)
 {
     x->n = vnode_collect(x->v, pick, x, &x->nodes);
-    if (x->n)
-        qsort(x->nodes, x->n, sizeof(*x->nodes), by_path);
     for (size_t i = 0; i < x->n; i++) {
         int r = vnode_begin(x->nodes[i], x->op);
         if (r < 0)
@@ -55,10 +47,7 @@ static void retire(struct exchange *x, struct vnode *n)
     int r = store_stat(x->v->store, x->op, n->path, &a);
     if (r != -ENOENT && (r < 0 || strcmp(a.version, n->base->version) == 0))
         return;
-    lock_acquire(&x->v->s.lock);
-    vnode_detach_locked(n);
-    lock_release(&x->v->s.lock);
-    atomic_store(&n->stale, true);
+    vnode_retire(n);
 }
 
 static void release(struct exchange *x)

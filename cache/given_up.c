@@ -95,7 +95,7 @@ static bool any(struct volume *v)
     return atomic_load_explicit(&v->given_ups, memory_order_relaxed) > 0;
 }
 
-/* What is, or was, being sent of n. The object's time is what was given when its upload began. */
+/* What is, or was, being sent of n (volume.s.lock, vnode.lock). The object's time is what was given when its upload began. */
 static struct given_up *entry_of_locked(const struct vnode *n)
 {
     struct timespec mtime = n->stream ? stream_attr(n->stream)->mtime : n->attr.mtime;
@@ -263,9 +263,11 @@ bool given_up_fly(struct vnode *n)
     struct volume *v = n->v;
     struct err err = ERR_INIT;
     CLEANUP_FREE char *row = NULL, *old = NULL;
+    lock_acquire(&v->s.lock); /* the path: a commit may end in a conflict */
     lock_acquire(&n->lock);
     struct given_up *g = entry_of_locked(n);
     lock_release(&n->lock);
+    lock_release(&v->s.lock);
     if (g->sure)
         journal(v, g, true); /* before it can land */
     bool flies = fly(n, &row, &old);

@@ -70,8 +70,8 @@ void vnode_moved(struct vnode *n, const char *path, const struct attr *a)
     struct attr next = ATTR_INIT;
     attr_copy(&next, a);
     volume_complete(v, &next);
-    if (strcmp(n->path, path) != 0)
-        vnode_move(n, path);
+    if (strcmp(n->path, path) != 0 && !vnode_move(n, path))
+        vnode_retire(n);
     vnode_set_base(n, base_new(v, path, next.version, next.size, true), next.size);
     lock_acquire(&n->lock);
     attr_done(&n->attr);
@@ -208,10 +208,7 @@ static void retire_source(struct renaming *rn)
     struct vnode *n = rn->src;
     if (!n || !n->base || strcmp(n->base->version, rn->a.version) == 0)
         return;
-    lock_acquire(&rn->v->s.lock);
-    vnode_detach_locked(n); /* its handles have a version that nobody renames */
-    lock_release(&rn->v->s.lock);
-    atomic_store(&n->stale, true);
+    vnode_retire(n); /* its handles have a version that nobody renames */
     vnode_end_put(n);
     rn->src = NULL;
 }

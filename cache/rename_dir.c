@@ -79,10 +79,10 @@ void moving_done(struct moving *m)
 
 /* ---- open files below ---- */
 
-static int by_path(const void *a, const void *b)
+static bool pick(const struct vnode *n, const void *arg)
 {
-    struct vnode *const *x = a, *const *y = b;
-    return strcmp((*x)->path, (*y)->path);
+    const struct moving *m = arg;
+    return path_below(n->path, m->from) || path_below(n->path, m->to);
 }
 
 void moving_release(struct moving *m, size_t held)
@@ -97,12 +97,10 @@ void moving_release(struct moving *m, size_t held)
     free(m->nodes);
 }
 
-/* All tokens, in order. *ret_held: how many are held. */
+/* All tokens, also of the target's: another client may have removed what is open there. *ret_held: how many are held. */
 int moving_hold(struct moving *m, size_t *ret_held)
 {
-    m->n_nodes = vnode_collect(m->v, vnode_pick_below_locked, m->from, &m->nodes);
-    if (m->n_nodes)
-        qsort(m->nodes, m->n_nodes, sizeof(*m->nodes), by_path);
+    m->n_nodes = vnode_collect(m->v, pick, m, &m->nodes);
     for (size_t i = 0; i < m->n_nodes; i++) {
         int r = vnode_begin(m->nodes[i], m->op);
         if (r < 0)
@@ -117,18 +115,28 @@ int moving_hold(struct moving *m, size_t *ret_held)
     return 0;
 }
 
+/* What the target had open is gone: the rename would not have begun else. */
+static void clear_path(struct moving *m, const char *path)
+{
+    struct vnode *n = vnode_find(m->v, path);
+    if (n)
+        vnode_retire(n);
+    vnode_put(n);
+}
+
 /* Their objects are elsewhere now. */
 static int move_node(struct moving *m, struct vnode *n)
 {
+    if (!n->attached || !n->base || !path_below(n->path, m->from))
+        return 0;
     CLEANUP_FREE char *path = path_child(m->to, path_rest(n->path, m->from));
     CLEANUP_ATTR struct attr a = ATTR_INIT;
-    if (!n->attached || !n->base)
-        return 0;
+    clear_path(m, path);
     int r = store_stat(m->v->store, m->op, path, &a);
     if (r == 0)
         vnode_moved(n, path, &a);
     else
-        vnode_move(n, path); /* its readers will find out */
+        (void)vnode_move(n, path); /* its readers will find out */
     return r;
 }
 

@@ -47,7 +47,7 @@ int moving_list(struct moving *m);
 int moving_copy(struct moving *m);         /* an error leaves copies: moving_undo() */
 int moving_undo(struct moving *m, struct op *op); /* removes the copies that are `done`, all that it can; the first failure */
 int moving_remove(struct moving *m);       /* the sources whose copies are done, then the directories */
-/* Open files below m->from: takes their tokens and stores what is staged; then they go on below m->to. */
+/* Open files below both: takes their tokens and stores what is staged; then those of m->from go on below m->to. */
 int moving_hold(struct moving *m, size_t *ret_held);
 int moving_nodes(struct moving *m);
 void moving_release(struct moving *m, size_t held);

@@ -225,17 +225,27 @@ void vnode_detach_locked(struct vnode *n)
     n->attached = false;
 }
 
-void vnode_move(struct vnode *n, const char *path)
+void vnode_retire(struct vnode *n)
+{
+    lock_acquire(&n->v->s.lock);
+    vnode_detach_locked(n);
+    lock_release(&n->v->s.lock);
+    atomic_store(&n->stale, true);
+}
+
+bool vnode_move(struct vnode *n, const char *path)
 {
     struct volume *v = n->v;
-    char *copy = xstrdup(path);
     LOCK_SCOPE(&v->s.lock);
     bool attached = n->attached;
+    if (attached && strmap_get(&v->s.nodes, path))
+        return false;
     vnode_detach_locked(n);
     free(n->path);
-    n->path = copy;
+    n->path = xstrdup(path);
     if (attached)
         vnode_attach_locked(n);
+    return true;
 }
 
 enum begin_how { BEGIN_WAIT, BEGIN_CHANGE, BEGIN_REMOVAL };
@@ -491,11 +501,6 @@ bool vnode_pick_dirty_locked(const struct vnode *n, const void *arg)
 {
     (void)arg;
     return n->dirty;
-}
-
-bool vnode_pick_below_locked(const struct vnode *n, const void *arg)
-{
-    return path_below(n->path, arg);
 }
 
 bool vnode_any_dirty_below(struct volume *v, const char *dir)

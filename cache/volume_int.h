@@ -7,7 +7,7 @@
  *  2. token of a vnode (vnode_begin): who changes content, path or version of this vnode. Held across
  *     I/O. A commit holds it, so writers wait for a commit and never touch a file being uploaded.
  *  3. struct locks, for memory only: volume.s.lock, then vnode.lock.
- * Two tokens are taken in the order of their paths, under a name lock that covers both.
+ * Several tokens are taken only under a name lock that covers all: nobody else who takes several wants one of them.
  * Token and name lock are waited for by running threads only, never by queued jobs. */
 #ifndef QUAY_CACHE_VOLUME_INT_H
 #define QUAY_CACHE_VOLUME_INT_H
@@ -221,8 +221,10 @@ void vnode_put(struct vnode *n); /* NULL ok */
 bool vnode_attach(struct vnode *n);
 void vnode_attach_locked(struct vnode *n);
 void vnode_detach_locked(struct vnode *n);
-/* Under the token: the path changes, in the table too. */
-void vnode_move(struct vnode *n, const char *path);
+/* With the token: its name means another version, or nothing. Its handles get -ESTALE. */
+void vnode_retire(struct vnode *n);
+/* Under the token: the path changes, in the table too. False: another is attached there, and nothing has changed. */
+bool vnode_move(struct vnode *n, const char *path);
 int vnode_begin(struct vnode *n, struct op *op); /* -EINTR, -ETIMEDOUT */
 /* The same for somebody who changes the content: does not wait for an upload in the background (there may
  * be none while the store is away), but cancels it; a few times, so that it succeeds one day. */
@@ -254,7 +256,6 @@ void vnode_clean(struct vnode *n);
 size_t vnode_collect(struct volume *v, bool (*pick)(const struct vnode *n, const void *arg),
                      const void *arg, struct vnode ***ret);
 bool vnode_pick_dirty_locked(const struct vnode *n, const void *arg);
-bool vnode_pick_below_locked(const struct vnode *n, const void *arg); /* arg: directory path */
 /* True when a file with staged content is below the directory (it exists here only, perhaps). */
 bool vnode_any_dirty_below(struct volume *v, const char *dir);
 

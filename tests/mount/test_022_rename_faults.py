@@ -1,13 +1,16 @@
 """rename() into which other clients, faults and interruptions come: nothing is at neither name, and open files follow."""
 
+import errno
 import os
 import signal
 import subprocess
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
-from harness.tools import eventually
+from harness.tools import eventually, fails_with
 from servers import Fault
 
 CONTENT = b"what was renamed"
@@ -30,3 +33,41 @@ def test_a_removal_whose_answer_does_not_come_loses_nothing(mount, bucket, proxy
     release.set()
     eventually(lambda: proxy.held)
     assert bucket.keys() == ["g"] and bucket.get("g") == CONTENT
+
+
+# ---- directories, of which something is open ----
+
+def test_a_directory_comes_over_what_is_open_and_gone(mount, lasting_key):
+    """Story: `mv d e` aborted the daemon when d/f and e/f were open, and another client had removed e/f."""
+    root = mount({"store k": lasting_key.options}) / "k"
+    for name, data in (("d", b"new"), ("e", b"old")):
+        (root / name).mkdir()
+        (root / name / "f").write_bytes(data)
+    with open(root / "d/f", "r+b", buffering=0) as file, open(root / "e/f", "rb", buffering=0) as gone:
+        lasting_key.delete_behind("e/f")
+        os.rename(root / "d", root / "e")
+        file.write(b"N")
+        assert os.fstat(file.fileno()).st_ino == (root / "e/f").stat().st_ino
+        with suppress(OSError):
+            assert gone.read() == b"old"
+    assert (root / "e/f").read_bytes() == b"New" and lasting_key.behind("e/f") == b"New"
+    assert os.listdir(root) == ["e"] and os.listdir(root / "e") == ["f"]
+
+
+# ---- names of conflict copies ----
+
+def test_two_conflicts_within_a_second(mount, folder):
+    """Story: two conflicts of one path got one name when the first copy was not stored yet, and the daemon aborted."""
+    (folder / "data").mkdir()
+    (folder / "data/f").write_bytes(b"0")
+    m = mount({"store k": {"backend": "local", "base_path": folder / "data", "retries": "0",
+                           "fault": "op=put,key=*.conflict-*,nth=1,errno=EIO"}})
+    time.sleep(1 - time.time() % 1)
+    for ours in (b"first", b"second"):
+        file = os.open(m / "k/f", os.O_WRONLY)
+        os.write(file, ours)
+        (folder / "theirs").write_bytes(b"theirs")
+        (folder / "theirs").rename(folder / "data/f")
+        with fails_with(errno.ESTALE):
+            os.close(file)
+    eventually(lambda: sorted(copy.read_bytes() for copy in (folder / "data").glob("f.conflict-*")) == [b"first", b"second"])

@@ -124,28 +124,31 @@ static void clear_path(struct moving *m, const char *path)
     vnode_put(n);
 }
 
-/* Their objects are elsewhere now. */
-static int move_node(struct moving *m, struct vnode *n)
+/* Its object is elsewhere now; or it was removed by another client before. False: the store does not answer. */
+static bool move_node(struct moving *m, struct vnode *n, bool answers)
 {
     if (!n->attached || !n->base || !path_below(n->path, m->from))
-        return 0;
+        return answers;
     CLEANUP_FREE char *path = path_child(m->to, path_rest(n->path, m->from));
     CLEANUP_ATTR struct attr a = ATTR_INIT;
+    struct op op; /* the caller's may be cancelled: it has happened all the same */
+    op_init(&op, "rename", m->v->policy.timeout_ms);
     clear_path(m, path);
-    int r = store_stat(m->v->store, m->op, path, &a);
+    int r = answers ? store_stat(m->v->store, &op, path, &a) : -ETIMEDOUT;
     if (r == 0)
         vnode_moved(n, path, &a);
+    else if (r == -ENOENT)
+        vnode_retire(n);
     else
         (void)vnode_move(n, path); /* its readers will find out */
-    return r;
+    return r != -ETIMEDOUT;
 }
 
-int moving_nodes(struct moving *m)
+void moving_nodes(struct moving *m)
 {
-    int r = 0;
-    for (size_t i = 0; i < m->n_nodes && r == 0; i++)
-        r = move_node(m, m->nodes[i]);
-    return r;
+    bool answers = true;
+    for (size_t i = 0; i < m->n_nodes; i++)
+        answers = move_node(m, m->nodes[i], answers);
 }
 
 /* ---- the copies ---- */
@@ -484,7 +487,7 @@ int volume_rename_dir(struct volume *v, struct op *op, const char *from, const c
             moving_forget(&m);
         }
         if (r == 0)
-            r = moving_nodes(&m);
+            moving_nodes(&m);
         moving_release(&m, held);
     }
     moving_done(&m);

@@ -49,7 +49,7 @@ int moving_undo(struct moving *m, struct op *op); /* removes the copies that are
 int moving_remove(struct moving *m);       /* the sources whose copies are done, then the directories */
 /* Open files below both: takes their tokens and stores what is staged; then those of m->from go on below m->to. */
 int moving_hold(struct moving *m, size_t *ret_held);
-int moving_nodes(struct moving *m);
+void moving_nodes(struct moving *m);
 void moving_release(struct moving *m, size_t held);
 void moving_forget(struct moving *m);      /* what is known of both trees */
 

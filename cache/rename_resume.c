@@ -136,7 +136,7 @@ static int resume_locked(struct moving *m, const struct rename_row *row)
         moving_forget(m);
     }
     if (r == 0 && row->phase != RENAME_UNDO)
-        (void)moving_nodes(m);
+        moving_nodes(m);
     moving_release(m, held);
     STRMAP_EACH(&made, it)
         rename_made_free(it->value);

@@ -54,6 +54,23 @@ def test_a_directory_comes_over_what_is_open_and_gone(mount, lasting_key):
     assert os.listdir(root) == ["e"] and os.listdir(root / "e") == ["f"]
 
 
+def test_a_directory_is_renamed_without_what_is_gone(mount, lasting_key):
+    """Story: one open file that another client had removed made the rename of its directory fail with ENOENT, although it was
+    done; the other open files were left behind under their old names, and what was written to them went to conflict copies."""
+    root = mount({"store k": lasting_key.options}) / "k"
+    (root / "d").mkdir()
+    for name in ("b", "y", "z"):
+        (root / "d" / name).write_bytes(name.encode() * 3)
+    with open(root / "d/y", "r+b", buffering=0) as y, open(root / "d/b", "rb", buffering=0), \
+            open(root / "d/z", "r+b", buffering=0) as z:
+        lasting_key.delete_behind("d/b")
+        os.rename(root / "d", root / "e")
+        y.write(b"Y")
+        z.write(b"Z")
+    assert os.listdir(root) == ["e"] and sorted(os.listdir(root / "e")) == ["y", "z"]
+    assert [lasting_key.behind(name) for name in ("e/y", "e/z")] == [b"Yyy", b"Zzz"]
+
+
 # ---- names of conflict copies ----
 
 def test_two_conflicts_within_a_second(mount, folder):

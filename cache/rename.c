@@ -137,12 +137,20 @@ static int undo_copy(struct renaming *rn, int error, const struct attr *copy)
     return error;
 }
 
+/* A look that may fail: before anything is done. */
+static int keep_parent(struct renaming *rn)
+{
+    CLEANUP_FREE char *dir = path_parent(rn->from), *other = path_parent(rn->to);
+    bool stays_as_full = strcmp(dir, other) == 0 && !rn->replaces;
+    return stays_as_full || path_is_unnamed(rn->from) ? 0 : volume_keep_parent(rn->v, rn->op, rn->from);
+}
+
 static int copy_and_remove(struct renaming *rn, struct attr *ret)
 {
     struct volume *v = rn->v;
-    int r = volume_copy_object(v, rn->op, rn->from, &rn->a, rn->to, rn->no_replace, ret);
-    if (r == 0 && !path_is_unnamed(rn->from))
-        r = volume_keep_parent(v, rn->op, rn->from);
+    int r = keep_parent(rn);
+    if (r == 0)
+        r = volume_copy_object(v, rn->op, rn->from, &rn->a, rn->to, rn->no_replace, ret);
     if (r < 0)
         return r;
     const char *match = v->store->caps & CAP_IF_MATCH ? rn->a.version : NULL;

@@ -438,15 +438,15 @@ static int move_objects(struct moving *m)
     if (r == 0)
         r = moving_copy(m);
     if (r == 0)
+        r = volume_keep_parent(v, m->op, m->from);
+    if (r == 0)
         r = rename_log_phase(log, m->id, RENAME_REMOVE, &m->op->err);
     struct err keep = m->op->err;
     struct err err = ERR_INIT;
     int undone = r < 0 ? go_back(m) : 0;
     if (r == 0) {
         moving_phase(m, RENAME_REMOVE);
-        r = volume_keep_parent(v, m->op, m->from);
-        if (r == 0)
-            r = moving_remove(m);
+        r = moving_remove(m);
         keep = m->op->err;
     }
     if (undone != -EINTR && rename_log_end(log, m->id, &err) < 0)

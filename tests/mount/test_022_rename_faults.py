@@ -35,6 +35,21 @@ def test_a_removal_whose_answer_does_not_come_loses_nothing(mount, bucket, proxy
     assert bucket.keys() == ["g"] and bucket.get("g") == CONTENT
 
 
+@pytest.mark.parametrize("old, new", [("d/f", "g"), ("d/f", "d/g"), ("d/x", "e")], ids=["moved", "replacing", "directory"])
+def test_a_rename_that_may_not_list_changes_nothing(mount, bucket, proxy, old, new):
+    """Story: whether the directory stays when its file goes was looked up after the copy was made: when that failed, both names
+    were there, or the target had the content of the source."""
+    before = {"d/f": CONTENT} if new == "g" else {"d/x/f": CONTENT} if new == "e" else {"d/f": CONTENT, "d/g": b"what was there"}
+    for key, data in before.items():
+        bucket.put(key, data)
+    m = mount({"store k": bucket.store(endpoint_url=proxy.endpoint)})
+    assert (m / "k" / old).exists() and (m / "k" / new).exists() == (new in before)
+    proxy.fault = Fault(status=403, only="^GET /[^?]*[?].*prefix=d%2F[& ]")
+    with fails_with(errno.EACCES):
+        os.rename(m / "k" / old, m / "k" / new)
+    assert {key: bucket.get(key) for key in bucket.keys()} == before
+
+
 # ---- directories, of which something is open ----
 
 def test_a_directory_comes_over_what_is_open_and_gone(mount, lasting_key):

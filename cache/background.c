@@ -56,6 +56,7 @@ static void fill_row(struct vnode *n, struct stage_row *row)
     row->conflict = n->conflict;
     row->incomplete = n->incomplete;
     row->stamped = n->stamped;
+    row->restamp = n->restamp;
     ranges_copy(&row->staged, &n->staged);
     row->replaces = n->old_name;
     row->upload = n->stream ? stream_format(n->stream) : NULL;
@@ -389,12 +390,14 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->conflict = row->conflict;
     n->incomplete = row->incomplete;
     n->stamped = row->stamped;
+    n->restamp = row->restamp;
+    n->maybe_stored = true; /* just before the end */
     atomic_store(&n->stale, row->conflict);
     n->since = row->since;
     n->attempts = row->attempts;
     if (row->error[0])
         err_set(&n->last, EIO, "%s", row->error);
-    n->last.retry = ERR_RETRY_UNKNOWN; /* it may have been stored just before the end */
+    n->last.retry = ERR_RETRY_UNKNOWN;
     if (row->upload)
         recover_stream(n, row->upload);
     given_up_add(n);

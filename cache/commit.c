@@ -243,7 +243,8 @@ static int make_parents(struct vnode *n, struct op *op)
     return r;
 }
 
-/* What was changed after the upload had begun, which took the metadata of that moment along. */
+/* What was changed after the upload had begun, which took the metadata of that moment along; or after one that was ours
+ * had been sent. */
 static int restamp(struct vnode *n, struct op *op, struct attr *ret)
 {
     struct attr now = ATTR_INIT;
@@ -304,6 +305,10 @@ static int attempt_plan(struct vnode *n, struct op *op, struct attr *ret)
     if (r == -ENOENT && !n->base && (s->caps & CAP_REAL_DIRS) && make_parents(n, op) == 0)
         r = send_plan(n, op, &plan, ret);
     commit_plan_done(&plan);
+    if (r == 0) { /* with the metadata of now */
+        LOCK_SCOPE(&n->lock);
+        n->restamp = false;
+    }
     return r;
 }
 
@@ -478,7 +483,7 @@ static void set_clean(struct vnode *n, struct attr *a)
     attr_move(&n->attr, a);
     n->excl = n->excl && n->conflict;
     n->assumed_ns = 0;
-    n->patching = false;
+    n->patching = n->maybe_stored = n->restamp = false;
     n->attempts = 0;
     lock_release(&n->lock);
     vnode_clean(n);
@@ -510,11 +515,13 @@ int commit_failed(struct vnode *n, struct op *op)
     struct volume *v = n->v;
     struct err first = op->err;
     int code = first.code ? first.code : EIO;
-    if (code == EINTR || first.retry == ERR_RETRY_UNKNOWN)
+    bool unknown = code == EINTR || first.retry == ERR_RETRY_UNKNOWN;
+    if (unknown)
         given_up_add(n);
     if (n->stream && !stream_has_freed(n->stream))
         vnode_drop_stream(n); /* all of it is staged */
     lock_acquire(&n->lock);
+    n->maybe_stored = n->maybe_stored || unknown;
     if (code != EINTR) { /* cancelled: says nothing about the store */
         n->attempts++;
         n->last = first;
@@ -622,7 +629,9 @@ static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 
 static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
 {
-    int r = n->stream && n->restamp ? restamp(n, op, a) : 0;
+    int r = n->restamp ? restamp(n, op, a) : 0;
+    if (r < 0 && !n->stream && op->err.retry != ERR_RETRY_NEVER)
+        return commit_failed(n, op); /* the next attempt finds that it is ours, and goes on with this */
     commit_done(n, a);
     if (r < 0)
         volume_changed(n->v, n->path, NULL);

@@ -568,7 +568,7 @@ static int staged_meta(struct vnode *n, struct op *op, const struct attr *change
 {
     lock_acquire(&n->lock);
     attr_apply(&n->attr, change);
-    n->restamp = true;
+    n->restamp = n->restamp || n->stream || n->maybe_stored;
     n->stamped = n->stamped || (change->known & ATTR_HAS_MTIME);
     lock_release(&n->lock);
     return n->journaled && !n->unflushed ? vnode_journal(n, op) : 0; /* else it is promised with the content */

@@ -368,6 +368,7 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     row->incomplete = flags & ROW_INCOMPLETE;
     row->stamped = flags & ROW_STAMPED;
     row->patching = flags & ROW_PATCHING;
+    row->restamp = flags & ROW_RESTAMP;
     row->since.tv_sec = (time_t)sqldb_i64(st, 10);
     row->attempts = (unsigned)sqldb_i64(st, 11);
     copy_text(row->error, sizeof(row->error), sqldb_text(st, 12));

@@ -62,7 +62,7 @@ struct stage_row {
     uint64_t base_size, base_len;
     int pre;               /* enum vnode_pre */
     char pre_version[ATTR_VERSION_MAX];
-    bool excl, conflict, incomplete, stamped;
+    bool excl, conflict, incomplete, stamped, restamp;
     bool patching;         /* the object has perhaps been changed in part (stage_row_patching) */
     struct ranges staged;
     char *upload;          /* NULL; stream.h: bytes of `staged` that are in an unfinished upload only */

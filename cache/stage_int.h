@@ -31,7 +31,14 @@ struct stage {
     } sync;
 };
 
-enum row_flags { ROW_EXCL = 1, ROW_CONFLICT = 2, ROW_INCOMPLETE = 4, ROW_STAMPED = 8, ROW_PATCHING = 16 };
+enum row_flags {
+    ROW_EXCL = 1,
+    ROW_CONFLICT = 2,
+    ROW_INCOMPLETE = 4,
+    ROW_STAMPED = 8,
+    ROW_PATCHING = 16,
+    ROW_RESTAMP = 32
+};
 
 /* A statement on the journal's connection, which is the caller's until stage_db_give(). */
 int stage_db_prepare(struct stage *s, const char *sql, struct err *err, struct sqlstmt **ret);

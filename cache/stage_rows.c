@@ -248,7 +248,7 @@ static void bind_row(struct sqlstmt *st, const void *arg)
     const struct stage_row *row = c->row;
     int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
                 (row->incomplete ? ROW_INCOMPLETE : 0) | (row->stamped ? ROW_STAMPED : 0) |
-                (row->patching ? ROW_PATCHING : 0);
+                (row->patching ? ROW_PATCHING : 0) | (row->restamp ? ROW_RESTAMP : 0);
     sqldb_bind_text(st, 1, row->file);
     sqldb_bind_text(st, 2, c->s->key);
     sqldb_bind_text(st, 3, row->path);

@@ -436,6 +436,7 @@ void vnode_mark_dirty(struct vnode *n)
     n->since = clock_wall();
     n->attempts = 0;
     n->last = ERR_INIT;
+    n->maybe_stored = n->restamp = false;
     n->refs++;
     v->s.dirty++;
     stat_add(v->pending_files, 1);

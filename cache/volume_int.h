@@ -170,7 +170,8 @@ struct vnode {
     uint64_t promise;
     struct undo *undo;    /* of the row that is in the journal (of old_name, if set): what was changed since; or NULL */
     struct stream *stream; /* the upload that runs while it is written (stream.h), or NULL */
-    bool restamp;         /* its metadata was changed after that had begun */
+    bool maybe_stored;    /* an attempt to store it has ended, here or in an earlier process, and nobody knows how */
+    bool restamp;         /* its metadata was changed after what is, or may come to be, at the store had been sent */
     uint64_t reserved;    /* of cache_reserve_dirty */
     struct timespec since;
     unsigned attempts;

@@ -162,6 +162,28 @@ def test_changed_after_an_interrupted_close(late, bucket, proxy):
     assert bucket.get("f") == b"changed" and sorted(bucket.keys()) == ["f", "warm-up"]
 
 
+@pytest.mark.parametrize("how", ["goes on", "killed"])
+def test_attributes_set_after_an_interrupted_close(late, bucket, proxy, how):
+    """Story: what was sent came to be there late, and was rightly taken for ours; what chmod and setxattr had been told to be done
+    meanwhile was forgotten."""
+    m = late("through", 0.5)
+    interrupted_close(m, proxy, 1000)
+    proxy.fault = Fault(status=503, only=PUT_F)
+    os.chmod(m / "k/f", 0o600)
+    os.setxattr(m / "k/f", "user.note", b"kept")
+    if how == "killed":
+        m.crash()
+    done_late(proxy)
+    assert int(bucket.head("f")["Metadata"]["mode"]) & 0o7777 != 0o600
+    proxy.fault = None
+    if how == "killed":
+        m.start()
+    eventually(lambda: "k/f" not in m.quayctl("status").stdout)
+    assert int(bucket.head("f")["Metadata"]["mode"]) & 0o7777 == 0o600
+    assert os.stat(m / "k/f").st_mode & 0o7777 == 0o600 and os.getxattr(m / "k/f", "user.note") == b"kept"
+    assert bucket.get("f") == b"x" * 1000 and sorted(bucket.keys()) == ["f", "warm-up"]
+
+
 def test_removed_and_killed(late, bucket, proxy):
     """The next process goes on with it."""
     m = late("back")

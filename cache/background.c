@@ -154,6 +154,15 @@ void vnode_drop_undo(struct vnode *n, bool leave)
         undo_drop(u);
 }
 
+static void settle_soon(struct volume *v)
+{
+    LOCK_SCOPE(&v->s.lock);
+    if (v->s.settle_ns)
+        return;
+    v->s.settle_ns = clock_now_ns() + SETTLE_MS * NS_PER_MS;
+    cond_broadcast(&v->s.cond);
+}
+
 void vnode_forget_row(struct vnode *n)
 {
     struct volume *v = n->v;
@@ -164,16 +173,23 @@ void vnode_forget_row(struct vnode *n)
     else if (n->journaled && stage_row_remove(v->stage, n->file_name, &err) < 0)
         return;
     vnode_drop_undo(n, false);
-    lock_acquire(&v->s.lock);
     lock_acquire(&n->lock);
     bool forgotten = n->journaled && n->in_row;
     n->journaled = false; /* first the row, then the file */
     lock_release(&n->lock);
-    if (forgotten && !v->s.settle_ns) {
-        v->s.settle_ns = clock_now_ns() + SETTLE_MS * NS_PER_MS;
-        cond_broadcast(&v->s.cond);
-    }
-    lock_release(&v->s.lock);
+    if (forgotten)
+        settle_soon(v);
+}
+
+void vnode_remove_row(struct vnode *n)
+{
+    struct volume *v = n->v;
+    struct err err = ERR_INIT;
+    if (!n->journaled || stage_row_remove(v->stage, n->file_name, &err) == 0)
+        return;
+    log_warn("stage", "%s: %s: it is removed, but the journal keeps an entry of it for now: %s", v->key, n->path, err_text(&err));
+    stage_row_forget(v->stage, n->file_name, n->path);
+    settle_soon(v);
 }
 
 void volume_settle(struct volume *v, const char *path)
@@ -397,7 +413,6 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->attempts = row->attempts;
     if (row->error[0])
         err_set(&n->last, EIO, "%s", row->error);
-    n->last.retry = ERR_RETRY_UNKNOWN;
     if (row->upload)
         recover_stream(n, row->upload);
     given_up_add(n);

@@ -525,8 +525,6 @@ int commit_failed(struct vnode *n, struct op *op)
     if (code != EINTR) { /* cancelled: says nothing about the store */
         n->attempts++;
         n->last = first;
-    } else {
-        n->last.retry = ERR_RETRY_UNKNOWN; /* but the store may have it: who removes the name has to look */
     }
     lock_release(&n->lock);
     int r = vnode_journal(n, op);

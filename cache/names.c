@@ -123,11 +123,9 @@ int vnode_keep_content(struct vnode *n, struct op *op)
 void vnode_set_unlinked(struct vnode *n)
 {
     struct volume *v = n->v;
-    struct err err = ERR_INIT;
     vnode_drop_stream(n); /* it may have freed bytes: then what is left is not the content any more */
     vnode_drop_old(n, true);
-    if (n->journaled)
-        (void)stage_row_remove(v->stage, n->file_name, &err);
+    vnode_remove_row(n);
     vnode_drop_undo(n, false);
     if (n->file_name && !n->in_row)
         stage_file_remove(v->stage, n->file_name);
@@ -156,7 +154,7 @@ void vnode_set_unlinked(struct vnode *n)
 /* Nothing of it can be at the store. */
 static bool is_only_here(const struct vnode *n)
 {
-    return n->dirty && !n->base && n->last.retry != ERR_RETRY_UNKNOWN;
+    return n->dirty && !n->base && !n->maybe_stored;
 }
 
 int volume_remove_object(struct volume *v, struct op *op, const char *path, const char *if_match)

@@ -108,8 +108,8 @@ int stage_row_remove(struct stage *s, const char *file, struct err *err);
 /* The object of that row is about to be changed in place: until the row goes or is put again, a version there that is
  * not pre_version may be the half of this change. */
 int stage_row_patching(struct stage *s, const char *file, struct err *err);
-/* Rule 5, for a row with content of a file that is stored as `path`. The caller has stage_settle(s, NULL, ...)
- * called some time later. */
+/* Rule 5, for a row with content of a file that is stored as `path`, or one of a removed file that cannot be removed now. The
+ * caller has stage_settle(s, NULL, ...) called some time later. */
 void stage_row_forget(struct stage *s, const char *file, const char *path);
 /* 0: no forgotten row of `path` (NULL: of any) is in the journal. */
 int stage_settle(struct stage *s, const char *path, struct err *err);

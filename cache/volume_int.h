@@ -170,7 +170,8 @@ struct vnode {
     uint64_t promise;
     struct undo *undo;    /* of the row that is in the journal (of old_name, if set): what was changed since; or NULL */
     struct stream *stream; /* the upload that runs while it is written (stream.h), or NULL */
-    bool maybe_stored;    /* an attempt to store it has ended, here or in an earlier process, and nobody knows how */
+    bool maybe_stored;    /* an attempt to store it has ended, here or in an earlier process, and nobody knows how: who
+                             removes the name has to look */
     bool restamp;         /* its metadata was changed after what is, or may come to be, at the store had been sent */
     uint64_t reserved;    /* of cache_reserve_dirty */
     struct timespec since;
@@ -357,6 +358,8 @@ void vnode_drop_old(struct vnode *n, bool row);
 void vnode_drop_undo(struct vnode *n, bool leave);
 /* With the token: it is stored and its journal row is not needed any more. */
 void vnode_forget_row(struct vnode *n);
+/* With the token: the file is removed, and what the journal has of it is to go. */
+void vnode_remove_row(struct vnode *n);
 /* What is at the store as `path` (NULL: anything) is about to change: no journal row of what was stored before
  * may do so again after a crash. */
 void volume_settle(struct volume *v, const char *path);

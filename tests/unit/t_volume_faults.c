@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ * t_volume_faults.c: what is promised of files whose uploads, or journal, fail in more than one way. */
+#include "base/sqldb.h"
+#include "tests/unit/stage_fixture.h"
+
+#define RW (VFILE_READ | VFILE_WRITE)
+#define NEW (VFILE_READ | VFILE_WRITE | VFILE_CREATE)
+#define REFUSED "op=put,errno=EHOSTUNREACH,retry=safe"
+
+/* The journal refuses ("INSERT", "UPDATE", "DELETE"), or does not any more (NULL). */
+static void refuse_rows(struct vx *x, const char *what)
+{
+    struct err err = ERR_INIT;
+    struct sqldb *db = NULL;
+    CLEANUP_FREE char *path = xasprintf("%s/cache/journal.db", x->dir);
+    CLEANUP_FREE char *sql =
+        what ? xasprintf("CREATE TRIGGER refuse BEFORE %s ON staged BEGIN SELECT RAISE(ABORT, 'no'); END", what)
+             : xstrdup("DROP TRIGGER refuse");
+    CHECK_INT(sqldb_open(path, SQLDB_WAL_FULL, &err, &db), 0);
+    CHECK_INT(sqldb_exec(db, &err, sql), 0);
+    sqldb_close(db);
+}
+
+static void wait_refused(struct vx *x)
+{
+    for (int i = 0; i < 3000; i++, clock_sleep_ms(10)) {
+        struct staged_info *list = NULL;
+        size_t n = 0;
+        CHECK_INT(volume_staged(x->v, &list, &n), 0);
+        bool refused = n == 1 && strstr(list[0].last_error, "EHOSTUNREACH");
+        staged_list_free(list, n);
+        if (refused)
+            return;
+    }
+    CHECK(!"the upload was not tried");
+}
+
+/* Story: the store had the file, its answer was lost, and a later try was refused by a store that was away: which told
+ * the unlink that nothing could be at the store. The file was back when the cache had forgotten it. */
+static void test_removed_after_a_lost_answer_and_a_refusal(void)
+{
+    struct vx x = vx_new();
+    vx_open(&x, "backend = memory\nretries = 0\n"
+                "fault = op=put,nth=1,errno=EIO,lost=yes;op=put,after=1,errno=EIO,retry=safe;op=stat,nth=2,errno=EIO");
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    vx_pwrite(&x, f, "content", 7, 0);
+    CHECK_INT(vfile_flush(f, &x.op), -EIO);
+    CHECK_STR(vx_foreign_get(&x, "f"), "content");
+    CHECK_INT(vx_fclose(&x, f), -EIO);
+    CHECK_INT(volume_unlink(x.v, &x.op, "f"), 0);
+    CHECK(vx_foreign_get(&x, "f") == NULL);
+    vx_done(&x);
+}
+
+/* The same where the process that had sent it has ended. */
+static void test_removed_after_a_restart_and_a_refusal(void)
+{
+    struct vx x = vx_new();
+    vx_open_local(&x, "retries = 0\nfault = op=put,errno=EIO,lost=yes;op=stat,after=1,errno=EIO");
+    CHECK_INT(vx_write_n(&x, "f", "content", 7), -EIO);
+    CHECK_STR(vx_foreign_get(&x, "f"), "content");
+    CHECK_INT(vx_close(&x), 1);
+    vx_open_local(&x, "retries = 0\nfault = " REFUSED);
+    wait_refused(&x);
+    CHECK_INT(volume_unlink(x.v, &x.op, "f"), 0);
+    CHECK(vx_foreign_get(&x, "f") == NULL);
+    vx_done(&x);
+}
+
+/* Story: the journal could not remove the row of a removed file (its disk had failed for a moment); the next start stored
+ * the file again. */
+static void test_removed_while_the_journal_fails(void)
+{
+    struct vx x = vx_new();
+    x.policy.stage_memory = 64 * KIB; /* the row has the content */
+    vx_open_local(&x, "retries = 0\nfault = " REFUSED);
+    CHECK_INT(vx_write_n(&x, "f", "content", 7), -EHOSTUNREACH);
+    refuse_rows(&x, "DELETE");
+    CHECK_INT(volume_unlink(x.v, &x.op, "f"), 0);
+    refuse_rows(&x, NULL);
+    CHECK_INT(vx_close(&x), 0);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK(vx_foreign_get(&x, "f") == NULL);
+    vx_done(&x);
+}
+
+int main(void)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    RUN(test_removed_after_a_lost_answer_and_a_refusal);
+    RUN(test_removed_after_a_restart_and_a_refusal);
+    RUN(test_removed_while_the_journal_fails);
+    return t_done();
+}

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/stage.h"
+#include "cache/stream.h"
 
 #include <limits.h>
 
@@ -123,7 +124,9 @@ int vnode_keep_content(struct vnode *n, struct op *op)
 void vnode_set_unlinked(struct vnode *n)
 {
     struct volume *v = n->v;
-    vnode_drop_stream(n); /* it may have freed bytes: then what is left is not the content any more */
+    if (n->stream && stream_has_freed(n->stream)) /* those bytes go with the upload: its readers must not take holes for them */
+        atomic_store(&n->stale, true);
+    vnode_drop_stream(n);
     vnode_drop_old(n, true);
     vnode_remove_row(n);
     vnode_drop_undo(n, false);

@@ -151,6 +151,24 @@ def test_a_file_larger_than_the_cache(little_room, bucket):
     assert (little_room / "k/f").read_bytes() == data
 
 
+@pytest.mark.parametrize("how", ["unlink", "rename"])
+def test_a_file_larger_than_the_cache_loses_its_name(little_room, bucket, how):
+    """Story: what had given up its place on the disk went with the upload when the file was removed, and whoever had it open read
+    zeros instead."""
+    data = pattern(40 * MIB)
+    (little_room / "k/other").write_bytes(b"other")
+    with open(little_room / "k/f", "w+b", buffering=0) as file:
+        write(file, data)
+        if how == "unlink":
+            (little_room / "k/f").unlink()
+        else:
+            (little_room / "k/other").rename(little_room / "k/f")
+        with fails_with(errno.ESTALE):
+            os.pread(file.fileno(), 4096, 8 * MIB)
+    eventually(lambda: not bucket.uploads())
+    assert bucket.keys() == ["other" if how == "unlink" else "f"]
+
+
 @pytest.mark.parametrize("how", ["crash", "unmount"])
 def test_a_file_larger_than_the_cache_survives_failure_and_restart(little_room, bucket, proxy, how):
     """close() failed: what is at the store and what is here are put together by the next process."""

@@ -7,7 +7,7 @@
  *                    are conditional where the store can); the source is as it was. When that fails, too, the
  *                    log says that they stay: later nobody could tell them from what the user has copied there
  *   removing fails   the target is whole; what is left of the source stays, and the error says so
- *   we are killed    the journal (rename_log.h) has it: rename_resume.c goes on at the next start
+ *   we are killed, or the mount ends   the journal (rename_log.h) has it: rename_resume.c goes on at the next start
  * Files below that are staged are stored first; open ones go on under their new names. */
 #include "cache/rename_int.h"
 
@@ -18,7 +18,6 @@
 
 #define COPY_THREADS 8
 #define COPY_THREADS_MAX 32
-#define REMOVE_BATCH 1000
 #define LARGE (1u << 20) /* written down at once: comparing it would cost more */
 
 /* ---- its life ---- */
@@ -306,81 +305,163 @@ int moving_copy(struct moving *m)
 
 /* ---- the sources ---- */
 
-static int remove_batch(struct moving *m, const char **keys, size_t n)
+/* One pass over what is listed at the source now. A page is looked at and goes before the next one is asked for: what
+ * another client writes between is in no copy, and must not have time to get lost. */
+struct sweep {
+    struct moving *m;
+    struct strmap entries;       /* of m, by raw_name() */
+    struct moving_entry **going; /* of this page */
+    size_t n, cap;
+    size_t changed;              /* new, or not what was copied */
+    bool kept;                   /* something stays */
+};
+
+/* As the store sorts it: "d" and "d/" are two. */
+static char *raw_name(const char *key, const struct attr *a)
 {
-    CLEANUP_FREE struct remove_result *results = xcalloc(n + 1, sizeof(*results));
-    int r = n ? store_remove_many(m->v->store, m->op, keys, n, results) : 0;
-    for (size_t i = 0; i < n && r == 0; i++)
+    return a->kind == ATTR_DIR ? path_dir_prefix(key) : xstrdup(key);
+}
+
+static void tell_changed(const struct moving *m, const struct moving_entry *e)
+{
+    log_warn("rename", "%s: %s was written to while it was being renamed: the new content stays there, %s has the old one",
+             m->v->key, e->from, e->to);
+}
+
+static void sift(struct sweep *s, const struct list_entry *now)
+{
+    CLEANUP_FREE char *name = raw_name(now->key, &now->attr);
+    struct moving_entry *e = strmap_get(&s->entries, name);
+    if (e && e->done && e->attr.kind == ATTR_DIR)
+        return; /* remove_dirs() */
+    if (e && e->done && strcmp(now->attr.version, e->attr.version) == 0) {
+        if (s->n == s->cap) {
+            s->cap = s->cap ? s->cap * 2 : 64;
+            s->going = xrealloc(s->going, s->cap * sizeof(struct moving_entry *));
+        }
+        s->going[s->n++] = e;
+        return;
+    }
+    s->kept = true;
+    if (e && !e->done)
+        return;
+    s->changed++;
+    if (e)
+        tell_changed(s->m, e);
+}
+
+/* In one request: the servers that take such have no condition in it. */
+static int remove_batch(struct sweep *s)
+{
+    struct moving *m = s->m;
+    CLEANUP_FREE const char **keys = xcalloc(s->n, sizeof(*keys));
+    CLEANUP_FREE struct remove_result *results = xcalloc(s->n, sizeof(*results));
+    for (size_t i = 0; i < s->n; i++)
+        keys[i] = s->going[i]->from;
+    int r = store_remove_many(m->v->store, m->op, keys, s->n, results);
+    for (size_t i = 0; i < s->n && r == 0; i++)
         if (results[i].code && results[i].code != ENOENT)
             r = err_set(&m->op->err, results[i].code, "%s: %s", keys[i], strerror(results[i].code));
     return r;
 }
 
-/* Directories, deepest first: one in which something stays stays as well. */
-static int remove_dirs(struct moving *m, bool kept)
+static int remove_unchanged(void *arg, size_t i, struct op *op)
+{
+    const struct sweep *s = arg;
+    struct store *store = s->m->v->store;
+    struct moving_entry *e = s->going[i];
+    int r = store_remove(store, op, e->from, store->caps & CAP_IF_MATCH ? e->attr.version : NULL);
+    if (r == -ESTALE) { /* or gone */
+        CLEANUP_ATTR struct attr now = ATTR_INIT;
+        r = store_stat(store, op, e->from, &now);
+        e->done = r != 0;
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
+static int remove_page(struct sweep *s)
+{
+    struct moving *m = s->m;
+    int r = 0;
+    if (s->n && m->v->store->limits.delete_max)
+        r = remove_batch(s);
+    else if (s->n)
+        r = parallel_each(s->n, COPY_THREADS, remove_unchanged, s, m->op);
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->going[i]->done)
+            continue;
+        tell_changed(m, s->going[i]);
+        s->changed++;
+        s->kept = true;
+    }
+    count(m, s->n);
+    s->n = 0;
+    return r;
+}
+
+/* Behind the last name where the server can: there are some (MinIO) whose cursor goes on in what they had listed when
+ * the first page was asked for. */
+static void next_page(const struct store *store, struct list_page *page, struct list_query *q, char **at)
+{
+    bool by_name = page->cursor && page->count && !page->unordered && (store->caps & CAP_LIST_AFTER);
+    const struct list_entry *last = by_name ? &page->entries[page->count - 1] : NULL;
+    free(*at);
+    *at = last ? raw_name(last->key, &last->attr) : take_ptr(&page->cursor);
+    q->after = last ? *at : NULL;
+    q->cursor = last ? NULL : *at;
+}
+
+static int sweep_pages(struct sweep *s)
+{
+    struct moving *m = s->m;
+    CLEANUP_FREE char *prefix = path_dir_prefix(m->from);
+    CLEANUP_FREE char *at = NULL;
+    struct list_query q = {.prefix = prefix, .recursive = true};
+    int r = 0;
+    do {
+        struct list_page page = LIST_PAGE_INIT;
+        r = store_list(m->v->store, m->op, &q, &page);
+        if (r < 0)
+            return r;
+        for (size_t i = 0; i < page.count; i++)
+            if (path_below(page.entries[i].key, m->from))
+                sift(s, &page.entries[i]);
+        r = remove_page(s);
+        next_page(m->v->store, &page, &q, &at);
+        list_page_done(&page);
+    } while (r == 0 && at);
+    return r;
+}
+
+/* Directories, deepest first: when something stays, they stay as well. */
+static int remove_dirs(struct moving *m)
 {
     int r = 0;
     for (size_t i = m->n; i-- > 0 && r == 0;) {
-        if (m->entries[i].attr.kind != ATTR_DIR || kept)
+        if (m->entries[i].attr.kind != ATTR_DIR)
             continue;
         r = store_remove_dir(m->v->store, m->op, m->entries[i].from);
         r = r == -ENOENT ? 0 : r;
     }
-    if (r == 0 && m->marker && !kept)
+    if (r == 0 && m->marker)
         r = store_remove_dir(m->v->store, m->op, m->from);
     return r == -ENOENT ? 0 : r;
 }
 
-/* What has been written to the source since it was listed is in no copy: it stays. */
-static int keep_changed(struct moving *m, size_t *ret_kept)
-{
-    struct moving now = {.v = m->v, .op = m->op, .from = m->from, .to = m->to};
-    struct strmap versions = STRMAP_INIT;
-    int r = moving_list(&now);
-    for (size_t i = 0; i < now.n && r == 0; i++)
-        (void)strmap_put(&versions, now.entries[i].from, now.entries[i].attr.version);
-    *ret_kept = now.n > m->n ? now.n - m->n : 0; /* new ones */
-    for (size_t i = 0; i < m->n && r == 0; i++) {
-        struct moving_entry *e = &m->entries[i];
-        const char *version = strmap_get(&versions, e->from);
-        if (!e->done || e->attr.kind == ATTR_DIR || !version || strcmp(version, e->attr.version) == 0)
-            continue;
-        log_warn("rename", "%s: %s was written to while it was being renamed: the new content stays "
-                           "there, %s has the old one", m->v->key, e->from, e->to);
-        e->done = false;
-        ++*ret_kept;
-    }
-    strmap_done(&versions);
-    moving_free_entries(&now);
-    return r;
-}
-
 int moving_remove(struct moving *m)
 {
-    CLEANUP_FREE const char **keys = xcalloc(REMOVE_BATCH, sizeof(*keys));
-    size_t n = 0;
-    size_t changed = 0;
-    int r = keep_changed(m, &changed);
-    bool kept = changed > 0;
-    for (size_t i = 0; i < m->n && r == 0; i++) {
-        const struct moving_entry *e = &m->entries[i];
-        kept = kept || !e->done;
-        if (e->attr.kind == ATTR_DIR || !e->done)
-            continue;
-        keys[n++] = e->from;
-        if (n == REMOVE_BATCH) {
-            r = remove_batch(m, keys, n);
-            count(m, n);
-            n = 0;
-        }
+    struct sweep s = {.m = m};
+    for (size_t i = 0; i < m->n; i++) {
+        CLEANUP_FREE char *name = raw_name(m->entries[i].from, &m->entries[i].attr);
+        (void)strmap_put(&s.entries, name, &m->entries[i]);
     }
-    if (r == 0)
-        r = remove_batch(m, keys, n);
-    count(m, n);
-    if (r == 0)
-        r = remove_dirs(m, kept);
-    if (r == 0 && changed)
-        r = err_set(&m->op->err, EBUSY, "%zu of its objects are new or were written meanwhile", changed);
+    int r = sweep_pages(&s);
+    strmap_done(&s.entries);
+    free(s.going);
+    if (r == 0 && !s.kept)
+        r = remove_dirs(m);
+    if (r == 0 && s.changed)
+        r = err_set(&m->op->err, EBUSY, "%zu of its objects are new or were written meanwhile", s.changed);
     if (r == 0)
         return 0;
     return err_prefix(&m->op->err, "%s: %s is whole, but not all of %s could be removed", m->v->key,
@@ -425,6 +506,13 @@ static int go_back(struct moving *m)
     return r;
 }
 
+static int remove_sources(struct moving *m)
+{
+    moving_phase(m, RENAME_REMOVE);
+    m->op->durable = true; /* the end of the mount waits for all of it, also for its questions */
+    return moving_remove(m);
+}
+
 /* Object by object, with the journal. */
 static int move_objects(struct moving *m)
 {
@@ -443,13 +531,15 @@ static int move_objects(struct moving *m)
         r = rename_log_phase(log, m->id, RENAME_REMOVE, &m->op->err);
     struct err keep = m->op->err;
     struct err err = ERR_INIT;
-    int undone = r < 0 ? go_back(m) : 0;
-    if (r == 0) {
-        moving_phase(m, RENAME_REMOVE);
-        r = moving_remove(m);
+    bool over;
+    if (r < 0) {
+        over = go_back(m) != -EINTR;
+    } else {
+        r = remove_sources(m);
         keep = m->op->err;
+        over = r != -EINTR || op_is_cancelled(m->op); /* else the mount ends: the next one goes on */
     }
-    if (undone != -EINTR && rename_log_end(log, m->id, &err) < 0)
+    if (over && rename_log_end(log, m->id, &err) < 0)
         log_warn("rename", "%s: %s: the journal keeps its entry: %s", v->key, m->from, err_text(&err));
     m->op->err = keep;
     return r;

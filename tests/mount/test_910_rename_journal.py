@@ -1,9 +1,12 @@
 """Renames of large directories on a store that has none: object by object, journaled, gone on with after a
 kill. At no moment is a file at neither name."""
 
+import errno
+import itertools
 import json
 import os
 import re
+import signal
 import threading
 import time
 
@@ -11,9 +14,16 @@ import pytest
 
 from harness.data import pattern
 from harness.tools import eventually
-from servers import Fault
+from servers import Fault, FakeS3
 
 FILES = 300
+
+
+@pytest.fixture
+def fake():
+    server = FakeS3().start()
+    yield server
+    server.stop()
 
 
 def seed(bucket, count: int = FILES) -> dict[str, bytes]:
@@ -52,6 +62,14 @@ def start_rename(m) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()
     return thread
+
+
+def error_of(m) -> int:
+    try:
+        os.rename(m / "k/old", m / "k/new")
+    except OSError as error:
+        return error.errno
+    return 0
 
 
 def nowhere(bucket, files: dict[str, bytes]) -> list[str]:
@@ -177,6 +195,96 @@ def test_the_source_written_to_during_the_rename(mount, bucket, proxy):
     thread.join()
     assert bucket.get(old) == b"written while it was being renamed"
     assert bucket.get(first) == files[old]
+
+
+def stop_at_second_removal(fake) -> tuple[threading.Event, threading.Event]:
+    """(it is there, it may go on)"""
+    there, go_on = threading.Event(), threading.Event()
+    removals = itertools.count(1)
+
+    def before(line: str) -> None:
+        if re.match(r"POST .*\?delete", line) and next(removals) == 2:
+            there.set()
+            go_on.wait(60)
+
+    fake.before = before
+    return there, go_on
+
+
+def test_the_source_written_to_between_two_removals(mount, fake):
+    """More than two pages of names: each is looked at just before it goes, not all before the first goes."""
+    for n in range(2100):
+        fake.put(b"old/f%04d" % n, b"%d" % n)
+    second, written = stop_at_second_removal(fake)
+    m = mount({"store k": fake.store()})
+    failed = []
+    thread = threading.Thread(target=lambda: failed.append(error_of(m)))
+    thread.start()
+    assert second.wait(60)
+    fake.put(b"old/f2050", b"written while others were removed")
+    written.set()
+    thread.join()
+    assert fake.objects[b"old/f2050"].data == b"written while others were removed"
+    assert at(fake, b"old/") == [b"old/f2050"]
+    assert [fake.objects[b"new/f%04d" % n].data for n in range(2100)] == [b"%d" % n for n in range(2100)]
+    assert failed == [errno.EIO]
+
+
+def seed_pages(fake, count: int = 250) -> list[bytes]:
+    """More than two pages of names, and so of removals."""
+    fake.page = 100
+    for n in range(count):
+        fake.put(b"old/f%04d" % n, b"%d" % n)
+    return [b"new/f%04d" % n for n in range(count)]
+
+
+def at(fake, prefix: bytes) -> list[bytes]:
+    return sorted(key for key in fake.objects if key.startswith(prefix))
+
+
+def test_killed_between_two_removals(mount, fake):
+    new = seed_pages(fake)
+    m = mount({"store k": {**fake.store(), "fault": "op=remove_many,after=1,latency=1h"}})
+    thread = start_rename(m)
+    eventually(lambda: len(at(fake, b"old/")) == 150)
+    m.crash()
+    thread.join()
+    goes_on(m)
+    eventually(lambda: not at(fake, b"old/") and not pending(m))
+    assert at(fake, b"new/") == new and fake.objects[new[-1]].data == b"249"
+
+
+def test_removals_that_the_end_of_the_mount_cuts_off_go_on(mount, fake):
+    """The store is silent at the unmount, when part of the sources is gone: the next start removes the others."""
+    new = seed_pages(fake)
+    m = mount({"quayfs": {"unmount_wait": "1s"},
+               "store k": {**fake.store(), "fault": "op=remove_many,after=1,latency=1h"}})
+    thread = start_rename(m)
+    eventually(lambda: len(at(fake, b"old/")) == 150)
+    m.signal(signal.SIGTERM)
+    m.wait()
+    thread.join()
+    assert len(at(fake, b"old/")) == 150
+    goes_on(m)
+    eventually(lambda: not at(fake, b"old/") and not pending(m))
+    assert at(fake, b"new/") == new and fake.objects[new[-1]].data == b"249"
+
+
+def test_the_end_of_the_mount_waits_for_the_removals(mount, fake):
+    """While the store answers: what was asked for before them (what is listed now) is no reason to break off."""
+    new = seed_pages(fake)
+    second, ending = stop_at_second_removal(fake)
+    m = mount({"store k": fake.store()})
+    failed = []
+    thread = threading.Thread(target=lambda: failed.append(error_of(m)))
+    thread.start()
+    assert second.wait(60)
+    m.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    ending.set()
+    m.wait()
+    thread.join()
+    assert failed == [0] and not at(fake, b"old/") and at(fake, b"new/") == new
 
 
 @pytest.mark.deadline(240)

@@ -67,6 +67,7 @@ class FakeS3(Fake):
 class _Handler(BaseHTTPRequestHandler):
     fake: FakeS3
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
 
     def log_message(self, *_: object) -> None:
         pass

@@ -100,6 +100,25 @@ def test_a_renamed_object_of_others_keeps_its_time(mount, gcs):
     assert gcs.objects["a2"].metadata["owner"] == "ann" and gcs.objects["a2"].content_type == "text/csv"
 
 
+def test_a_source_written_to_just_before_it_is_removed(mount, gcs):
+    """While the removals of a directory's rename are on their way: the server has the last word."""
+    for n in range(4):
+        gcs.put(f"d/f{n}", b"old")
+    go_on = threading.Event()
+    proxy = FaultProxy(gcs.port).start()
+    proxy.fault = Fault(until=go_on, only="^DELETE .*d%2Ff")
+    m = mount({"store k": gcs.store(endpoint_url=proxy.endpoint)})
+    thread = threading.Thread(target=lambda: pytest.raises(OSError, os.rename, m / "k/d", m / "k/e"))
+    thread.start()
+    eventually(lambda: proxy.count("^DELETE .*d%2Ff"))
+    gcs.put("d/f3", b"new")
+    go_on.set()
+    thread.join()
+    proxy.stop()
+    assert gcs.get("d/f3") == b"new" and [name for name in gcs.objects if name.startswith("d/f")] == ["d/f3"]
+    assert [gcs.get(f"e/f{n}") for n in range(4)] == [b"old"] * 4
+
+
 def test_large_files_stream_in_parts_that_nobody_sees(mount, gcs):
     m = mount({"store k": gcs.store(multipart_threshold="1MiB", multipart_chunksize="256KiB")})
     data = pattern(12 * MIB)

@@ -48,7 +48,9 @@
  * 11. Kept versions (CAP_VERSIONS): what was replaced or removed is still there, under an id of the store's. Its
  *     attr.version is kept_version_make(id, ETag): read (of at least a byte), copy and upload_copy_part take that
  *     as the version of their source, whether it is the current one or not. Callers see them as files
- *     (backends/versions.h). */
+ *     (backends/versions.h).
+ * 12. A class that begins uploads by itself (a copy with a condition) tells of each: store_upload_begun before it has
+ *     parts, store_upload_ended whatever becomes of it. What is left of one nobody else can know of. */
 #ifndef QUAY_BACKENDS_STORE_H
 #define QUAY_BACKENDS_STORE_H
 
@@ -220,6 +222,14 @@ struct remove_result {
     int code; /* 0 or errno of each key */
 };
 
+/* Who is told of uploads that a store begins by itself, by the thread that runs the call, without locks. The ids are for
+ * store_upload_abort. */
+struct upload_watch {
+    void (*begun)(void *arg, const char *key, const char *id, uint64_t size); /* before it has parts; it is to have `size` */
+    void (*ended)(void *arg, const char *key, const char *id, bool finished); /* not finished, or perhaps: to be aborted */
+    void *arg;
+};
+
 struct store;
 
 struct store_class {
@@ -311,6 +321,7 @@ struct store {                    /* first member of every class's own struct */
     atomic_uint halted;           /* enum store_halt */
     atomic_uint_fast64_t answered;
     atomic_uint asked;            /* calls from outside that run */
+    const struct upload_watch *watch;
 };
 
 /* The largest object that it takes; UINT64_MAX: no limit is known. */
@@ -369,6 +380,12 @@ void store_halt(struct store *s, enum store_halt level);
 /* Stays the same while the store is silent: grows with every call that succeeds, and with what moves within one. */
 uint64_t store_answered(const struct store *s);
 bool store_is_asked(const struct store *s); /* does a call run? */
+
+/* `w` (borrowed until the store is closed) is told from now on; to be set once, before changes are asked for. */
+void store_watch_uploads(struct store *s, const struct upload_watch *w);
+/* For classes (contract 12). Where nobody is told, store_upload_ended aborts. */
+void store_upload_begun(struct store *s, const char *key, const char *id, uint64_t size);
+void store_upload_ended(struct store *s, const char *key, const char *id, bool finished);
 
 /* ---- helpers ---- */
 /* "@ID ETAG" (contract 11), the id with %XX; false: too long. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * store_util.c: the helpers at the end of store.h: listing pages, kept versions, read results, sources. */
+ * store_util.c: the end of store.h: uploads that a store begins by itself; helpers for listing pages, kept versions, read
+ * results, sources. */
 #include "backends/store.h"
 
 #include "base/cleanup.h"
@@ -125,4 +126,31 @@ uint64_t store_size_max(const struct store *s)
         return UINT64_MAX;
     uint64_t parts = l->part_max * l->parts_max;
     return parts > put ? parts : put;
+}
+
+/* ---- uploads of the store's own ---- */
+
+#define ABORT_MS 10000
+
+void store_watch_uploads(struct store *s, const struct upload_watch *w)
+{
+    for (; s; s = s->next)
+        s->watch = w;
+}
+
+void store_upload_begun(struct store *s, const char *key, const char *id, uint64_t size)
+{
+    if (s->watch)
+        s->watch->begun(s->watch->arg, key, id, size);
+}
+
+void store_upload_ended(struct store *s, const char *key, const char *id, bool finished)
+{
+    struct op op;
+    if (s->watch) {
+        s->watch->ended(s->watch->arg, key, id, finished);
+    } else if (!finished) {
+        op_init(&op, "upload_abort", ABORT_MS);
+        (void)store_upload_abort(s, &op, key, id);
+    }
 }

@@ -133,16 +133,13 @@ static int copy_parts(struct store *store, struct op *op, struct copy *c, const 
         r = s3_upload_create(s, op, c->to, &c->fresh, &id);
     if (r < 0)
         return r;
+    store_upload_begun(store, c->to_key, id, c->attr.size);
     r = copy_all_parts(s, op, c, id, parts, n, part_size);
     if (r == 0)
         r = s3_upload_finish(store, op, c->to_key, id, parts, n, pre, &made);
-    if (r < 0) {
-        struct op cleanup;
-        op_init(&cleanup, "upload_abort", 10000);
-        if (op->err.retry != ERR_RETRY_UNKNOWN)
-            (void)s3_upload_abort(store, &cleanup, c->to_key, id);
+    store_upload_ended(store, c->to_key, id, r == 0);
+    if (r < 0)
         return r;
-    }
     memcpy(c->attr.version, made.version, sizeof(c->attr.version));
     if (!(c->attr.known & ATTR_HAS_MTIME))
         c->attr.mtime = made.mtime;

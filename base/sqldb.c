@@ -26,6 +26,7 @@ struct sqldb {
     sqlite3 *lite;
     struct sqlstmt *statements;
     struct op *op; /* of sqldb_set_op */
+    bool relaxed; /* of sqldb_set_durable */
 };
 
 struct sqlstmt {
@@ -188,6 +189,16 @@ int sqldb_exec(struct sqldb *db, struct err *err, const char *sql)
     lock_assert_none_held();
     int code = sqlite3_exec(db->lite, sql, NULL, NULL, NULL);
     return code == SQLITE_OK ? 0 : lite_error(db->lite, code, err);
+}
+
+int sqldb_set_durable(struct sqldb *db, bool durable, struct err *err)
+{
+    if (db->relaxed == !durable)
+        return 0;
+    int r = sqldb_exec(db, err, durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+    if (r == 0)
+        db->relaxed = !durable;
+    return r;
 }
 
 int sqldb_prepare(struct sqldb *db, const char *sql, struct err *err, struct sqlstmt **ret)

@@ -32,6 +32,9 @@ enum sqldb_mode {
 
 int sqldb_open(const char *path, enum sqldb_mode mode, struct err *err, struct sqldb **ret);
 void sqldb_close(struct sqldb *db); /* finalizes what was left; NULL ok */
+/* Of SQLDB_WAL_FULL, outside of transactions: are commits from now on on disk when they return? (A crash of the program
+ * loses none either way.) One that is takes those before it along. */
+int sqldb_set_durable(struct sqldb *db, bool durable, struct err *err);
 /* From now on (until NULL) a statement that runs or waits ends with -EINTR or -ETIMEDOUT when the op does. */
 void sqldb_set_op(struct sqldb *db, struct op *op);
 int sqldb_exec(struct sqldb *db, struct err *err, const char *sql);

@@ -7,7 +7,7 @@
  * nameless                        the same for small content (up to STAGE_MEMORY_MAX): in memory,
  *                                 STAGE_MEMORY_FILES of them per key, else an unlinked file in stage/.
  *                                 It promises nothing: the row does, which then has a copy of the bytes
- * CACHE_DIR/journal.db            (SQLDB_WAL_FULL) staged: one row per file that must be uploaded;
+ * CACHE_DIR/journal.db            (SQLDB_WAL_FULL, but for rule 6) staged: one row per file that must be uploaded;
  *                                 uploads: multipart uploads begun and not yet finished or aborted;
  *                                 given_up: uploads of removed files which may be stored yet (given_up.h)
  * Rules
@@ -24,6 +24,9 @@
  *  5. A row that is done with may go with the next change (stage_row_forget). Until it is gone, the next start
  *     would store the same once more where nothing was changed since: so whoever is about to change what the
  *     row was about sees to it first (stage_settle).
+ *  6. Of uploads it is enough that a kill leaves their rows: after a power cut one whose row is lost stays at the
+ *     store, one whose row came back is aborted, and gone already. So where they are many and short (the copies of a
+ *     rename), their rows are on disk only with the next change that is to be.
  * Threads: any; the journal's one connection passes from thread to thread, and changes that come while one
  * is being committed share the next commit, so that many closes cost few fsyncs. No struct lock is held while
  * these functions work. */
@@ -115,6 +118,9 @@ void stage_row_forget(struct stage *s, const char *file, const char *path);
 int stage_settle(struct stage *s, const char *path, struct err *err);
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err);
 int stage_upload_remove(struct stage *s, const char *id, struct err *err);
+/* For uploads of which there may be thousands (rule 6): without a wait for the disk. */
+int stage_upload_put_relaxed(struct stage *s, const char *path, const char *id, struct err *err);
+void stage_upload_forget(struct stage *s, const char *id); /* as stage_row_forget */
 /* `what`: which of the uploads to that path. */
 int stage_given_up_put(struct stage *s, const char *path, const char *what, struct err *err);
 int stage_given_up_remove(struct stage *s, const char *path, const char *what, struct err *err);

@@ -57,6 +57,7 @@ int stage_db_prepare(struct stage *s, const char *sql, struct err *err, struct s
 
 struct change {
     enum change_kind kind;
+    bool relaxed; /* a power cut may undo it */
     void (*bind)(struct sqlstmt *st, const void *arg);
     const void *arg;
     struct err err;
@@ -65,15 +66,28 @@ struct change {
     struct change *next;
 };
 
+struct text_change {
+    const char *text[3];
+};
+
+static void bind_texts(struct sqlstmt *st, const void *arg)
+{
+    const struct text_change *c = arg;
+    for (int i = 0; i < 3 && c->text[i]; i++)
+        sqldb_bind_text(st, i + 1, c->text[i]);
+}
+
 struct forgotten {
     struct change change;
-    char *file, *path;
+    struct text_change texts;
+    char *id;   /* of the row: the text that is ours */
+    char *path; /* NULL: it is about no file */
     struct forgotten *next;
 };
 
 static void forgotten_free(struct forgotten *f)
 {
-    free(f->file);
+    free(f->id);
     free(f->path);
     free(f);
 }
@@ -91,12 +105,32 @@ static int run_change(struct stage *s, struct change *c)
     return r;
 }
 
+static bool all_relaxed(const struct change *list)
+{
+    while (list && list->relaxed)
+        list = list->next;
+    return !list;
+}
+
+static void fail_all(struct change *list, int r, const struct err *err)
+{
+    for (struct change *c = list; c; c = c->next) {
+        c->r = r;
+        c->err = *err;
+    }
+}
+
 /* All in one transaction; when that fails, each by itself, so that a failure hits its own caller. */
 static void run_changes(struct stage *s, struct change *list)
 {
     struct sqldb *db = s->sync.db;
     struct err err = ERR_INIT;
-    int r = list->next ? sqldb_begin(db, &err) : -EAGAIN;
+    int r = sqldb_set_durable(db, !all_relaxed(list), &err);
+    if (r < 0) {
+        fail_all(list, r, &err);
+        return;
+    }
+    r = list->next ? sqldb_begin(db, &err) : -EAGAIN;
     bool begun = r == 0;
     for (struct change *c = list; c && r == 0; c = c->next)
         c->r = r = run_change(s, c);
@@ -155,7 +189,7 @@ static void commit_waiting_locked(struct stage *s)
     } while (s->sync.first);
 }
 
-/* Durable when it returns 0. */
+/* Durable when it returns 0, unless it is relaxed. */
 static int change(struct stage *s, struct change *c, struct err *err)
 {
     lock_acquire(&s->sync.lock);
@@ -175,19 +209,17 @@ static int change(struct stage *s, struct change *c, struct err *err)
     return c->r;
 }
 
-static void bind_forgotten(struct sqlstmt *st, const void *arg)
+static struct forgotten *forgotten_new(enum change_kind kind, const char *id)
 {
-    const struct forgotten *f = arg;
-    sqldb_bind_text(st, 1, f->file);
+    struct forgotten *f = xcalloc(1, sizeof(*f));
+    f->id = xstrdup(id);
+    f->change = (struct change){.kind = kind, .bind = bind_texts, .arg = &f->texts};
+    return f;
 }
 
-void stage_row_forget(struct stage *s, const char *file, const char *path)
+static void forget(struct stage *s, struct forgotten *f)
 {
     struct err err = ERR_INIT;
-    struct forgotten *f = xcalloc(1, sizeof(*f));
-    f->file = xstrdup(file);
-    f->path = xstrdup(path);
-    f->change = (struct change){.kind = CHANGE_REMOVE, .bind = bind_forgotten, .arg = f};
     lock_acquire(&s->sync.lock);
     f->next = s->sync.forgotten;
     s->sync.forgotten = f;
@@ -197,10 +229,26 @@ void stage_row_forget(struct stage *s, const char *file, const char *path)
         (void)stage_settle(s, NULL, &err); /* a failure leaves them */
 }
 
+void stage_row_forget(struct stage *s, const char *file, const char *path)
+{
+    struct forgotten *f = forgotten_new(CHANGE_REMOVE, file);
+    f->texts = (struct text_change){{f->id}};
+    f->path = xstrdup(path);
+    forget(s, f);
+}
+
+void stage_upload_forget(struct stage *s, const char *id)
+{
+    struct forgotten *f = forgotten_new(CHANGE_UPLOAD_REMOVE, id);
+    f->texts = (struct text_change){{s->key, f->id}};
+    f->change.relaxed = true;
+    forget(s, f);
+}
+
 static const struct forgotten *find_forgotten_locked(const struct stage *s, const char *path)
 {
     const struct forgotten *f = s->sync.forgotten;
-    while (f && path && strcmp(f->path, path) != 0)
+    while (f && path && (!f->path || strcmp(f->path, path) != 0))
         f = f->next;
     return f;
 }
@@ -283,17 +331,6 @@ int stage_row_put(struct stage *s, struct stage_row *row, struct err *err)
     return change(s, &c, err);
 }
 
-struct text_change {
-    const char *text[3];
-};
-
-static void bind_texts(struct sqlstmt *st, const void *arg)
-{
-    const struct text_change *c = arg;
-    for (int i = 0; i < 3 && c->text[i]; i++)
-        sqldb_bind_text(st, i + 1, c->text[i]);
-}
-
 static int change_texts(struct stage *s, enum change_kind kind, struct text_change arg, struct err *err)
 {
     struct change c = {.kind = kind, .bind = bind_texts, .arg = &arg};
@@ -313,6 +350,13 @@ int stage_row_patching(struct stage *s, const char *file, struct err *err)
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err)
 {
     return change_texts(s, CHANGE_UPLOAD_PUT, (struct text_change){{id, s->key, path}}, err);
+}
+
+int stage_upload_put_relaxed(struct stage *s, const char *path, const char *id, struct err *err)
+{
+    struct text_change arg = {{id, s->key, path}};
+    struct change c = {.kind = CHANGE_UPLOAD_PUT, .relaxed = true, .bind = bind_texts, .arg = &arg};
+    return change(s, &c, err);
 }
 
 int stage_upload_remove(struct stage *s, const char *id, struct err *err)

@@ -99,6 +99,31 @@ static void test_kept(void)
     sqldb_close(db);
 }
 
+static int64_t synchronous(struct sqldb *db)
+{
+    struct sqlstmt *st = NULL;
+    CHECK_INT(sqldb_prepare(db, "PRAGMA synchronous", &err, &st), 0);
+    CHECK_INT(sqldb_step(st, &err), 1);
+    int64_t n = sqldb_i64(st, 0);
+    sqldb_finalize(st);
+    return n;
+}
+
+/* SQLite's FULL is 2, NORMAL 1. */
+static void test_durable(void)
+{
+    struct sqldb *db = NULL;
+    CHECK_INT(sqldb_open(file, SQLDB_WAL_FULL, &err, &db), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(sqldb_set_durable(db, true, &err), 0);
+        CHECK_INT(synchronous(db), 2);
+        CHECK_INT(sqldb_set_durable(db, false, &err), 0);
+        CHECK_INT(sqldb_set_durable(db, false, &err), 0);
+        CHECK_INT(synchronous(db), 1);
+    }
+    sqldb_close(db);
+}
+
 static void test_readonly(void)
 {
     struct sqldb *db = NULL;
@@ -172,6 +197,7 @@ int main(void)
     snprintf(file, sizeof(file), "%s/x.db", dir);
     RUN(test_rows);
     RUN(test_kept);
+    RUN(test_durable);
     RUN(test_readonly);
     RUN(test_busy);
     RUN(test_unsound);

@@ -154,13 +154,18 @@ void vnode_drop_undo(struct vnode *n, bool leave)
         undo_drop(u);
 }
 
-static void settle_soon(struct volume *v)
+void volume_settle_soon_locked(struct volume *v)
 {
-    LOCK_SCOPE(&v->s.lock);
     if (v->s.settle_ns)
         return;
     v->s.settle_ns = clock_now_ns() + SETTLE_MS * NS_PER_MS;
     cond_broadcast(&v->s.cond);
+}
+
+static void settle_soon(struct volume *v)
+{
+    LOCK_SCOPE(&v->s.lock);
+    volume_settle_soon_locked(v);
 }
 
 void vnode_forget_row(struct vnode *n)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * left_upload.c: uploads in parts that nobody goes on with, and that could not be aborted (yet): the store was away.
  *
- * Each has a row in the journal until the store has said that it is gone. Those of this process are kept in memory, too, and
+ * Each has a row in the journal until the store has said that it is gone; also those that the store begins by itself, for its
+ * copies, which it tells of (struct upload_watch). Those of this process are kept in memory, too, and
  * are aborted by a job of the retrier: when the store answers again, and at growing intervals; what an earlier process has
  * left is taken up at the start in the same way.
  * Invariants, under volume.s.lock: (1) `op` is of the one job, in the pool or running; (2) an entry that the job is at is
@@ -15,6 +16,7 @@
 #include "cache/stream.h"
 
 #define ABORT_MS 10000
+#define LARGE (64u << 20) /* an upload for which the disk is waited for: the server's work takes longer */
 #define KEPT_MAX 256 /* of this process; the next one has the others from the journal */
 #define AGAIN_MS 1000
 #define AGAIN_MAX_MS (10 * 60 * 1000)
@@ -117,6 +119,38 @@ void volume_abort_upload(struct volume *v, const char *path, const char *id)
     if (r != -EINTR) /* the mount ends */
         tell(v, path, kept ? "when it answers" : "at the next start", &op.err);
 }
+
+/* ---- those of the store's own ---- */
+
+static void copy_begun(void *arg, const char *path, const char *id, uint64_t size)
+{
+    struct volume *v = arg;
+    struct err err = ERR_INIT;
+    int r = size < LARGE ? stage_upload_put_relaxed(v->stage, path, id, &err)
+                         : stage_upload_put(v->stage, path, id, &err);
+    if (r < 0)
+        log_debug("stage", "%s: %s", v->key, err_text(&err)); /* a crash would leave an orphan */
+}
+
+static void copy_ended(void *arg, const char *path, const char *id, bool finished)
+{
+    struct volume *v = arg;
+    if (!finished) {
+        volume_abort_upload(v, path, id);
+        return;
+    }
+    stage_upload_forget(v->stage, id);
+    LOCK_SCOPE(&v->s.lock);
+    volume_settle_soon_locked(v);
+}
+
+void left_uploads_watch(struct volume *v)
+{
+    v->upload_watch = (struct upload_watch){.begun = copy_begun, .ended = copy_ended, .arg = v};
+    store_watch_uploads(v->store, &v->upload_watch);
+}
+
+/* ---- the job ---- */
 
 static int sweep_one(struct volume *v, struct op *op, struct left_upload *u)
 {

@@ -89,6 +89,7 @@ int volume_open(const char *key, struct store *store, const struct volume_policy
 {
     struct volume *v = volume_new(key, store, policy, cache, stats);
     store_on_recovery(store, volume_recovered, v);
+    left_uploads_watch(v);
     /* A private store is another one after a restart; a local one is as near as the index. */
     bool warm = !(store->caps & (CAP_PRIVATE | CAP_LOCAL_FD));
     struct meta_how how = {.offline = policy->offline_serve,

@@ -55,6 +55,7 @@ struct volume {
     struct stage *stage;
     struct rename_log *renames;
     struct keeper *keeper;  /* of what is pinned */
+    struct upload_watch upload_watch; /* left_upload.c */
     struct timespec opened; /* mtime of directories that have none */
     bool keep_blocks;
     atomic_size_t copies;   /* vnodes with copy_of */
@@ -363,6 +364,7 @@ void vnode_remove_row(struct vnode *n);
 /* What is at the store as `path` (NULL: anything) is about to change: no journal row of what was stored before
  * may do so again after a crash. */
 void volume_settle(struct volume *v, const char *path);
+void volume_settle_soon_locked(struct volume *v); /* what is forgotten goes in a moment */
 void volume_schedule(struct vnode *n, uint64_t delay_ms);
 /* The store answers again: what waits for it is due now. */
 void volume_recovered(void *volume);
@@ -382,6 +384,7 @@ void left_uploads_now_locked(struct volume *v);   /* the store answers again */
 /* At start, before the retrier: what the journal has, but for uploads that files which were taken up go on with. */
 int left_uploads_recover(struct volume *v, struct err *err);
 void left_uploads_free(struct volume *v);
+void left_uploads_watch(struct volume *v); /* before the store is asked for anything */
 
 /* ---- rename_dir.c ---- */
 /* With a name lock of both trees. */

@@ -47,6 +47,12 @@ def copied(bucket) -> int:
     return len(bucket.keys("new/"))
 
 
+def uploads(bucket, files: dict[str, bytes]) -> list[dict]:
+    """Begun and not finished, to the new names. MinIO lists them only for a full key."""
+    return [upload for key in files for upload in bucket.s3.list_multipart_uploads(
+        Bucket=bucket.name, Prefix="new" + key[3:]).get("Uploads", [])]
+
+
 def goes_on(m) -> None:
     """The next process, without the fault."""
     m.conf.write_text(re.sub(r"(?m)^fault *=.*\n", "", m.conf.read_text()))
@@ -332,3 +338,35 @@ def test_an_undo_that_the_end_of_the_mount_cuts_off_goes_on(mount, bucket):
     eventually(lambda: settled(m, bucket))
     assert not copied(bucket)
     assert {key: bucket.get(key) for key in files} == files
+
+
+@pytest.mark.parametrize("only", ["^PUT .*uploadId=", "^POST .*uploadId="], ids=["copying", "finishing"])
+def test_uploads_of_copies_are_taken_away_after_a_kill(mount, bucket, proxy, only):
+    """Each copy is an upload of the store's own: the server has them, and nobody but the journal knows."""
+    files = seed(bucket, 24)
+    proxy.fault = Fault(stall=True, only=only)
+    m = mount({"store k": bucket.store(endpoint_url=proxy.endpoint)})
+    thread = start_rename(m)
+    eventually(lambda: proxy.count(only) >= 8)
+    m.crash()
+    thread.join()
+    assert len(uploads(bucket, files)) >= 8
+    proxy.fault = None
+    m.start()
+    eventually(lambda: settled(m, bucket) and not uploads(bucket, files))
+    check_whole(bucket, files)
+
+
+@pytest.mark.parametrize("only", ["uploadId=", "^POST .*uploadId="], ids=["nothing-works", "unknown-outcome"])
+def test_uploads_of_copies_that_failed_are_taken_away(mount, bucket, proxy, only):
+    """At once, or when the server does it again: nobody waits for the next start."""
+    files = seed(bucket, 12)
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "retries": "0"}})
+    proxy.fault = Fault(status=500, only=only)
+    with pytest.raises(OSError):
+        os.rename(m / "k/old", m / "k/new")
+    assert proxy.count(only)
+    proxy.fault = None
+    eventually(lambda: not uploads(bucket, files))
+    assert {key: bucket.get(key) for key in files} == files
+    assert not copied(bucket)

@@ -263,6 +263,7 @@ struct store_class {
     int (*upload_copy_part)(struct store *s, struct op *op, const char *key, const char *id,
                             const char *from, const char *from_version, uint64_t offset,
                             struct store_part *part);
+    /* -ESTALE also when this upload cannot be finished (any more) although the version is the expected one. */
     int (*upload_finish)(struct store *s, struct op *op, const char *key, const char *id,
                          const struct store_part *parts, size_t n, const struct precond *pre,
                          struct attr *ret);

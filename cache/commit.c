@@ -3,8 +3,8 @@
  *
  * Outcomes of an attempt
  *   stored          CLEAN: base is the new version; a complete stage file becomes its cached blocks
- *   precondition    somebody else's version is there, unless it is ours from an attempt that we were not
- *                   told about (commit_is_ours): conflict.c
+ *   precondition    somebody else's version is there (conflict.c), unless it is ours from an attempt that we were not
+ *                   told about, or still the one that was expected (commit_ours.c): again
  *   anything else   nothing is given up: DIRTY, journaled, tried again later and at the next flush
  * No object is replaced by less than the whole new content, and none is removed. */
 #include "cache/commit.h"
@@ -23,8 +23,8 @@
 
 #define CHUNK (1024 * 1024)
 #define ADOPT_WAIT_MS 100
-#define AGE_SLACK_MS 2000 /* the store's times are in whole seconds */
 #define LATE_TRIES 10
+#define AGAIN_TRIES 3
 #define LATE_MS 200
 
 /* ---- filling in ---- */
@@ -115,21 +115,6 @@ static int send_put(struct vnode *n, struct op *op, const struct precond *pre, s
     return store_put(n->v->store, op, &req, ret);
 }
 
-/* A patch ended in the middle: what is there now has the ranges that are staged here in some state, and is the base
- * in all else. The next attempt goes on from there; with the old version it would take its own work for another
- * client's. */
-static void go_on_from(struct vnode *n, const struct attr *now)
-{
-    struct base *b = base_new(n->v, n->path, now->version, now->size, true);
-    vnode_set_base(n, b, n->base_len < now->size ? n->base_len : now->size);
-    lock_acquire(&n->lock);
-    if (n->pre == PRE_MATCH)
-        memcpy(n->pre_version, now->version, sizeof(n->pre_version));
-    lock_release(&n->lock);
-    vnode_seen(n, now->version);
-    volume_changed(n->v, n->path, NULL);
-}
-
 static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *p,
                       const struct precond *pre, struct attr *ret)
 {
@@ -148,7 +133,7 @@ static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *
     bool may_be_half = r < 0 && r != -ESTALE && r != -ENOENT && op->err.retry != ERR_RETRY_SAFE;
     bool told = r < 0 && ret->version[0];
     if (told) {
-        go_on_from(n, ret);
+        commit_go_on_from(n, ret);
         attr_done(ret);
         *ret = ATTR_INIT;
     }
@@ -342,78 +327,7 @@ int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
     return n->copy_of ? attempt_copy(n, op, ret) : attempt_plan(n, op, ret);
 }
 
-/* ---- is it ours? ---- */
-
-static int same_bytes(struct vnode *n, struct op *op, const char *version, struct range range,
-                      char *mine, char *theirs)
-{
-    for (uint64_t pos = range.off; pos < range.end;) {
-        size_t len = range.end - pos > CHUNK ? CHUNK : (size_t)(range.end - pos);
-        if (n->stream && stream_is_freed(n->stream, pos, pos + len)) { /* nothing to compare with */
-            pos += len;
-            continue;
-        }
-        struct read_req req = {.key = n->path,
-                               .version = version,
-                               .offset = pos,
-                               .iov = {.iov_base = theirs, .iov_len = len}};
-        struct read_res res = READ_RES_INIT;
-        int r = store_read(n->v->store, op, &req, &res);
-        size_t got = res.length;
-        read_res_done(&res);
-        if (r < 0)
-            return r;
-        if (got != len || sys_pread(n->file->fd, mine, len, pos) != (ssize_t)len ||
-            memcmp(mine, theirs, len) != 0)
-            return 0;
-        pos += len;
-    }
-    return 1;
-}
-
-static int same_content(struct vnode *n, struct op *op, const struct attr *a)
-{
-    CLEANUP_FREE char *mine = malloc(CHUNK);
-    CLEANUP_FREE char *theirs = malloc(CHUNK);
-    if (!mine || !theirs)
-        return 0;
-    int r = n->attr.size ? vnode_stage_open(n, op, n->attr.size) : 0;
-    if (r < 0)
-        return r;
-    r = 1;
-    for (size_t i = 0; i < n->staged.n && r == 1; i++) {
-        struct range range = n->staged.v[i];
-        range.end = range.end < n->attr.size ? range.end : n->attr.size;
-        r = same_bytes(n, op, a->version, range, mine, theirs);
-    }
-    return r;
-}
-
-int commit_is_ours(struct vnode *n, struct op *op, struct attr *ret)
-{
-    CLEANUP_ATTR struct attr a = ATTR_INIT;
-    int r = store_stat(n->v->store, op, n->path, &a);
-    if (r < 0)
-        return r == -ENOENT ? 0 : r;
-    struct timespec sent = n->stream ? stream_attr(n->stream)->mtime : n->attr.mtime;
-    bool same = a.kind == ATTR_FILE && a.size == n->attr.size && (a.known & ATTR_HAS_MTIME) &&
-                a.mtime.tv_sec == sent.tv_sec && a.mtime.tv_nsec == sent.tv_nsec &&
-                !(n->pre == PRE_MATCH && strcmp(a.version, n->pre_version) == 0);
-    if (!same)
-        return 0;
-    r = same_content(n, op, &a);
-    if (r == 1)
-        attr_move(ret, &a);
-    return r;
-}
-
 /* ---- consequences ---- */
-
-static bool is_complete(const struct vnode *n)
-{
-    uint64_t needed = n->base_len < n->attr.size ? n->base_len : n->attr.size;
-    return !n->base || ranges_has(&n->staged, 0, needed);
-}
 
 /* What the object is like now: the store's answer, and what we know to have sent with it. */
 static void new_attr(struct vnode *n, const struct attr *a, struct attr *ret)
@@ -465,7 +379,7 @@ static void keep_content(struct vnode *n, const struct attr *a)
 {
     struct volume *v = n->v;
     if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->conflict || n->taken ||
-        !is_complete(n) || (n->stream && stream_has_freed(n->stream)))
+        !commit_is_complete(n) || (n->stream && stream_has_freed(n->stream)))
         return;
     if (n->file->nameless)
         keep_small(n, a);
@@ -510,6 +424,12 @@ void commit_done(struct vnode *n, const struct attr *a)
     }
 }
 
+static void drop_staged_stream(struct vnode *n)
+{
+    if (n->stream && !stream_has_freed(n->stream))
+        vnode_drop_stream(n); /* all of it is staged */
+}
+
 int commit_failed(struct vnode *n, struct op *op)
 {
     struct volume *v = n->v;
@@ -518,8 +438,7 @@ int commit_failed(struct vnode *n, struct op *op)
     bool unknown = code == EINTR || first.retry == ERR_RETRY_UNKNOWN;
     if (unknown)
         given_up_add(n);
-    if (n->stream && !stream_has_freed(n->stream))
-        vnode_drop_stream(n); /* all of it is staged */
+    drop_staged_stream(n);
     lock_acquire(&n->lock);
     n->maybe_stored = n->maybe_stored || unknown;
     if (code != EINTR) { /* cancelled: says nothing about the store */
@@ -547,82 +466,48 @@ static bool is_lost(const struct vnode *n, int r)
            (r == -ENOENT && n->pre == PRE_MATCH);
 }
 
-/* The name was taken to be free at the open without asking the store. Was the version that is there now
- * there already? Then it is what the open has truncated, and 1. */
-static int made_late(struct vnode *n, struct op *op)
+/* Nothing of another client's is in the way: the next attempt begins with a new upload, unless some bytes are nowhere else
+ * than in this one. */
+static int attempt_again(struct vnode *n, struct op *op, int found, bool pause, struct attr *ret)
 {
-    uint64_t open_ms = (clock_now_ns() - n->assumed_ns) / NS_PER_MS;
-    CLEANUP_ATTR struct attr a = ATTR_INIT;
-    int r = store_stat(n->v->store, op, n->path, &a);
-    if (r < 0)
-        return r == -ENOENT ? 0 : r;
-    if (a.kind != ATTR_FILE || a.age_ms < open_ms + AGE_SLACK_MS)
-        return 0;
-    LOCK_SCOPE(&n->lock);
-    n->pre = PRE_MATCH;
-    memcpy(n->pre_version, a.version, sizeof(n->pre_version));
-    n->assumed_ns = 0;
-    return 1;
+    if (found == COMMIT_UNCHANGED)
+        drop_staged_stream(n);
+    if (pause && op_sleep(op, LATE_MS) < 0) /* the server may still do what a lost connection had on its way */
+        return -op->err.code;
+    return commit_attempt(n, op, ret);
 }
 
-/* What is in the way came from here, late (given_up.h), and all of what is to replace it is staged? */
-static bool sent_before(struct vnode *n, const struct attr *there)
+/* It stays staged: there is no other version to be kept beside it. */
+static int refused(struct vnode *n, struct op *op)
 {
-    if (!atomic_load(&n->v->given_ups) || !is_complete(n) || !given_up_is(n->v, n->path, there))
-        return false;
-    LOCK_SCOPE(&n->lock);
-    n->pre = PRE_MATCH;
-    memcpy(n->pre_version, there->version, sizeof(n->pre_version));
-    return true;
-}
-
-/* A patch of ours ended nobody knows where (the connection was lost, the process killed), and there is another version
- * now: what the patch has made of it, if it begins as the patch did and has a size that the patch can have left. Who
- * replaces the whole file writes other bytes there; who has changed it elsewhere meanwhile keeps that. The patch can be
- * made again. */
-static bool patched_before(struct vnode *n, struct op *op, const struct attr *there)
-{
-    char mine[PLAN_PROOF], theirs[PLAN_PROOF];
-    struct range proof[2];
-    if (!n->patching || !n->base || n->copy_of || n->pre != PRE_MATCH || there->kind != ATTR_FILE ||
-        !commit_plan_left(&n->staged, n->base->size, n->attr.size, there->size, proof) ||
-        vnode_stage_open(n, op, n->attr.size) < 0)
-        return false;
-    for (size_t i = 0; i < 2; i++)
-        if (same_bytes(n, op, there->version, proof[i], mine, theirs) != 1)
-            return false;
-    go_on_from(n, there);
-    return true;
-}
-
-/* A condition failed. Is what was in the way ours, or gone by now (what came late is taken away)? */
-static bool may_try_again(struct vnode *n, struct op *op)
-{
-    CLEANUP_ATTR struct attr there = ATTR_INIT;
-    int r = store_stat(n->v->store, op, n->path, &there);
-    if (r == -ENOENT)
-        return n->pre == PRE_ABSENT;
-    return r == 0 && (sent_before(n, &there) || patched_before(n, op, &there));
+    struct err why = op->err;
+    CLEANUP_FREE char *id = n->stream ? stream_id(n->stream) : NULL;
+    err_set(&op->err, EIO, "nobody has changed the file, but the store refuses what is to replace it%s%s: %.250s",
+            id ? "; parts of it are only in the upload " : "", id ? id + 1 : "", err_text(&why));
+    return commit_failed(n, op);
 }
 
 /* Outcome not known, or a condition failed: what is there now? */
 static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 {
-    struct err first = op->err;
-    int ours = commit_is_ours(n, op, ret);
-    for (unsigned tries = 0; ours == 0 && is_lost(n, r) && tries < LATE_TRIES && may_try_again(n, op); tries++) {
-        r = commit_attempt(n, op, ret);
+    for (unsigned tries = 0;; tries++) {
+        struct err first = op->err;
+        bool lost = is_lost(n, r);
+        int found = commit_look(n, op, ret);
+        if (found == COMMIT_OURS)
+            return 0;
+        if (!lost || found >= 0)
+            op->err = first;
+        if (!lost || found < 0) /* not sure that it is another's: later */
+            return commit_failed(n, op);
+        if (found == COMMIT_UNCHANGED && tries == AGAIN_TRIES)
+            return refused(n, op);
+        if (found == COMMIT_THEIRS || tries == LATE_TRIES)
+            return commit_conflict(n, op);
+        r = attempt_again(n, op, found, tries > 0 || found == COMMIT_UNCHANGED, ret);
         if (r == 0)
             return 0;
-        first = op->err;
-        (void)op_sleep(op, LATE_MS); /* the server may still do what a lost connection had on its way */
     }
-    op->err = first;
-    if (ours == 1)
-        return 0;
-    if (ours < 0 && ours != -ENOENT && is_lost(n, r))
-        return commit_failed(n, op); /* not sure that it is another's: later */
-    return is_lost(n, r) ? commit_conflict(n, op) : commit_failed(n, op);
 }
 
 static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
@@ -651,7 +536,7 @@ static int send(struct vnode *n, struct op *op, struct attr *ret)
     set_upload(n, op);
     volume_will_change(n->v, n->path, n->base ? n->base->version : "");
     r = commit_attempt(n, op, ret);
-    if (r == -EEXIST && n->assumed_ns && made_late(n, op) == 1)
+    if (r == -EEXIST && n->assumed_ns && commit_made_late(n, op) == 1)
         r = commit_attempt(n, op, ret);
     set_upload(n, NULL);
     return r;

@@ -101,7 +101,7 @@ static int store_copy_of_ours(struct vnode *n, struct op *op)
     for (int i = 0;; i++) {
         CLEANUP_ATTR struct attr a = ATTR_INIT;
         int r = commit_attempt(n, op, &a);
-        if (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN && commit_is_ours(n, op, &a) == 1)
+        if (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN && commit_look(n, op, &a) == COMMIT_OURS)
             r = 0;
         if (r == 0)
             commit_done(n, &a);

@@ -313,6 +313,10 @@ int s3_upload_finish(struct store *s, struct op *op, const char *key, const char
                      const struct store_part *parts, size_t n, const struct precond *pre,
                      struct attr *ret);
 int s3_upload_abort(struct store *s, struct op *op, const char *key, const char *id);
+/* As s3_upload_finish, for who begins the upload anew itself when the request has met another: -EBUSY. */
+int s3_upload_complete(struct s3_store *s, struct op *op, const char *key, const char *id,
+                       const struct store_part *parts, size_t n, const struct precond *pre,
+                       struct attr *ret);
 
 int s3_list_versions(struct store *s, struct op *op, const char *key, const char *cursor, unsigned max,
                      struct version_page *ret);

@@ -136,7 +136,7 @@ static int copy_parts(struct store *store, struct op *op, struct copy *c, const 
     store_upload_begun(store, c->to_key, id, c->attr.size);
     r = copy_all_parts(s, op, c, id, parts, n, part_size);
     if (r == 0)
-        r = s3_upload_finish(store, op, c->to_key, id, parts, n, pre, &made);
+        r = s3_upload_complete(s, op, c->to_key, id, parts, n, pre, &made);
     store_upload_ended(store, c->to_key, id, r == 0);
     if (r < 0)
         return r;

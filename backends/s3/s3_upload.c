@@ -275,24 +275,14 @@ static int complete(struct s3_store *s, struct op *op, const char *key, const ch
         rc = take_complete(s, op, &r, &res, size, ret);
     s3_req_done(&r);
     http_res_done(&res);
-    rc = s3_cond_result(op, pre, rc);
-    /* Another write of this object won; this upload cannot be completed any more. */
-    if (rc == -EBUSY && strcmp(op->err.remote, "ConditionalRequestConflict") == 0) {
-        op->err.code = pre && pre->if_absent ? EEXIST : ESTALE;
-        op->err.retry = ERR_RETRY_NEVER;
-        rc = -op->err.code;
-    }
-    return rc;
+    return s3_cond_result(op, pre, rc);
 }
 
-int s3_upload_finish(struct store *store, struct op *op, const char *key, const char *id,
-                     const struct store_part *parts, size_t n, const struct precond *pre,
-                     struct attr *ret)
+int s3_upload_complete(struct s3_store *s, struct op *op, const char *key, const char *id,
+                       const struct store_part *parts, size_t n, const struct precond *pre,
+                       struct attr *ret)
 {
-    struct s3_store *s = s3_of(store);
     bool conditional = pre && (pre->if_match || pre->if_absent);
-    if (!is_id(id))
-        return bad_id(op);
     /* Servers that honour conditions on PUT need not do so here, and only PUT was probed. */
     if (conditional && atomic_load(&s->server) != S3_SERVER_AWS) {
         int r = s3_cond_look(s, op, key, pre);
@@ -300,6 +290,22 @@ int s3_upload_finish(struct store *store, struct op *op, const char *key, const 
             return r;
     }
     return complete(s, op, key, id, parts, n, pre, ret);
+}
+
+int s3_upload_finish(struct store *store, struct op *op, const char *key, const char *id,
+                     const struct store_part *parts, size_t n, const struct precond *pre,
+                     struct attr *ret)
+{
+    if (!is_id(id))
+        return bad_id(op);
+    int r = s3_upload_complete(s3_of(store), op, key, id, parts, n, pre, ret);
+    /* It met another write of this object, which need not have won: an upload has to be begun anew then. */
+    if (r == -EBUSY && strcmp(op->err.remote, "ConditionalRequestConflict") == 0) {
+        op->err.code = ESTALE;
+        op->err.retry = ERR_RETRY_NEVER;
+        r = -ESTALE;
+    }
+    return r;
 }
 
 int s3_upload_abort(struct store *store, struct op *op, const char *key, const char *id)

@@ -130,6 +130,19 @@ def test_failures_that_do_not_pass(seen, bucket, proxy, fault):
     assert bucket.get("f") == data
 
 
+def test_an_upload_that_somebody_else_has_ended(seen, bucket, proxy):
+    """As a lifecycle rule does, and a request that met another: the parts have to be sent again. Story: the same upload was
+    finished ten times more, and then the file went to a conflict copy, although nobody else had written it."""
+    data = pattern(12 * MIB)
+    with open(seen / "k/f", "wb", buffering=0) as file:
+        write(file, data)
+        eventually(lambda: parts_sent(proxy, "f") >= 1)
+        [upload] = bucket.s3.list_multipart_uploads(Bucket=bucket.name, Prefix="f")["Uploads"]
+        bucket.s3.abort_multipart_upload(Bucket=bucket.name, Key="f", UploadId=upload["UploadId"])
+    assert bucket.get("f") == data
+    assert sorted(bucket.keys()) == ["f", "warm-up"]
+
+
 @pytest.fixture
 def little_room(mount, bucket, proxy, folder):
     """A cache directory that holds a third of the file."""

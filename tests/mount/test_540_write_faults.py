@@ -18,6 +18,7 @@ QUICK = {"retries": "1", "retry_delay": "50ms", "timeout": "5s", "cache.ttl": "1
 XML = "Content-Type: application/xml\r\n"
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 BROKEN = "<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+CONFLICT = "<Error><Code>ConditionalRequestConflict</Code><Message>A conflicting operation was made.</Message></Error>"
 
 # What happens to the request that carries the bytes (or ends the upload).
 FAULTS = {
@@ -28,13 +29,14 @@ FAULTS = {
     "reset-after-commit": {"reset_after": 0},
     "timeout-after-commit": {"silent": True},
     "200-with-error": {"status": 200, "body": BROKEN, "headers": XML},
+    "conflict": {"status": 409, "body": CONFLICT, "headers": XML},  # of requests, on AWS: another client need not have won
 }
 # The ways: what is written, and which request is hit.
 SENDS = {"put": r"^PUT /[^?]*/f[ ?]", "part": "^PUT .*partNumber=2&", "complete": "^POST .*uploadId="}
 # A transfer without an end of its own: a server that copies may be silent for ten minutes before it has completed an
-# upload. A PUT or part that is answered 200 without an ETag is not what a server does.
+# upload. A PUT or part that is answered 200 without an ETag is not what a server does. Parts have no condition.
 NOT_TRIED = {("complete", "reset-in-the-body"), ("complete", "no-answer"), ("complete", "timeout-after-commit"),
-             ("put", "200-with-error"), ("part", "200-with-error")}
+             ("put", "200-with-error"), ("part", "200-with-error"), ("part", "conflict")}
 CASES = [(send, fault) for send in SENDS for fault in FAULTS if (send, fault) not in NOT_TRIED]
 
 
@@ -99,8 +101,9 @@ def test_a_fault_that_passes(behind, bucket, proxy, send, fault, write):
     """It hits one request."""
     data = content(send)
     proxy.fault = Fault(only=SENDS[send], times=1, **FAULTS[fault])
-    attempt(behind, bucket, data, None, write)
+    stored = attempt(behind, bucket, data, None, write)
     assert proxy.fault.times == 0, "the fault has hit nothing"
+    assert stored or fault != "conflict"
     settled(behind, bucket, data)
 
 

@@ -240,6 +240,30 @@ static void test_complete_fails_late(void)
     free((void *)(uintptr_t)steps[1].reply);
 }
 
+/* Two requests have met. A PUT is sent again, with its condition; an upload has to be begun anew. */
+static void test_requests_that_meet(void)
+{
+    struct rig g;
+    struct attr a = ATTR_INIT;
+    struct store_part part = {.number = 1, .size = 4, .etag = "e1"};
+    char *met = error_reply("409 Conflict", "", "<Error><Code>ConditionalRequestConflict</Code></Error>");
+    struct fake_step steps[] = {{.reply = OK0}, {.reply = LOST}, {.reply = DONE204}, {.reply = NO_OLD},
+                                {.reply = met}, {.reply = met}, {.reply = GONE}, {.reply = met}};
+    rig_start(&g, steps, sizeof(steps) / sizeof(steps[0]), "");
+    CHECK_INT(put(&g, (struct precond){.if_match = "v0"}), -EBUSY);
+    CHECK_INT(g.op.err.retry, ERR_RETRY_SAFE);
+    CHECK(sent(&g, 4, "if-match: \"v0\""));
+    CHECK_INT(put(&g, (struct precond){.if_absent = true}), -EBUSY);
+    CHECK_INT(g.op.err.retry, ERR_RETRY_SAFE);
+    struct precond pre = {.if_absent = true};
+    CHECK_INT(store_upload_finish(g.s, &g.op, "k", "pID", &part, 1, &pre, &a), -ESTALE);
+    CHECK_INT(g.op.err.retry, ERR_RETRY_NEVER);
+    CHECK(sent(&g, 6, "HEAD /buck/p/k ") && sent(&g, 7, "POST /buck/p/k?uploadId=ID "));
+    attr_done(&a);
+    rig_stop(&g);
+    free(met);
+}
+
 /* ---- listing ---- */
 
 static int list_reply(const char *xml, const char *cursor, struct list_page *page,
@@ -398,6 +422,7 @@ int main(void)
     RUN(test_throttled);
     RUN(test_no_bucket);
     RUN(test_complete_fails_late);
+    RUN(test_requests_that_meet);
     RUN(test_list_entries);
     RUN(test_list_bad);
     RUN(test_sign);

@@ -261,6 +261,31 @@ static void test_metadata(void)
     vx_done(&x);
 }
 
+#define REFUSED "op=upload_finish,%s=1,errno=ESTALE"
+
+/* The store refuses to finish an upload, but nobody has changed the file: it is no conflict, and it is sent again. What
+ * goes on being refused stays staged. */
+static void test_refused(void)
+{
+    for (unsigned how = 0; how < 3; how++) {
+        bool replaced = how > 0, stays = how == 2;
+        CLEANUP_FREE char *more = xasprintf("fault = " REFUSED "\n", stays ? "every" : "nth");
+        struct vx x = up(more);
+        if (replaced)
+            vx_foreign_put(&x, "f", "before");
+        struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+        write_all(&x, f);
+        CHECK_INT(vfile_flush(f, &x.op), stays ? -EIO : 0);
+        CHECK(!stays || strstr(err_text(&x.op.err), "nobody has changed"));
+        CHECK_STR(vx_foreign_ls(&x, ""), "f");
+        if (!stays)
+            check_stored(&x, "f", SIZE);
+        vfile_release(f);
+        CHECK_INT(vx_close_ms(&x, 1), stays);
+        vx_done(&x);
+    }
+}
+
 /* Another client makes the file meanwhile: both are kept, nothing of the upload stays. */
 static void test_conflict(void)
 {
@@ -343,6 +368,27 @@ static void test_small_disk_failure(void)
     vx_done(&x);
 }
 
+/* The store refuses to finish the upload that has the only copy of some bytes: only finishing it can help. */
+static void test_small_disk_refused(void)
+{
+    struct vx x = up_small("fault = op=upload_finish,nth=1,errno=ESTALE\n");
+    struct vfile *f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    check_stored(&x, "f", SIZE);
+    CHECK_STR(vx_foreign_ls(&x, ""), "f");
+    vx_done(&x);
+    x = up_small("fault = op=upload_finish,every=1,errno=ESTALE\n");
+    f = vx_fopen(&x, "f", NEW, 0);
+    write_all(&x, f);
+    CHECK_INT(vfile_flush(f, &x.op), -EIO);
+    CHECK(strstr(err_text(&x.op.err), "parts of it are only in"));
+    CHECK_STR(vx_foreign_ls(&x, ""), "");
+    vfile_release(f);
+    CHECK_INT(vx_close_ms(&x, 1), 1); /* staged, with what is at the store */
+    vx_done(&x);
+}
+
 /* Nobody takes the parts: the writer is told that there is no room, and nothing is lost silently. */
 static void test_small_disk_no_store(void)
 {
@@ -367,9 +413,11 @@ int main(void)
     RUN(test_last_part);
     RUN(test_ten_thousand_parts);
     RUN(test_metadata);
+    RUN(test_refused);
     RUN(test_conflict);
     RUN(test_small_disk);
     RUN(test_small_disk_failure);
+    RUN(test_small_disk_refused);
     RUN(test_small_disk_no_store);
     return t_done();
 }

@@ -51,7 +51,7 @@ static void fill_row(struct vnode *n, struct stage_row *row)
     row->base_len = n->base_len;
     row->pre = (int)n->pre;
     memcpy(row->pre_version, n->pre_version, sizeof(row->pre_version));
-    row->patching = n->patching;
+    row->sent = sent_patches_format(&n->sent);
     row->excl = n->excl;
     row->conflict = n->conflict;
     row->incomplete = n->incomplete;
@@ -406,7 +406,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->promise = row->promise;
     n->pre = (enum vnode_pre)row->pre;
     memcpy(n->pre_version, row->pre_version, sizeof(n->pre_version));
-    n->patching = row->patching;
+    sent_patches_parse(row->sent, &n->sent);
     n->excl = row->excl;
     n->conflict = row->conflict;
     n->incomplete = row->incomplete;

@@ -115,6 +115,29 @@ static int send_put(struct vnode *n, struct op *op, const struct precond *pre, s
     return store_put(n->v->store, op, &req, ret);
 }
 
+static void set_sent(struct vnode *n, const struct sent_patches *sent)
+{
+    LOCK_SCOPE(&n->lock);
+    n->sent = *sent;
+}
+
+/* What is sent now may be there in part whatever becomes of this process. */
+static int note_patch(struct vnode *n, struct op *op, const struct patch_req *req)
+{
+    struct sent_patches sent = n->sent;
+    struct sent_patch p;
+    int r = sent_patch_of(req, n->base->size, n->file->fd, &p);
+    if (r < 0)
+        return err_set(&op->err, -r, "%s: %s", n->file->path, strerror(-r));
+    if (!sent_patches_add(&sent, &p))
+        return 0;
+    CLEANUP_FREE char *text = sent_patches_format(&sent);
+    r = n->journaled ? stage_row_sent(n->v->stage, n->file_name, text, &op->err) : 0;
+    if (r == 0)
+        set_sent(n, &sent);
+    return r;
+}
+
 static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *p,
                       const struct precond *pre, struct attr *ret)
 {
@@ -126,20 +149,18 @@ static int send_patch(struct vnode *n, struct op *op, const struct commit_plan *
                             .n_ranges = p->n_ranges,
                             .new_size = n->attr.size,
                             .attr = &n->attr};
-    int r = n->journaled ? stage_row_patching(n->v->stage, n->file_name, &op->err) : 0;
-    if (r < 0)
-        return r;
-    r = store_patch(n->v->store, op, &req, ret);
-    bool may_be_half = r < 0 && r != -ESTALE && r != -ENOENT && op->err.retry != ERR_RETRY_SAFE;
-    bool told = r < 0 && ret->version[0];
-    if (told) {
+    struct sent_patches before = n->sent;
+    int r = note_patch(n, op, &req);
+    if (r == 0)
+        r = store_patch(n->v->store, op, &req, ret);
+    bool not_begun = r == -ESTALE || r == -ENOENT || (r < 0 && op->err.retry == ERR_RETRY_SAFE);
+    if (r < 0 && ret->version[0]) {
         commit_go_on_from(n, ret);
         attr_done(ret);
         *ret = ATTR_INIT;
-    }
-    if (told || may_be_half) {
-        LOCK_SCOPE(&n->lock);
-        n->patching = !told;
+        set_sent(n, &SENT_PATCHES_INIT);
+    } else if (not_begun) {
+        set_sent(n, &before);
     }
     return r;
 }
@@ -397,7 +418,8 @@ static void set_clean(struct vnode *n, struct attr *a)
     attr_move(&n->attr, a);
     n->excl = n->excl && n->conflict;
     n->assumed_ns = 0;
-    n->patching = n->maybe_stored = n->restamp = false;
+    n->maybe_stored = n->restamp = false;
+    n->sent = SENT_PATCHES_INIT;
     n->attempts = 0;
     lock_release(&n->lock);
     vnode_clean(n);

@@ -5,8 +5,8 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/sys.h"
-#include "cache/commit_plan.h"
 #include "cache/given_up.h"
 #include "cache/stage.h"
 #include "cache/stream.h"
@@ -22,6 +22,20 @@ bool commit_is_complete(const struct vnode *n)
 
 /* ---- the same bytes ---- */
 
+/* 1: all of them; 0: there are fewer; or -errno. */
+static int read_there(struct vnode *n, struct op *op, const char *version, uint64_t pos, void *to, size_t len)
+{
+    struct read_req req = {.key = n->path,
+                           .version = version,
+                           .offset = pos,
+                           .iov = {.iov_base = to, .iov_len = len}};
+    struct read_res res = READ_RES_INIT;
+    int r = store_read(n->v->store, op, &req, &res);
+    size_t got = res.length;
+    read_res_done(&res);
+    return r < 0 ? r : got == len;
+}
+
 static int same_bytes(struct vnode *n, struct op *op, const char *version, struct range range,
                       char *mine, char *theirs)
 {
@@ -31,18 +45,10 @@ static int same_bytes(struct vnode *n, struct op *op, const char *version, struc
             pos += len;
             continue;
         }
-        struct read_req req = {.key = n->path,
-                               .version = version,
-                               .offset = pos,
-                               .iov = {.iov_base = theirs, .iov_len = len}};
-        struct read_res res = READ_RES_INIT;
-        int r = store_read(n->v->store, op, &req, &res);
-        size_t got = res.length;
-        read_res_done(&res);
-        if (r < 0)
+        int r = read_there(n, op, version, pos, theirs, len);
+        if (r != 1)
             return r;
-        if (got != len || sys_pread(n->file->fd, mine, len, pos) != (ssize_t)len ||
-            memcmp(mine, theirs, len) != 0)
+        if (sys_pread(n->file->fd, mine, len, pos) != (ssize_t)len || memcmp(mine, theirs, len) != 0)
             return 0;
         pos += len;
     }
@@ -121,23 +127,38 @@ static bool sent_before(struct vnode *n, const struct attr *there)
     return true;
 }
 
-/* A patch of ours ended nobody knows where (the connection was lost, the process killed), and there is another version
- * now: what the patch has made of it, if it begins as the patch did and has a size that the patch can have left. Who
- * replaces the whole file writes other bytes there; who has changed it elsewhere meanwhile keeps that. The patch can be
- * made again. */
+static bool has_sum(struct vnode *n, struct op *op, const char *version, struct range range, uint32_t sum)
+{
+    char theirs[SENT_PROOF];
+    size_t len = (size_t)(range.end - range.off);
+    return len == 0 || (read_there(n, op, version, range.off, theirs, len) == 1 && crc32c(0, theirs, len) == sum);
+}
+
+/* Where the file was growing when it was cut off there is no checksum: that has to be staged as it was sent. */
+static bool has_tail(struct vnode *n, struct op *op, const struct attr *there, const struct sent_patch *p, struct range tail)
+{
+    char mine[SENT_PROOF], theirs[SENT_PROOF];
+    if (there->size == p->size)
+        return has_sum(n, op, there->version, tail, p->tail_crc);
+    return same_bytes(n, op, there->version, tail, mine, theirs) == 1;
+}
+
+/* Is it what a patch of ours has left, which ended nobody knows where? Then the next one goes on from there. */
 static bool patched_before(struct vnode *n, struct op *op, const struct attr *there)
 {
-    char mine[PLAN_PROOF], theirs[PLAN_PROOF];
-    struct range proof[2];
-    if (!n->patching || !n->base || n->copy_of || n->pre != PRE_MATCH || there->kind != ATTR_FILE ||
-        !commit_plan_left(&n->staged, n->base->size, n->attr.size, there->size, proof) ||
+    struct range tail;
+    if (!n->sent.n || !n->base || n->copy_of || n->pre != PRE_MATCH || there->kind != ATTR_FILE ||
         vnode_stage_open(n, op, n->attr.size) < 0)
         return false;
-    for (size_t i = 0; i < 2; i++)
-        if (same_bytes(n, op, there->version, proof[i], mine, theirs) != 1)
-            return false;
-    commit_go_on_from(n, there);
-    return true;
+    for (size_t i = n->sent.n; i-- > 0;) {
+        const struct sent_patch *p = &n->sent.v[i];
+        if (!sent_patch_can_leave(p, there->size, &tail) || !has_sum(n, op, there->version, p->head, p->head_crc) ||
+            !has_tail(n, op, there, p, tail))
+            continue;
+        commit_go_on_from(n, there);
+        return true;
+    }
+    return false;
 }
 
 /* ---- the look ---- */

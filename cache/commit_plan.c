@@ -198,16 +198,3 @@ int commit_plan_make(const struct plan_input *in, struct commit_plan *ret)
     *ret = p;
     return 0;
 }
-
-bool commit_plan_left(const struct ranges *staged, uint64_t base_size, uint64_t size, uint64_t there,
-                      struct range proof[2])
-{
-    struct range first = staged->n ? staged->v[0] : (struct range){0, 0};
-    uint64_t grown = there > base_size ? min_u64(there - base_size, PLAN_PROOF) : 0;
-    first.end = min_u64(min_u64(first.end, first.off + PLAN_PROOF), size);
-    proof[0] = first.off < first.end ? first : (struct range){0, 0};
-    proof[1] = (struct range){there - grown, there};
-    if (there == size)
-        return true;
-    return proof[0].end && (there == base_size || (there > base_size && there < size));
-}

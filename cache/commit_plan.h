@@ -46,11 +46,4 @@ struct commit_plan {
 int commit_plan_make(const struct plan_input *in, struct commit_plan *ret);
 void commit_plan_done(struct commit_plan *p);
 
-#define PLAN_PROOF 4096
-/* Can a patch from base_size to size bytes that was cut off have left a file of `there` bytes? It writes its ranges in
- * their order, and sets the size last. `proof`: what then is as staged, of PLAN_PROOF bytes at most each, or empty: the
- * beginning of the first range, the end of what the file has grown by. */
-bool commit_plan_left(const struct ranges *staged, uint64_t base_size, uint64_t size, uint64_t there,
-                      struct range proof[2]);
-
 #endif

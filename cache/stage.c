@@ -38,6 +38,7 @@ void stage_row_done(struct stage_row *row)
     attr_done(&row->attr);
     ranges_done(&row->staged);
     free(row->upload);
+    free(row->sent);
     *row = (struct stage_row){0};
 }
 
@@ -70,7 +71,8 @@ static const struct {
     const char *name, *add;
 } columns[] = {{"upload", "ALTER TABLE staged ADD COLUMN upload TEXT"},
                {"content", "ALTER TABLE staged ADD COLUMN content BLOB"},
-               {"promise", "ALTER TABLE staged ADD COLUMN promise INTEGER"}};
+               {"promise", "ALTER TABLE staged ADD COLUMN promise INTEGER"},
+               {"sent", "ALTER TABLE staged ADD COLUMN sent TEXT"}};
 
 static int add_columns(struct sqldb *db, struct err *err)
 {
@@ -367,7 +369,6 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     row->conflict = flags & ROW_CONFLICT;
     row->incomplete = flags & ROW_INCOMPLETE;
     row->stamped = flags & ROW_STAMPED;
-    row->patching = flags & ROW_PATCHING;
     row->restamp = flags & ROW_RESTAMP;
     row->since.tv_sec = (time_t)sqldb_i64(st, 10);
     row->attempts = (unsigned)sqldb_i64(st, 11);
@@ -376,6 +377,8 @@ static bool read_row(struct sqlstmt *st, struct stage_row *row)
     row->upload = upload && *upload ? xstrdup(upload) : NULL;
     row->in_row = sqldb_i64(st, 14);
     row->promise = (uint64_t)sqldb_i64(st, 15);
+    const char *sent = sqldb_text(st, 16);
+    row->sent = sent && *sent ? xstrdup(sent) : NULL;
     return attr_from_json(sqldb_text(st, 2), &row->attr) &&
            ranges_parse(sqldb_text(st, 9), &row->staged);
 }
@@ -389,7 +392,7 @@ static int read_rows(struct stage *s, struct rows *rows, struct err *err)
 {
     struct sqlstmt *st = NULL;
     int r = stage_db_prepare(s, "SELECT file, path, attr, base_version, base_size, base_len, pre, pre_version,"
-                       " flags, ranges, since, attempts, error, upload, content IS NOT NULL, promise FROM staged"
+                       " flags, ranges, since, attempts, error, upload, content IS NOT NULL, promise, sent FROM staged"
                        " WHERE key = ?"
                        " ORDER BY since, file", err, &st);
     if (r < 0)

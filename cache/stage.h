@@ -66,7 +66,7 @@ struct stage_row {
     int pre;               /* enum vnode_pre */
     char pre_version[ATTR_VERSION_MAX];
     bool excl, conflict, incomplete, stamped, restamp;
-    bool patching;         /* the object has perhaps been changed in part (stage_row_patching) */
+    char *sent;            /* NULL; sent_patch.h: the object has perhaps been changed in part */
     struct ranges staged;
     char *upload;          /* NULL; stream.h: bytes of `staged` that are in an unfinished upload only */
     struct timespec since;
@@ -108,9 +108,8 @@ void stage_undo_remove(struct stage *s, const char *name);
 /* Durable when they return 0. A row replaces the one of the same file. */
 int stage_row_put(struct stage *s, struct stage_row *row, struct err *err);
 int stage_row_remove(struct stage *s, const char *file, struct err *err);
-/* The object of that row is about to be changed in place: until the row goes or is put again, a version there that is
- * not pre_version may be the half of this change. */
-int stage_row_patching(struct stage *s, const char *file, struct err *err);
+/* The object of that row is about to be changed in place: its new `sent`. */
+int stage_row_sent(struct stage *s, const char *file, const char *sent, struct err *err);
 /* Rule 5, for a row with content of a file that is stored as `path`, or one of a removed file that cannot be removed now. The
  * caller has stage_settle(s, NULL, ...) called some time later. */
 void stage_row_forget(struct stage *s, const char *file, const char *path);

@@ -11,7 +11,7 @@
 #define STAGE_HASH_DIGITS 16
 
 enum change_kind {
-    CHANGE_PUT, CHANGE_REPLACE, CHANGE_REMOVE, CHANGE_PATCHING, CHANGE_UPLOAD_PUT, CHANGE_UPLOAD_REMOVE, CHANGE_GIVEN_UP_PUT,
+    CHANGE_PUT, CHANGE_REPLACE, CHANGE_REMOVE, CHANGE_SENT, CHANGE_UPLOAD_PUT, CHANGE_UPLOAD_REMOVE, CHANGE_GIVEN_UP_PUT,
     CHANGE_GIVEN_UP_REMOVE, CHANGE_KINDS
 };
 
@@ -31,14 +31,7 @@ struct stage {
     } sync;
 };
 
-enum row_flags {
-    ROW_EXCL = 1,
-    ROW_CONFLICT = 2,
-    ROW_INCOMPLETE = 4,
-    ROW_STAMPED = 8,
-    ROW_PATCHING = 16,
-    ROW_RESTAMP = 32
-};
+enum row_flags { ROW_EXCL = 1, ROW_CONFLICT = 2, ROW_INCOMPLETE = 4, ROW_STAMPED = 8, ROW_RESTAMP = 32 };
 
 /* A statement on the journal's connection, which is the caller's until stage_db_give(). */
 int stage_db_prepare(struct stage *s, const char *sql, struct err *err, struct sqlstmt **ret);

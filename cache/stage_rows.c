@@ -9,18 +9,16 @@
 
 #define FORGOTTEN_MAX 64
 
-_Static_assert(ROW_PATCHING == 16, "as in CHANGE_PATCHING");
-
 static const char *const change_sql[CHANGE_KINDS] = {
     [CHANGE_PUT] = "INSERT OR REPLACE INTO staged(file, key, path, attr, base_version, base_size, base_len,"
-                   " pre, pre_version, flags, ranges, since, attempts, error, upload, content, promise)"
-                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                   " pre, pre_version, flags, ranges, since, attempts, error, upload, content, promise, sent)"
+                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [CHANGE_REPLACE] = "UPDATE OR REPLACE staged SET file = ?1, key = ?2, path = ?3, attr = ?4,"
                        " base_version = ?5, base_size = ?6, base_len = ?7, pre = ?8, pre_version = ?9,"
                        " flags = ?10, ranges = ?11, since = ?12, attempts = ?13, error = ?14,"
-                       " upload = ?15, content = ?16, promise = ?17 WHERE file = ?18",
+                       " upload = ?15, content = ?16, promise = ?17, sent = ?18 WHERE file = ?19",
     [CHANGE_REMOVE] = "DELETE FROM staged WHERE file = ?",
-    [CHANGE_PATCHING] = "UPDATE staged SET flags = flags | 16 WHERE file = ?",
+    [CHANGE_SENT] = "UPDATE staged SET sent = ? WHERE file = ?",
     [CHANGE_UPLOAD_PUT] = "INSERT OR REPLACE INTO uploads(id, key, path) VALUES (?, ?, ?)",
     [CHANGE_UPLOAD_REMOVE] = "DELETE FROM uploads WHERE key = ? AND id = ?",
     [CHANGE_GIVEN_UP_PUT] = "INSERT OR REPLACE INTO given_up(key, path, what) VALUES (?, ?, ?)",
@@ -296,7 +294,7 @@ static void bind_row(struct sqlstmt *st, const void *arg)
     const struct stage_row *row = c->row;
     int flags = (row->excl ? ROW_EXCL : 0) | (row->conflict ? ROW_CONFLICT : 0) |
                 (row->incomplete ? ROW_INCOMPLETE : 0) | (row->stamped ? ROW_STAMPED : 0) |
-                (row->patching ? ROW_PATCHING : 0) | (row->restamp ? ROW_RESTAMP : 0);
+                (row->restamp ? ROW_RESTAMP : 0);
     sqldb_bind_text(st, 1, row->file);
     sqldb_bind_text(st, 2, c->s->key);
     sqldb_bind_text(st, 3, row->path);
@@ -315,8 +313,9 @@ static void bind_row(struct sqlstmt *st, const void *arg)
     if (row->in_row)
         sqldb_bind_blob(st, 16, row->content, (size_t)row->attr.size);
     sqldb_bind_i64(st, 17, (int64_t)row->promise);
+    sqldb_bind_text(st, 18, row->sent ? row->sent : "");
     if (row->replaces)
-        sqldb_bind_text(st, 18, row->replaces);
+        sqldb_bind_text(st, 19, row->replaces);
 }
 
 int stage_row_put(struct stage *s, struct stage_row *row, struct err *err)
@@ -342,9 +341,9 @@ int stage_row_remove(struct stage *s, const char *file, struct err *err)
     return change_texts(s, CHANGE_REMOVE, (struct text_change){{file}}, err);
 }
 
-int stage_row_patching(struct stage *s, const char *file, struct err *err)
+int stage_row_sent(struct stage *s, const char *file, const char *sent, struct err *err)
 {
-    return change_texts(s, CHANGE_PATCHING, (struct text_change){{file}}, err);
+    return change_texts(s, CHANGE_SENT, (struct text_change){{sent, file}}, err);
 }
 
 int stage_upload_put(struct stage *s, const char *path, const char *id, struct err *err)

@@ -18,6 +18,7 @@
 #include "cache/ranges.h"
 #include "cache/lookahead.h"
 #include "cache/meta.h"
+#include "cache/sent_patch.h"
 #include "cache/volume.h"
 
 #include <stdatomic.h>
@@ -156,7 +157,7 @@ struct vnode {
     char *copy_of;        /* the base is a version of this path instead (file_copy.c), or NULL */
     enum vnode_pre pre;   /* condition of the next commit */
     char pre_version[ATTR_VERSION_MAX];
-    bool patching;        /* a change in place has ended, here or in an earlier process, and how far it came is not known */
+    struct sent_patches sent; /* by this process or an earlier one, which may have left a half */
     bool excl;            /* made by O_EXCL: losing is -EEXIST, else -ESTALE */
     uint64_t assumed_ns;  /* made, and truncated, without asking the store, then; 0: it was asked */
     struct ranges staged;

@@ -67,6 +67,33 @@ def test_an_edit_in_place_that_was_cut_off_is_finished(mount, sshd, place, relay
     assert os.listdir(place) == ["f"]
 
 
+@pytest.mark.parametrize("later", ["edited", "rewritten and killed"])
+def test_a_half_edit_whose_first_bytes_change_is_finished(mount, sshd, place, relay, later):
+    """Story: the connection was lost in the middle of an edit, and before it was there again the program changed what the edit
+    began with. What the first try had left was then taken for another client's: a conflict copy with holes."""
+    far = relay()
+    m, wanted = edit_far_away(mount, sshd, place, far)
+    far.stop()
+    assert still(place / "f") != wanted, "the edit was faster"
+    if later == "edited":
+        with open(m / "k/f", "r+b") as file:
+            for at in (MIB + 7, 100):  # in it, and before it
+                file.seek(at)
+                file.write(b"later")
+                wanted = wanted[:at] + b"later" + wanted[at + 5:]
+    else:
+        wanted = pattern(MIB, 5)
+        (m / "k/f").write_bytes(wanted)
+        m.kill9()
+    far.delay = 0.0
+    far.start()
+    if later != "edited":
+        m.start()
+    eventually(lambda: (place / "f").read_bytes() == wanted)
+    assert (m / "k/f").read_bytes() == wanted
+    assert os.listdir(place) == ["f"]
+
+
 def test_an_edit_of_a_file_with_its_old_time_again_survives_a_kill(mount, sshd, place, relay):
     """Story: SFTP tells times in seconds, so quayfs tells two contents of one time and size apart by itself, as long as it
     runs. After a kill it took the file of its own staged edit for another client's, and the edit went to a conflict copy."""

@@ -78,38 +78,6 @@ static void test_patch_zeros(void)
     ranges_done(&staged);
 }
 
-static bool left(const struct ranges *staged, uint64_t base, uint64_t size, uint64_t there)
-{
-    struct range proof[2];
-    bool can = commit_plan_left(staged, base, size, there, proof);
-    for (size_t i = 0; i < 2 && can; i++)
-        CHECK(proof[i].off <= proof[i].end && proof[i].end - proof[i].off <= PLAN_PROOF);
-    return can;
-}
-
-/* The sizes between a patch and its end; all others are of somebody else. */
-static void test_what_a_patch_leaves(void)
-{
-    struct ranges none = RANGES_INIT, some = RANGES_INIT;
-    struct range proof[2];
-    ranges_add(&some, 10, 20000);
-    CHECK(left(&some, 30000, 30000, 30000));
-    CHECK(!left(&some, 30000, 30000, 30500)); /* appended to */
-    CHECK(!left(&some, 30000, 30000, 29999)); /* shortened */
-    CHECK(left(&some, 30000, 25000, 30000) && left(&some, 30000, 25000, 25000));
-    CHECK(!left(&some, 30000, 25000, 27000)); /* the size is set at once */
-    CHECK(left(&none, 30000, 25000, 25000) && !left(&none, 30000, 25000, 30000));
-    CHECK(!left(&some, 15000, 20000, 14999) && !left(&some, 15000, 20000, 20001));
-    CHECK(commit_plan_left(&some, 15000, 20000, 19500, proof));
-    CHECK_INT(proof[0].off, 10);
-    CHECK_INT(proof[0].end, 10 + PLAN_PROOF);
-    CHECK_INT(proof[1].off, 19500 - PLAN_PROOF);
-    CHECK_INT(proof[1].end, 19500);
-    CHECK(commit_plan_left(&some, 15000, 20000, 15500, proof));
-    CHECK_INT(proof[1].off, 15000);
-    ranges_done(&some);
-}
-
 static void test_small_edit_of_large(void)
 {
     struct ranges staged = RANGES_INIT;
@@ -229,7 +197,6 @@ int main(void)
 {
     RUN(test_small);
     RUN(test_patch_zeros);
-    RUN(test_what_a_patch_leaves);
     RUN(test_small_edit_of_large);
     RUN(test_append);
     RUN(test_limits);

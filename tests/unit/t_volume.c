@@ -560,6 +560,29 @@ static void test_lost_answer(void)
     vx_done(&x);
 }
 
+/* It was an edit in place, nobody could look at once, and then the program changed what it begins (and ends) with. */
+static void test_lost_answer_of_an_edit(void)
+{
+    for (int theirs = 0; theirs < 2; theirs++) {
+        struct vx x = vx_new();
+        vx_open_local(&x, "retries = 0\nfault = op=patch,nth=1,errno=EIO,lost=yes;op=read,nth=1,errno=EIO");
+        vx_foreign_put(&x, "f", "0123456789");
+        struct vfile *f = vx_fopen(&x, "f", VFILE_WRITE, 0);
+        vx_pwrite(&x, f, "edit", 4, 3);
+        vx_pwrite(&x, f, "more", 4, 10);
+        CHECK_INT(vfile_flush(f, &x.op), -EIO);
+        CHECK_STR(vx_foreign_get(&x, "f"), "012edit789more");
+        vx_pwrite(&x, f, "B", 1, 3);
+        vx_pwrite(&x, f, "E", 1, 13);
+        if (theirs)
+            vx_foreign_put(&x, "f", "012EDIT789more");
+        CHECK_INT(vx_fclose(&x, f), theirs ? -ESTALE : 0);
+        CHECK_STR(vx_foreign_get(&x, "f"), theirs ? "012EDIT789more" : "012Bdit789morE");
+        CHECK((conflict_name(&x, "f") != NULL) == theirs);
+        vx_done(&x);
+    }
+}
+
 static void all(void)
 {
     RUN(test_create_and_read);
@@ -595,5 +618,6 @@ int main(void)
     caps_off = 0;
     use_local = true;
     all();
+    RUN(test_lost_answer_of_an_edit);
     return t_done();
 }

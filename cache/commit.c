@@ -581,9 +581,6 @@ int vnode_commit(struct vnode *n, struct op *op)
         return err_set(&op->err, ESTALE, "%s: %s: the file has changed at the store", n->v->key,
                        n->path);
     CLEANUP_ATTR struct attr a = ATTR_INIT;
-    lock_acquire(&n->lock);
-    n->unflushed = false;
-    lock_release(&n->lock);
     volume_settle(n->v, n->path);
     vnode_set_committing(n, true);
     int r = send(n, op, &a);

@@ -144,7 +144,7 @@ struct vnode {
     bool dirty;           /* staged content that is not in the store */
     bool unlinked;        /* no name any more: never uploaded */
     bool conflict;        /* was moved to the name of a conflict copy */
-    bool unflushed;       /* written since the last flush */
+    bool unflushed;       /* written since it was stored, or promised by the journal */
     bool journaled;       /* has a row in the journal */
     bool incomplete;      /* base bytes were lost: conflict copies only */
     bool stamped;         /* somebody has set its mtime since it was written */

@@ -85,11 +85,52 @@ static void test_removed_while_the_journal_fails(void)
     vx_done(&x);
 }
 
+/* ---- what close has promised with write = back ---- */
+
+static void close_what_a_sync_could_not_journal(struct vx *x)
+{
+    struct vfile *f = vx_fopen(x, "f", NEW, 0);
+    vx_pwrite(x, f, "first", 5, 0);
+    CHECK_INT(vfile_flush(f, &x->op), 0);
+    vx_pwrite(x, f, "later", 5, 0);
+    refuse_rows(x, "INSERT");
+    CHECK_INT(volume_sync(x->v, &x->op), -EHOSTUNREACH);
+    CHECK(vfile_flush(f, &x->op) < 0);
+    refuse_rows(x, NULL);
+    CHECK_INT(vx_fclose(x, f), 0);
+}
+
+/* Story: a sync of the mount met a file being written, its upload failed, and so did the journal. The close that followed took
+ * the row of what had been closed before for its own: it returned 0, and a kill brought the older content back. */
+static void closed_after_the_journal_has_failed(bool small)
+{
+    struct vx x = vx_new();
+    x.policy.write = VOLUME_BACK;
+    x.policy.stage_memory = small ? 64 * KIB : 0;
+    killed(&x, "retries = 0\nfault = " REFUSED, close_what_a_sync_could_not_journal);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, "f"), "later");
+    vx_done(&x);
+}
+
+static void test_closed_after_the_journal_has_failed_with_a_row(void)
+{
+    closed_after_the_journal_has_failed(true);
+}
+
+static void test_closed_after_the_journal_has_failed_with_a_file(void)
+{
+    closed_after_the_journal_has_failed(false);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
     RUN(test_removed_after_a_lost_answer_and_a_refusal);
     RUN(test_removed_after_a_restart_and_a_refusal);
     RUN(test_removed_while_the_journal_fails);
+    RUN(test_closed_after_the_journal_has_failed_with_a_row);
+    RUN(test_closed_after_the_journal_has_failed_with_a_file);
     return t_done();
 }

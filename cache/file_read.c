@@ -108,7 +108,7 @@ static bool again(struct read_state *rs, int error)
     if (park) {
         rs->next = n->parked;
         n->parked = rs;
-    } else if (!moved && !n->dirty) {
+    } else if (!moved && !n->dirty && !n->busy) { /* busy: may become dirty, and is not stale when it is stored */
         atomic_store(&n->stale, true);
     }
     lock_release(&n->lock);

@@ -3,6 +3,8 @@
 #include "base/sqldb.h"
 #include "tests/unit/stage_fixture.h"
 
+#include <pthread.h>
+
 #define RW (VFILE_READ | VFILE_WRITE)
 #define NEW (VFILE_READ | VFILE_WRITE | VFILE_CREATE)
 #define REFUSED "op=put,errno=EHOSTUNREACH,retry=safe"
@@ -124,6 +126,49 @@ static void test_closed_after_the_journal_has_failed_with_a_file(void)
     closed_after_the_journal_has_failed(false);
 }
 
+/* ---- a version that is found to be gone while the file is first written ---- */
+
+#define LONG_WRITE (64 * MIB) /* longer than the reader's request takes */
+
+static void *read_meanwhile(void *arg)
+{
+    char buf[16];
+    (void)vx_pread(arg, buf, sizeof(buf), 0);
+    return NULL;
+}
+
+static void write_while_a_reader_finds_it_gone(struct vx *x, const char *path, const void *data)
+{
+    pthread_t reader;
+    vx_foreign_put(x, path, "first");
+    struct vfile *r = vx_fopen(x, path, VFILE_READ, 0), *w = vx_fopen(x, path, RW, 0);
+    vx_foreign_put(x, path, "theirs");
+    CHECK_INT(pthread_create(&reader, NULL, read_meanwhile, r), 0);
+    ssize_t wrote = vfile_write(w, &x->op, 0, data, LONG_WRITE);
+    pthread_join(reader, NULL);
+    CHECK(wrote == (ssize_t)LONG_WRITE || wrote == -ESTALE);
+    CHECK_INT(vx_fclose(x, w), wrote > 0 ? -ESTALE : 0);
+    vfile_release(r);
+    CLEANUP_FREE char *ours = xasprintf("%s.conflict-", path);
+    CHECK((strstr(vx_foreign_ls(x, path), ours) != NULL) == (wrote > 0));
+    CHECK_STR(vx_read(x, path), "theirs");
+    CHECK_INT(staged(x), 0);
+}
+
+/* Story: a reader was told that the version is gone at the store, between a writer's look and the end of its first write. The
+ * write succeeded, but the file could then be neither stored, nor kept as a conflict copy, nor opened again. */
+static void test_gone_during_the_first_write(void)
+{
+    struct vx x = vx_new();
+    CLEANUP_FREE char *data = xmalloc(LONG_WRITE);
+    memset(data, 'x', LONG_WRITE);
+    vx_open(&x, "backend = memory\nfault = op=read,latency=4ms");
+    write_while_a_reader_finds_it_gone(&x, "a", data);
+    write_while_a_reader_finds_it_gone(&x, "b", data);
+    write_while_a_reader_finds_it_gone(&x, "c", data);
+    vx_done(&x);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -132,5 +177,6 @@ int main(void)
     RUN(test_removed_while_the_journal_fails);
     RUN(test_closed_after_the_journal_has_failed_with_a_row);
     RUN(test_closed_after_the_journal_has_failed_with_a_file);
+    RUN(test_gone_during_the_first_write);
     return t_done();
 }

@@ -146,8 +146,14 @@ static bool move_node(struct moving *m, struct vnode *n, bool answers)
 void moving_nodes(struct moving *m)
 {
     bool answers = true;
-    for (size_t i = 0; i < m->n_nodes; i++)
-        answers = move_node(m, m->nodes[i], answers);
+    struct strmap staying = STRMAP_INIT;
+    for (size_t i = 0; i < m->n; i++)
+        if (m->entries[i].keep)
+            (void)strmap_put(&staying, m->entries[i].from, &m->entries[i]);
+    for (size_t i = 0; i < m->n_nodes && m->whole; i++)
+        if (!strmap_get(&staying, m->nodes[i]->path))
+            answers = move_node(m, m->nodes[i], answers);
+    strmap_done(&staying);
 }
 
 /* ---- the copies ---- */
@@ -509,6 +515,7 @@ static int go_back(struct moving *m)
 static int remove_sources(struct moving *m)
 {
     moving_phase(m, RENAME_REMOVE);
+    m->whole = true;
     m->op->durable = true; /* the end of the mount waits for all of it, also for its questions */
     return moving_remove(m);
 }
@@ -551,7 +558,10 @@ static int move_tree(struct moving *m)
     if (!(m->v->store->caps & CAP_RENAME_DIR))
         return move_objects(m);
     int r = volume_keep_parent(m->v, m->op, m->from);
-    return r < 0 ? r : store_rename(m->v->store, m->op, m->from, m->to, false);
+    if (r == 0)
+        r = store_rename(m->v->store, m->op, m->from, m->to, false);
+    m->whole = r == 0;
+    return r;
 }
 
 void moving_forget(struct moving *m)
@@ -575,9 +585,8 @@ int volume_rename_dir(struct volume *v, struct op *op, const char *from, const c
         if (r == 0) {
             r = move_tree(&m);
             moving_forget(&m);
-        }
-        if (r == 0)
             moving_nodes(&m);
+        }
         moving_release(&m, held);
     }
     moving_done(&m);

@@ -29,6 +29,7 @@ struct moving {
     size_t n, cap;
     bool marker;           /* the source has an object of its own */
     bool made;             /* the target's marker is ours */
+    bool whole;            /* the target is: open files go on there, whatever becomes of the source */
     struct vnode **nodes;  /* below, with their tokens */
     size_t n_nodes;
     int64_t id;            /* in the journal; 0: not */
@@ -49,7 +50,7 @@ int moving_undo(struct moving *m, struct op *op); /* removes the copies that are
 int moving_remove(struct moving *m);       /* the sources whose copies are done, then the directories */
 /* Open files below both: takes their tokens and stores what is staged; then those of m->from go on below m->to. */
 int moving_hold(struct moving *m, size_t *ret_held);
-void moving_nodes(struct moving *m);
+void moving_nodes(struct moving *m);       /* the latter: when the target is whole */
 void moving_release(struct moving *m, size_t held);
 void moving_forget(struct moving *m);      /* what is known of both trees */
 

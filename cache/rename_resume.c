@@ -106,6 +106,7 @@ static int forward(struct moving *m, const struct strmap *made, enum rename_phas
     if (r < 0)
         return r;
     moving_phase(m, RENAME_REMOVE);
+    m->whole = true;
     r = volume_keep_parent(v, m->op, m->from);
     return r == 0 ? moving_remove(m) : r;
 }
@@ -134,9 +135,8 @@ static int resume_locked(struct moving *m, const struct rename_row *row)
     if (r == 0) {
         r = row->phase == RENAME_UNDO ? backward(m, &made) : forward(m, &made, row->phase);
         moving_forget(m);
-    }
-    if (r == 0 && row->phase != RENAME_UNDO)
         moving_nodes(m);
+    }
     moving_release(m, held);
     STRMAP_EACH(&made, it)
         rename_made_free(it->value);

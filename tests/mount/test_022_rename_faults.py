@@ -86,6 +86,19 @@ def test_a_directory_is_renamed_without_what_is_gone(mount, lasting_key):
     assert [lasting_key.behind(name) for name in ("e/y", "e/z")] == [b"Yyy", b"Zzz"]
 
 
+def test_open_files_follow_although_not_all_could_be_removed(mount, bucket):
+    """Story: the objects of a directory had moved, and then its marker could not be removed: the rename fails, but what was open
+    was left under names that are gone, and what was written to it went to conflict copies in a directory made anew."""
+    m = mount({"store k": {**bucket.store(), "fault": "op=remove_dir,errno=EACCES"}})
+    (m / "k/d").mkdir()
+    (m / "k/d/f").write_bytes(b"old")
+    with open(m / "k/d/f", "r+b", buffering=0) as file:
+        with fails_with(errno.EACCES):
+            os.rename(m / "k/d", m / "k/e")
+        file.write(b"New")
+    assert bucket.keys() == ["d/", "e/", "e/f"] and bucket.get("e/f") == b"New"
+
+
 # ---- names of conflict copies ----
 
 def test_two_conflicts_within_a_second(mount, folder):

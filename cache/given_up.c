@@ -293,6 +293,33 @@ static int take_away(struct volume *v, struct op *op, const char *path, const ch
     return r;
 }
 
+static bool was_removed_at(struct volume *v, const char *path)
+{
+    if (!any(v))
+        return false;
+    LOCK_SCOPE(&v->s.lock);
+    const struct given_up *g = v->s.given_up;
+    while (g && !(g->sure && g->gone && is_at(g, path)))
+        g = g->next;
+    return g != NULL;
+}
+
+int given_up_sweep(struct volume *v, struct op *op, const char *path)
+{
+    CLEANUP_ATTR struct attr a = ATTR_INIT;
+    if (!was_removed_at(v, path))
+        return 0;
+    int r = store_stat(v->store, op, path, &a);
+    if (r < 0)
+        return r == -ENOENT ? 1 : r;
+    if (!given_up_hides(v, path, &a))
+        return 0;
+    struct err keep = op->err;
+    (void)take_away(v, op, path, a.version);
+    op->err = keep;
+    return 1;
+}
+
 /* Has the upload ended so that nothing of it can come to be there? */
 static bool has_failed(int r, const struct op *op)
 {
@@ -345,7 +372,7 @@ void given_up_halt(struct volume *v)
 static bool flies_to_locked(const struct volume *v, const char *path)
 {
     const struct given_up *g = v->s.given_up;
-    while (g && !(g->flying && is_at(g, path)))
+    while (g && !(g->flying && path_within(g->path, path)))
         g = g->next;
     return g != NULL;
 }

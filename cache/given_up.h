@@ -6,7 +6,7 @@
  * path:
  *   flying   its file was removed while the request was on its way. The name is free, the file has none any more; who
  *            waits for the answer takes away what was stored, if it is still that version. Who wants to store something
- *            else as this path, or move something there, waits for that (given_up_wait).
+ *            else as this path, or move something there, or its directory away, waits for that (given_up_wait).
  *   unknown  nobody waits any more (cancelled, timed out, the connection broke, this process died). The object is known
  *            by its size and its time, the nanosecond of our clock at which it was written; where a user has set the
  *            time, or the store keeps seconds, it cannot be told from another client's, and is left alone.
@@ -40,7 +40,10 @@ bool given_up_may_fly_locked(const struct vnode *n); /* vnode.lock */
 void given_up_land(struct vnode *n, struct op *op, int r, const struct attr *a);
 /* The mount ends: nobody waits for what flies, the next process looks for it. */
 void given_up_halt(struct volume *v);
-/* 0: nothing flies to this path. */
+/* With its name lock: is what a listing has found as `path` of a file that was removed? Then it is taken away (or later, by a
+ * look). 1, 0 or -errno. */
+int given_up_sweep(struct volume *v, struct op *op, const char *path);
+/* 0: nothing flies to this path, or below. */
 int given_up_wait(struct volume *v, struct op *op, const char *path);
 
 /* For the retrier, under volume.s.lock: is there something to look for? Else *ret_next is not behind the time of the next. */

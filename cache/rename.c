@@ -297,6 +297,8 @@ int volume_rename(struct volume *v, struct op *op, const char *from, const char 
     volume_settle_copies(v, op, from);
     volume_settle_copies(v, op, to);
     r = given_up_wait(v, op, to);
+    if (r == 0 && dir)
+        r = given_up_wait(v, op, from);
     if (r == 0)
         r = dir ? volume_rename_dir(v, op, from, to, no_replace) : rename_file(v, op, from, to, no_replace);
     if (r == 0) {

@@ -9,6 +9,7 @@
  *   removing fails   the target is whole; what is left of the source stays, and the error says so
  *   we are killed, or the mount ends   the journal (rename_log.h) has it: rename_resume.c goes on at the next start
  * Files below that are staged are stored first; open ones go on under their new names. */
+#include "cache/given_up.h"
 #include "cache/rename_int.h"
 
 #include "base/cleanup.h"
@@ -170,6 +171,21 @@ static void add_entry(struct moving *m, struct list_entry *e)
     attr_move(&x->attr, &e->attr);
 }
 
+/* But for what was removed here, and has come to be there late. */
+static int add_page(struct moving *m, struct list_page *page)
+{
+    for (size_t i = 0; i < page->count; i++) {
+        struct list_entry *e = &page->entries[i];
+        bool below = path_below(e->key, m->from);
+        int swept = below ? given_up_sweep(m->v, m->op, e->key) : 0;
+        if (swept < 0)
+            return swept;
+        if (below && !swept)
+            add_entry(m, e);
+    }
+    return 0;
+}
+
 int moving_list(struct moving *m)
 {
     CLEANUP_FREE char *prefix = path_dir_prefix(m->from);
@@ -181,12 +197,12 @@ int moving_list(struct moving *m)
         if (r < 0)
             return r;
         m->marker = m->marker || page.dir_exists;
-        for (size_t i = 0; i < page.count; i++)
-            if (path_below(page.entries[i].key, m->from))
-                add_entry(m, &page.entries[i]);
+        r = add_page(m, &page);
         free(cursor);
         cursor = take_ptr(&page.cursor);
         list_page_done(&page);
+        if (r < 0)
+            return r;
     } while (cursor);
     return 0;
 }
@@ -348,6 +364,8 @@ static void sift(struct sweep *s, const struct list_entry *now)
         s->going[s->n++] = e;
         return;
     }
+    if (!e && given_up_sweep(s->m->v, s->m->op, now->key) > 0)
+        return;
     s->kept = true;
     if (e && !e->done)
         return;

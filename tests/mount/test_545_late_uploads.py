@@ -70,9 +70,9 @@ def unlink(m, proxy) -> None:
     assert not (m / "k/f").exists() and "f" not in os.listdir(m / "k")
 
 
-def interrupted_close(m, proxy, size: int) -> None:
+def interrupted_close(m, proxy, size: int, name: str = "k/f") -> None:
     """The file was sent, and who closed it is gone."""
-    writer = closing(m / "k/f", size)
+    writer = closing(m / name, size)
     on_its_way(proxy)
     writer.send_signal(signal.SIGKILL)
     writer.wait(100)
@@ -222,6 +222,29 @@ def test_unmounted_while_it_flies(late, bucket, proxy):
     done_late(proxy)
     m.start()
     stays_away(m, bucket)
+
+
+@pytest.mark.parametrize("write", ["through", "back"])
+def test_a_renamed_directory_leaves_behind_what_was_removed_in_it(late, bucket, proxy, write):
+    """Story: `rm d/f; mv d e` while the upload of d/f was on its way, or given up: what the server stored as d/f was hidden there,
+    but not from the rename, which copied it to e/f: the file was back for good."""
+    m = late(write)
+    (m / "k/d").mkdir()
+    (m / "k/d/other").write_bytes(b"other")
+    eventually(lambda: "d/other" in bucket.keys())
+    if write == "back":
+        (m / "k/d/f").write_bytes(b"x" * 1000)
+        on_its_way(proxy)
+    else:
+        interrupted_close(m, proxy, 1000, "k/d/f")
+    (m / "k/d/f").unlink()
+    proxy.fault = Fault(status=403, only="^DELETE /[^?]*/d/f ")
+    done_late(proxy)
+    eventually(lambda: proxy.count("^DELETE /[^?]*/d/f ") > 0)
+    assert "d/f" in bucket.keys(), "it could be taken away before the rename"
+    proxy.fault = None
+    (m / "k/d").rename(m / "k/e")
+    assert sorted(bucket.keys()) == ["e/", "e/other", "warm-up"] and os.listdir(m / "k/e") == ["other"]
 
 
 @pytest.mark.parametrize("write", ["through", "back"])

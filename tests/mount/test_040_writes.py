@@ -200,14 +200,37 @@ def test_two_handles_see_one_file(root):
     assert (root / "f").read_bytes() == b"onetwo"
 
 
-def test_mapped_memory(root):
+def test_mapped_memory(root, key):
     data = pattern(300_000)
     (root / "f").write_bytes(data)
     with open(root / "f", "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         assert mapped[200_000:200_010] == data[200_000:200_010]
         mapped[100_000:100_005] = b"mmap!"
         mapped.flush()
-    assert (root / "f").read_bytes() == patched(data, [(100_000, b"mmap!")])
+        os.fsync(file.fileno())
+        data = patched(data, [(100_000, b"mmap!")])
+        assert not key.lasting or key.behind("f") == data
+        mapped[299_990:] = b"unsynced.."
+    data = patched(data, [(299_990, b"unsynced..")])
+    assert (root / "f").read_bytes() == data
+    assert not key.lasting or key.behind("f") == data
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+def test_private_mapping(root, key, mode):
+    """What is written into it is its own, also where the descriptor could write; the rest of it is the file."""
+    data = pattern(300_000)
+    (root / "f").write_bytes(data)
+    with open(root / "f", mode) as file, \
+            mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as private, \
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as shared:
+        assert private[:] == data
+        private[100_000:100_005] = b"mmap!"
+        private.flush()
+        assert private[:] == patched(data, [(100_000, b"mmap!")])
+        assert os.pread(file.fileno(), 300_000, 0) == data and shared[:] == data
+    assert (root / "f").read_bytes() == data
+    assert not key.lasting or key.behind("f") == data
 
 
 def test_writes_of_one_handle_meet_the_mapping_of_another(root):

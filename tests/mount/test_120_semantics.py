@@ -1,11 +1,14 @@
 """What docs/semantics.md promises and no other file shows; much of it was found by tests/model."""
 
 import errno
+import fcntl
 import mmap
 import os
 import stat
+import struct
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -37,7 +40,6 @@ def test_mapped_write_through_an_appending_handle(root):
 
 
 def test_append_switched_on_and_off(root):
-    import fcntl
     descriptor = os.open(root / "f", os.O_CREAT | os.O_RDWR)
     os.write(descriptor, b"0123456789")
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
@@ -151,7 +153,6 @@ def locked(path: str, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["flock", "lockf"])
 def test_locks_of_one_mount(root, kind):
-    import fcntl
     (root / "f").write_text("x")
     with open(root / "f", "r+") as file:
         getattr(fcntl, kind)(file, fcntl.LOCK_EX)
@@ -162,12 +163,72 @@ def test_locks_of_one_mount(root, kind):
 
 @pytest.mark.parametrize("kind", ["flock", "lockf"])
 def test_locks_do_not_reach_another_mount(two_mounts, kind):
-    import fcntl
     one, two = two_mounts
     (one / "f").write_text("x")
     with open(one / "f", "r+") as file:
         getattr(fcntl, kind)(file, fcntl.LOCK_EX)
         assert locked(str(two / "f"), kind) == "free"
+
+
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1], "r+") as f:
+    fcntl.lockf(f, getattr(fcntl, sys.argv[2]), int(sys.argv[4]), int(sys.argv[3]))
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(path, start: int, length: int, kind: str = "LOCK_EX"):
+    """Another process with a lock (soon, if it has to wait for it) of these bytes."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path, kind, str(start), str(length)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def may_lock(file, start: int, length: int, kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB, length, start)
+    except BlockingIOError:
+        return False
+    fcntl.lockf(file, fcntl.LOCK_UN, length, start)
+    return True
+
+
+def test_locks_of_ranges(mount):
+    """Bytes that overlap exclude each other, others do not; 0 bytes are all up to the end, wherever that will be."""
+    path = mount({"store k": {"backend": "memory"}}) / "k/f"
+    path.write_bytes(b"x" * 300)
+    with open(path, "r+") as file, holder(path, 100, 100) as other, holder(path, 1000, 0, "LOCK_SH") as reader:
+        assert other.stdout.readline() == reader.stdout.readline() == "held\n"
+        for start, length, free in ((0, 100, True), (200, 800, True), (0, 101, False), (199, 1, False), (150, 10, False),
+                                    (0, 0, False), (999, 2, False), (1 << 40, 1, False)):
+            assert may_lock(file, start, length) == free, (start, length)
+        assert may_lock(file, 1 << 40, 1, fcntl.LOCK_SH) and not may_lock(file, 150, 1, fcntl.LOCK_SH)
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 150, 0)
+        told = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))
+        assert told == (fcntl.F_WRLCK, os.SEEK_SET, 100, 100, other.pid)
+
+
+def test_locks_end_with_their_process(mount):
+    path = mount({"store k": {"backend": "memory"}}) / "k/f"
+    path.write_bytes(b"x" * 300)
+    with open(path, "r+") as file, holder(path, 100, 100) as other:
+        assert other.stdout.readline() == "held\n"
+        with holder(path, 150, 100) as waiter:
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, 0)
+            other.kill()
+            assert waiter.stdout.readline() == "held\n" and other.wait() == -9
+            assert may_lock(file, 100, 50) and not may_lock(file, 100, 100)
+        assert may_lock(file, 100, 100)
+        with open(path, "rb"):
+            pass  # who closes any descriptor of a file gives up his own fcntl locks of it
+        with holder(path, 0, 0) as last:
+            assert last.stdout.readline() == "held\n"
 
 
 def test_seeking_data_and_holes(root):

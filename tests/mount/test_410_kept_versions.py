@@ -127,6 +127,18 @@ def test_a_real_name_wins(m, versioned_bucket):
     assert sorted(versioned_bucket.keys("h")) == ["h@versions/", "h@versions/x"]
 
 
+def test_tags_of_older_versions_are_not_shown(m, versioned_bucket):
+    versioned_bucket.put("f", b"one", Tagging="team=blue", Metadata={"colour": "blue"})
+    versioned_bucket.put("f", b"two", Tagging="team=red")
+    shelf = m / "k/f@versions"
+    assert os.getxattr(m / "k/f", "user.tag.team") == b"red"
+    for name, attributes in zip(sorted(os.listdir(shelf)), ([b"blue"], []), strict=True):
+        shown = [x for x in os.listxattr(shelf / name) if x != "user.etag"]
+        assert [os.getxattr(shelf / name, x) for x in shown] == attributes and "user.tag.team" not in shown
+        with fails_with(errno.ENODATA):
+            os.getxattr(shelf / name, "user.tag.team")
+
+
 def test_old_versions_stay_cached(m, minio):
     (m / "k/f").write_bytes(pattern(3 * MIB, 1))
     (m / "k/f").write_bytes(b"two")

@@ -32,10 +32,21 @@ void attr_done(struct attr *a)
     *a = ATTR_INIT;
 }
 
+static struct xattr *find_xattr(const struct attr *a, const char *name)
+{
+    for (size_t i = 0; i < a->n_xattrs; i++)
+        if (strcmp(a->xattrs[i].name, name) == 0)
+            return &a->xattrs[i];
+    return NULL;
+}
+
 static void xattrs_copy(struct attr *to, const struct attr *from)
 {
-    for (size_t i = 0; i < from->n_xattrs; i++)
-        attr_xattr_set(to, from->xattrs[i].name, from->xattrs[i].value, from->xattrs[i].size);
+    for (size_t i = 0; i < from->n_xattrs; i++) {
+        const struct xattr *x = &from->xattrs[i];
+        attr_xattr_set(to, x->name, x->value, x->size);
+        find_xattr(to, x->name)->remove = x->remove;
+    }
 }
 
 void attr_copy(struct attr *to, const struct attr *from)
@@ -52,14 +63,6 @@ void attr_move(struct attr *to, struct attr *from)
 {
     *to = *from;
     *from = ATTR_INIT;
-}
-
-static struct xattr *find_xattr(const struct attr *a, const char *name)
-{
-    for (size_t i = 0; i < a->n_xattrs; i++)
-        if (strcmp(a->xattrs[i].name, name) == 0)
-            return &a->xattrs[i];
-    return NULL;
 }
 
 const struct xattr *attr_xattr(const struct attr *a, const char *name)
@@ -82,6 +85,14 @@ void attr_xattr_set(struct attr *a, const char *name, const void *value, size_t 
     x->value = copy;
     x->size = size;
     a->known |= ATTR_HAS_XATTRS;
+}
+
+void attr_xattr_edit(struct attr *change, const char *name, const void *value, size_t size)
+{
+    unsigned known = change->known;
+    attr_xattr_set(change, name, value, size);
+    find_xattr(change, name)->remove = !value;
+    change->known = known | ATTR_XATTR_EDITS;
 }
 
 bool attr_xattr_remove(struct attr *a, const char *name)
@@ -114,6 +125,18 @@ void attr_tags_stored(struct attr *a)
     a->tags = ATTR_TAGS_SOME;
 }
 
+static void edit_xattrs(struct attr *a, const struct attr *change)
+{
+    for (size_t i = 0; i < change->n_xattrs; i++) {
+        const struct xattr *x = &change->xattrs[i];
+        if (x->remove)
+            (void)attr_xattr_remove(a, x->name);
+        else
+            attr_xattr_set(a, x->name, x->value, x->size);
+    }
+    a->known |= ATTR_HAS_XATTRS;
+}
+
 void attr_apply(struct attr *a, const struct attr *change)
 {
     if (change->known & ATTR_HAS_MODE)
@@ -126,13 +149,15 @@ void attr_apply(struct attr *a, const struct attr *change)
         a->mtime = change->mtime;
     if (change->known & ATTR_HAS_ATIME)
         a->atime = change->atime;
-    if (change->known & ATTR_HAS_XATTRS) {
+    if (change->known & ATTR_XATTR_EDITS) {
+        edit_xattrs(a, change);
+    } else if (change->known & ATTR_HAS_XATTRS) {
         for (size_t i = 0; i < a->n_xattrs; i++)
             xattr_done(&a->xattrs[i]);
         a->n_xattrs = 0;
         xattrs_copy(a, change);
     }
-    a->known |= change->known & ~(unsigned)ATTR_META;
+    a->known |= change->known & ~(unsigned)(ATTR_META | ATTR_XATTR_EDITS);
 }
 
 /* ---- JSON: bytes that need not be UTF-8 are percent-encoded ---- */

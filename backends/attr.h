@@ -26,6 +26,7 @@ enum attr_known {
     ATTR_HAS_MTIME = 1 << 3, /* else mtime is the time of upload or 0 */
     ATTR_HAS_ATIME = 1 << 4,
     ATTR_HAS_XATTRS = 1 << 5, /* in set_meta: replace the xattrs by those given */
+    ATTR_XATTR_EDITS = 1 << 7, /* in set_meta, instead: set those given (remove: those so marked), leave the others */
     ATTR_HAS_TAGS = 1 << 6,  /* the xattrs named user.tag.* are all the tags that the object is to have */
     ATTR_META = 1 << 8       /* the metadata was read: what is not set above is truly not stored */
 };
@@ -40,6 +41,7 @@ struct xattr {
     char *name; /* with its namespace: "user.comment" */
     void *value;
     size_t size;
+    bool remove; /* with ATTR_XATTR_EDITS */
 };
 
 struct attr {
@@ -71,6 +73,8 @@ void attr_move(struct attr *to /* empty */, struct attr *from /* becomes empty *
 const struct xattr *attr_xattr(const struct attr *a, const char *name);
 void attr_xattr_set(struct attr *a, const char *name, const void *value, size_t size);
 bool attr_xattr_remove(struct attr *a, const char *name); /* false: was not there */
+/* A change: this xattr becomes `value`, or goes if that is NULL; whatever others the object has then stay. */
+void attr_xattr_edit(struct attr *change, const char *name, const void *value, size_t size);
 /* user.tag.NAME? */
 bool attr_is_tag(const char *name);
 /* The store has the tags that came with ATTR_HAS_TAGS: they are no part of the attributes any more. */

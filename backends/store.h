@@ -289,8 +289,9 @@ struct store_class {
     /* Each of two different names means what the other did, versions and all. -ENOENT: one is not there; -EINVAL:
      * one is below the other; -ENOTSUP: not these two, or not here. */
     int (*exchange)(struct store *s, struct op *op, const char *a, const char *b);
-    /* Changes the stored metadata named by change->known; content stays. `if_match` may be NULL. Also
-     * for directories where the store has something to keep it in. */
+    /* Changes the stored metadata named by change->known; content stays, and the time that was shown. `if_match` may be
+     * NULL. Also for directories where the store has something to keep it in. What the change does not name is as the
+     * store has it then, not as the caller knows it. */
     int (*set_meta)(struct store *s, struct op *op, const char *key, const char *if_match,
                     const struct attr *change, struct attr *ret);
     /* The object's tags, added to `ret`'s xattrs. -ENOTSUP also when the server turns out to have none. */

@@ -604,17 +604,12 @@ static void adopt_meta(struct vnode *n, struct attr *a, const struct attr *chang
 static int stored_meta(struct vnode *n, struct op *op, const struct attr *change)
 {
     struct volume *v = n->v;
-    CLEANUP_ATTR struct attr full = ATTR_INIT, ret = ATTR_INIT;
-    attr_copy(&full, change);
-    if (!((n->attr.known | change->known) & ATTR_HAS_MTIME)) { /* a copy in place changes it */
-        full.mtime = n->attr.mtime;
-        full.known |= ATTR_HAS_MTIME;
-    }
+    CLEANUP_ATTR struct attr ret = ATTR_INIT;
     const char *match = v->store->caps & CAP_IF_MATCH ? n->base->version : NULL;
     volume_settle(v, n->path);
-    int r = store_set_meta(v->store, op, n->path, match, &full, &ret);
+    int r = store_set_meta(v->store, op, n->path, match, change, &ret);
     if (r == 0) {
-        adopt_meta(n, &ret, &full);
+        adopt_meta(n, &ret, change);
         return 0;
     }
     if (r != -ESTALE)

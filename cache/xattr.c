@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * xattr.c: metadata by path: mode, owner, times, extended attributes.
  *
- * Staged with the content while that is not stored yet; else changed at the store at once. Extended
- * attributes are stored as a whole, so a change reads, edits and writes them under the name lock.
+ * Staged with the content while that is not stored yet; else changed at the store at once: what is named, and nothing
+ * else, as what is known here may be older than another client's change (ATTR_XATTR_EDITS). Whether an extended attribute
+ * is there is asked at the store, by the calls that want to know.
  * Namespaces: user.* is stored; user.etag is the version, read-only; all others are -EOPNOTSUPP.
  * user.tag.* are the object's tags where the store has such (CAP_TAGS): asked for when they are asked for, set at
  * the store at once; of a file with staged content they are staged with it (ATTR_HAS_TAGS). */
@@ -16,20 +17,15 @@
 static int change_stored(struct volume *v, struct op *op, const char *path,
                          const struct attr *change, struct attr *ret)
 {
-    CLEANUP_ATTR struct attr now = ATTR_INIT, full = ATTR_INIT, stored = ATTR_INIT;
+    CLEANUP_ATTR struct attr now = ATTR_INIT, stored = ATTR_INIT;
     struct attr exact = volume_times(v, change);
     int r = volume_stat(v, op, path, 0, &now);
     if (r < 0)
         return r;
-    attr_copy(&full, &exact);
-    if (!((now.known | change->known) & ATTR_HAS_MTIME) && now.kind != ATTR_DIR) {
-        full.mtime = now.mtime; /* a copy in place would change it */
-        full.known |= ATTR_HAS_MTIME;
-    }
     volume_settle(v, path);
-    r = store_set_meta(v->store, op, path, NULL, &full, &stored);
+    r = store_set_meta(v->store, op, path, NULL, &exact, &stored);
     if (r == -ENOENT && now.kind == ATTR_DIR) { /* a prefix without an object of its own */
-        attr_apply(&now, &full);
+        attr_apply(&now, &exact);
         r = store_make_dir(v->store, op, path, &now);
     }
     if (r < 0)
@@ -40,7 +36,7 @@ static int change_stored(struct volume *v, struct op *op, const char *path,
         attr_done(&now);
         attr_move(&now, &stored);
     } else {
-        attr_apply(&now, &full);
+        attr_apply(&now, &exact);
         if (stored.version[0])
             memcpy(now.version, stored.version, sizeof(now.version));
     }
@@ -151,32 +147,30 @@ struct xattr_edit {
     unsigned flags;
 };
 
-/* `change` becomes what the edit makes of the extended attributes of `a`. */
-static int apply_edit(struct volume *v, struct op *op, const char *path, const struct attr *a,
-                      const struct xattr_edit *e, struct attr *change)
+static int check_edit(struct volume *v, struct op *op, const char *path, const struct attr *a,
+                      const struct xattr_edit *e)
 {
     bool there = attr_xattr(a, e->name) != NULL;
     if (there && (e->flags & VOLUME_XATTR_CREATE))
         return err_set(&op->err, EEXIST, "%s: %s: %s exists already", v->key, path, e->name);
     if (!there && (!e->value || (e->flags & VOLUME_XATTR_REPLACE)))
         return err_set(&op->err, ENODATA, "%s: %s: no attribute %s", v->key, path, e->name);
-    for (size_t i = 0; i < a->n_xattrs; i++)
-        attr_xattr_set(change, a->xattrs[i].name, a->xattrs[i].value, a->xattrs[i].size);
-    if (e->value)
-        attr_xattr_set(change, e->name, e->value, e->size);
-    else
-        (void)attr_xattr_remove(change, e->name);
-    change->known = ATTR_HAS_XATTRS | (a->known & ATTR_HAS_TAGS);
     return 0;
 }
 
 static int edit(struct volume *v, struct op *op, const char *path, const struct xattr_edit *e)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT, change = ATTR_INIT, ret = ATTR_INIT;
-    int r = volume_stat(v, op, path, 0, &a);
-    if (r == 0)
-        r = apply_edit(v, op, path, &a, e, &change);
-    return r < 0 ? r : volume_change_meta(v, op, path, &change, &ret);
+    int r = 0;
+    if (!e->value || e->flags) {
+        r = volume_stat(v, op, path, VOLUME_STAT_FRESH, &a);
+        if (r == 0)
+            r = check_edit(v, op, path, &a, e);
+    }
+    if (r < 0)
+        return r;
+    attr_xattr_edit(&change, e->name, e->value, e->size);
+    return volume_change_meta(v, op, path, &change, &ret);
 }
 
 /* ---- tags ---- */
@@ -228,15 +222,18 @@ static int edit_tags_held(struct volume *v, struct op *op, const char *path, str
     if (r == 0)
         r = load_tags(v, op, path, &a);
     if (r == 0)
-        r = apply_edit(v, op, path, &a, e, &change);
-    if (r == 0)
-        r = check_tags(v, op, path, &change);
+        r = check_edit(v, op, path, &a, e);
     if (r < 0)
         return r;
-    change.known |= ATTR_HAS_TAGS;
+    attr_xattr_edit(&change, e->name, e->value, e->size);
+    attr_apply(&a, &change);
+    a.known = ATTR_HAS_XATTRS | ATTR_HAS_TAGS;
+    r = check_tags(v, op, path, &a);
+    if (r < 0)
+        return r;
     if (staged)
-        return vnode_set_meta(n, op, &change);
-    r = store_set_tags(v->store, op, path, &change);
+        return vnode_set_meta(n, op, &a);
+    r = store_set_tags(v->store, op, path, &a);
     if (r < 0)
         return r == -ENOTSUP ? err_set(&op->err, EOPNOTSUPP, "%s: %s: the server keeps no tags", v->key, path) : r;
     if (here) {

@@ -120,9 +120,11 @@ int azure_copy_from(struct store *store, struct op *op, struct store *other, con
 static int new_headers(struct op *op, struct attr *a, const struct http_headers *all,
                        const struct attr *change, struct http_headers *h)
 {
-    bool xattrs = change->known & ATTR_HAS_XATTRS;
+    bool xattrs = change->known & (ATTR_HAS_XATTRS | ATTR_XATTR_EDITS);
     size_t n = strlen(AZURE_META);
     struct http_headers fresh = {0};
+    if (a->mtime.tv_sec)
+        a->known |= ATTR_HAS_MTIME; /* Last-Modified changes with the metadata: the time that was shown is stored */
     attr_apply(a, change);
     unsigned known = a->known;
     if (!xattrs)
@@ -159,14 +161,10 @@ static int send_meta(struct azure_store *s, struct op *op, const char *object, s
     rc = azure_do(s, op, &r, &res);
     if (rc < 0)
         return rc;
-    struct attr now = ATTR_INIT;
     const char *etag = http_headers_get(&res.headers, "etag");
     a->version[0] = '\0';
     if (etag)
         flat_version_of_etag(etag, a->version);
-    flat_reply_times(&res, &now); /* Last-Modified changes with the metadata */
-    if (!(a->known & ATTR_HAS_MTIME) && now.mtime.tv_sec)
-        a->mtime = now.mtime;
     http_res_done(&res);
     return 0;
 }

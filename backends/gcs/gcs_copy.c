@@ -177,7 +177,13 @@ static int make_patch(struct op *op, const struct gcs_object *now, const json_t 
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     json_t *patch = json_object(), *metadata;
-    attr_copy(&a, change);
+    if (change->known & ATTR_XATTR_EDITS) { /* one text holds them all */
+        attr_copy(&a, &now->attr);
+        a.known = ATTR_HAS_XATTRS;
+        attr_apply(&a, change);
+    } else {
+        attr_copy(&a, change);
+    }
     free(a.content_type);
     a.content_type = NULL;
     a.kind = now->attr.kind;
@@ -195,7 +201,7 @@ static int make_patch(struct op *op, const struct gcs_object *now, const json_t 
         metadata = json_object();
         (void)json_object_set_new(patch, "metadata", metadata);
     }
-    if (change->known & ATTR_HAS_XATTRS)
+    if (a.known & ATTR_HAS_XATTRS)
         drop_old_xattrs(old, metadata);
     *ret = patch;
     return 0;

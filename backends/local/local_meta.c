@@ -183,9 +183,12 @@ static int write_xattrs(struct op *op, const struct local_at *at, const char *ke
         if (!is_user(x->name))
             return err_set(&op->err, ENOTSUP, "%s: only user.* attributes are stored, not %s", key,
                            x->name);
-        if (lsetxattr(path, x->name, x->value, x->size, 0) < 0)
-            return local_fail(op, -errno, "set attributes of", key);
+        int r = x->remove ? lremovexattr(path, x->name) : lsetxattr(path, x->name, x->value, x->size, 0);
+        if (r < 0 && !(x->remove && errno == ENODATA))
+            return local_fail(op, -errno, x->remove ? "remove attributes of" : "set attributes of", key);
     }
+    if (change->known & ATTR_XATTR_EDITS)
+        return 0;
     size_t n = list_names(path, small, sizeof(small), &big);
     const char *names = big ? big : small;
     for (const char *p = names; p < names + n; p += strlen(p) + 1)
@@ -226,7 +229,7 @@ int local_meta_write(struct op *op, const struct local_at *at, const char *key, 
                      const struct attr *change, bool lenient)
 {
     int r = 0;
-    if ((change->known & ATTR_HAS_XATTRS) && (!is_symlink || change->n_xattrs))
+    if ((change->known & (ATTR_HAS_XATTRS | ATTR_XATTR_EDITS)) && (!is_symlink || change->n_xattrs))
         r = is_symlink
                 ? err_set(&op->err, ENOTSUP, "%s: a symbolic link has no user attributes", key)
                 : write_xattrs(op, at, key, change); /* before a mode that may forbid it */

@@ -202,9 +202,12 @@ static void keep_foreign(const struct http_headers *all, struct http_headers *to
     }
 }
 
+/* A copy has a time of its own: the one that was shown is stored. */
 static int new_headers(struct op *op, struct copy *c, const struct attr *change)
 {
-    bool xattrs = change->known & ATTR_HAS_XATTRS;
+    bool xattrs = change->known & (ATTR_HAS_XATTRS | ATTR_XATTR_EDITS);
+    if (c->attr.mtime.tv_sec)
+        c->attr.known |= ATTR_HAS_MTIME;
     attr_apply(&c->attr, change);
     unsigned known = c->attr.known;
     if (!xattrs)
@@ -277,13 +280,13 @@ static size_t meta_bytes(const struct http_headers *h)
  * the source, it is given the time that the source has shown, if there is room for it. */
 static void keep_time(struct s3_store *s, struct op *op, struct copy *c)
 {
-    struct attr shown = {.known = ATTR_HAS_MTIME, .mtime = c->attr.mtime};
+    const struct attr none = ATTR_INIT;
     unsigned known = c->attr.known;
-    if (!s->posix || (known & ATTR_HAS_MTIME) || !shown.mtime.tv_sec)
+    if (!s->posix || (known & ATTR_HAS_MTIME) || !c->attr.mtime.tv_sec)
         return;
     if (s->storage_class)
         http_headers_add(&c->fresh, "x-amz-storage-class", s->storage_class);
-    if (new_headers(op, c, &shown) == 0 && meta_bytes(&c->fresh) <= S3_META_MAX) {
+    if (new_headers(op, c, &none) == 0 && meta_bytes(&c->fresh) <= S3_META_MAX) {
         c->replace = true;
         return;
     }

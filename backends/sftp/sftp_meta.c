@@ -62,7 +62,7 @@ void sftp_attr_of(struct sftp *s, const char *key, const struct wire_attr *w, st
 
 int sftp_no_xattrs(struct op *op, const struct attr *a, const char *key)
 {
-    if (!(a->known & ATTR_HAS_XATTRS) || a->n_xattrs == 0)
+    if (!(a->known & (ATTR_HAS_XATTRS | ATTR_XATTR_EDITS)) || a->n_xattrs == 0)
         return 0;
     return err_set(&op->err, ENOTSUP, "%s: SFTP has no extended attributes (%s)", key,
                    a->xattrs[0].name);

@@ -183,6 +183,28 @@ static void xattrs_are_replaced(struct suite *s)
     CHECK_INT(got.n_xattrs, 0);
 }
 
+/* What the change does not name is as it is there, whoever has set it. */
+static void xattrs_are_edited(struct suite *s)
+{
+    CLEANUP_ATTR struct attr a = full_attr(s), change = ATTR_INIT, got = ATTR_INIT;
+    OK(put_bytes(s, "edit", "content", 7, &a, NULL, NULL));
+    attr_xattr_edit(&change, "user.meta.new", "value", 5);
+    attr_xattr_edit(&change, "user.empty", NULL, 0);
+    attr_xattr_edit(&change, "user.absent", NULL, 0);
+    if (has(s, CAP_NO_XATTRS)) {
+        FAILS(set(s, "edit", NULL, &change, NULL), ENOTSUP);
+        return;
+    }
+    OK(set(s, "edit", NULL, &change, NULL));
+    OK(stat_key(s, "edit", &got));
+    CHECK_INT(got.n_xattrs, 2);
+    check_xattr(&got, "user.meta.new", "value", 5);
+    check_xattr(&got, "user.comment", "caf\xc3\xa9 \x01\xff", 8);
+    CHECK_INT(got.mtime.tv_sec, 1234567890);
+    CHECK_INT(got.mode, a.mode);
+    check_text(s, "edit", "content");
+}
+
 /* Metadata is not content: an open reader goes on, where the store can tell the two apart. */
 static void reading_goes_on(struct suite *s)
 {
@@ -283,6 +305,7 @@ void suite_meta(struct suite *s)
     in_listings(s);
     one_field_at_a_time(s);
     xattrs_are_replaced(s);
+    xattrs_are_edited(s);
     reading_goes_on(s);
     of_directories(s);
 }

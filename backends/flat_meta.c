@@ -160,23 +160,44 @@ static bool is_header_value(const char *s)
     return true;
 }
 
+static int check_bytes(const struct flat_meta_rules *rules, const struct http_headers *h, size_t from, size_t head,
+                       struct err *err)
+{
+    size_t size = 0;
+    for (size_t i = from; i < h->n; i++)
+        size += strlen(h->v[i].name) - head + strlen(h->v[i].value);
+    if (size <= rules->max)
+        return 0;
+    return err_set(err, E2BIG, "metadata of %zu bytes: %s keeps at most %zu", size, rules->title, rules->max);
+}
+
 int flat_meta_write(const struct attr *a, bool dir, const struct flat_meta_rules *rules, struct err *err,
                     struct http_headers *h)
 {
-    size_t from = h->n, size = 0;
+    size_t from = h->n;
     const char *type = dir ? "application/x-directory" : a ? a->content_type : NULL;
     if (type && *type && !is_header_value(type))
         return err_set(err, EINVAL, "the content type is not printable ASCII");
     if (a)
         add_posix(a, dir, rules, h);
-    for (size_t i = from; i < h->n; i++)
-        size += strlen(h->v[i].name) - strlen(rules->head) + strlen(h->v[i].value);
-    if (size > rules->max)
-        return err_set(err, E2BIG, "metadata of %zu bytes: %s keeps at most %zu", size, rules->title,
-                       rules->max);
+    int r = check_bytes(rules, h, from, strlen(rules->head), err);
+    if (r < 0)
+        return r;
     if (type && *type)
         http_headers_add(h, "content-type", type);
     return 0;
+}
+
+int flat_meta_check(const struct attr *a, const struct flat_meta_rules *rules, struct err *err)
+{
+    struct http_headers h = {0};
+    struct attr plain = *a;
+    plain.content_type = NULL;
+    int r = flat_meta_write(&plain, false, rules, err, &h);
+    if (r == 0 && rules->whole_names)
+        r = check_bytes(rules, &h, 0, 0, err);
+    http_headers_done(&h);
+    return r;
 }
 
 /* ---- metadata to attributes ---- */

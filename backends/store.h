@@ -294,6 +294,8 @@ struct store_class {
      * store has it then, not as the caller knows it. */
     int (*set_meta)(struct store *s, struct op *op, const char *key, const char *if_match,
                     const struct attr *change, struct attr *ret);
+    /* Can an object have these attributes? -E2BIG, -EINVAL: a put with them would be refused. No network. Default: yes. */
+    int (*check_meta)(const struct store *s, const struct attr *a, struct err *err);
     /* The object's tags, added to `ret`'s xattrs. -ENOTSUP also when the server turns out to have none. */
     int (*get_tags)(struct store *s, struct op *op, const char *key, struct attr *ret);
     /* From now on it has the user.tag.* of `tags`, and no other. -EINVAL: not text. */
@@ -328,6 +330,8 @@ struct store {                    /* first member of every class's own struct */
 
 /* The largest object that it takes; UINT64_MAX: no limit is known. */
 uint64_t store_size_max(const struct store *s);
+/* Before attributes are staged: as check_meta. */
+int store_check_meta(const struct store *s, const struct attr *a, struct err *err);
 
 /* ---- the gate ---- */
 void store_close(struct store *s); /* NULL ok */

@@ -128,6 +128,13 @@ uint64_t store_size_max(const struct store *s)
     return parts > put ? parts : put;
 }
 
+int store_check_meta(const struct store *s, const struct attr *a, struct err *err)
+{
+    while (s->next)
+        s = s->next; /* wrappers keep no attributes */
+    return s->cls->check_meta ? s->cls->check_meta(s, a, err) : 0;
+}
+
 /* ---- uploads of the store's own ---- */
 
 #define ABORT_MS 10000

@@ -339,6 +339,7 @@ static int attempt_copy(struct vnode *n, struct op *op, struct attr *ret)
 
 int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
 {
+    vnode_fit_time(n);
     if (is_streamed(n)) {
         int sent = finish_stream(n, op, ret);
         if ((sent != -EFBIG && sent != -ENOENT) || stream_has_freed(n->stream))
@@ -365,7 +366,8 @@ static void new_attr(struct vnode *n, const struct attr *a, struct attr *ret)
     ret->kind = ATTR_FILE;
     ret->known |= ATTR_META;
     ret->size = n->attr.size;
-    ret->mtime = n->attr.mtime;
+    if (n->attr.known & ATTR_HAS_MTIME)
+        ret->mtime = n->attr.mtime;
     ret->atime = n->attr.atime;
     volume_complete(n->v, ret);
 }

@@ -77,9 +77,11 @@ static int same_content(struct vnode *n, struct op *op, const struct attr *a)
  * -errno: not known. */
 static int is_ours(struct vnode *n, struct op *op, const struct attr *there)
 {
-    struct timespec sent = n->stream ? stream_attr(n->stream)->mtime : n->attr.mtime;
-    bool same = there->kind == ATTR_FILE && there->size == n->attr.size && (there->known & ATTR_HAS_MTIME) &&
-                there->mtime.tv_sec == sent.tv_sec && there->mtime.tv_nsec == sent.tv_nsec;
+    const struct attr *sent = n->stream ? stream_attr(n->stream) : &n->attr;
+    bool timed = sent->known & ATTR_HAS_MTIME; /* vnode_fit_time */
+    bool same = there->kind == ATTR_FILE && there->size == n->attr.size &&
+                timed == (bool)(there->known & ATTR_HAS_MTIME) &&
+                (!timed || (there->mtime.tv_sec == sent->mtime.tv_sec && there->mtime.tv_nsec == sent->mtime.tv_nsec));
     return same ? same_content(n, op, there) : 0;
 }
 

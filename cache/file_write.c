@@ -151,6 +151,7 @@ static void stream_on(struct vnode *n, uint64_t least)
 {
     uint64_t front = front_of(n);
     if (!n->stream && front > least && may_stream(n)) {
+        vnode_fit_time(n);
         struct stream *s = stream_new(n->v, n->path, n->file, &n->attr);
         LOCK_SCOPE(&n->lock);
         n->stream = s;
@@ -564,12 +565,41 @@ int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint
 
 /* ---- metadata ---- */
 
+#define LONGEST_NS 999999999
+
+/* With these the file could never be stored. */
+static int check_meta(struct vnode *n, struct op *op, const struct attr *a, bool stamped)
+{
+    struct attr later = *a;
+    if (!stamped)
+        later.mtime.tv_nsec = LONGEST_NS; /* the next write gives it another time */
+    int r = store_check_meta(n->v->store, &later, &op->err);
+    return r < 0 ? err_prefix(&op->err, "%s: %s", n->v->key, n->path) : 0;
+}
+
+void vnode_fit_time(struct vnode *n)
+{
+    struct err err = ERR_INIT;
+    if (n->stamped || store_check_meta(n->v->store, &n->attr, &err) != -E2BIG)
+        return;
+    LOCK_SCOPE(&n->lock);
+    n->attr.known &= ~(unsigned)ATTR_HAS_MTIME;
+}
+
 static int staged_meta(struct vnode *n, struct op *op, const struct attr *change)
 {
+    CLEANUP_ATTR struct attr next = ATTR_INIT;
+    bool stamped = n->stamped || (change->known & ATTR_HAS_MTIME);
+    vnode_attr(n, &next);
+    attr_apply(&next, change);
+    int r = check_meta(n, op, &next, stamped);
+    if (r < 0)
+        return r;
     lock_acquire(&n->lock);
-    attr_apply(&n->attr, change);
+    attr_done(&n->attr);
+    attr_move(&n->attr, &next);
     n->restamp = n->restamp || n->stream || n->maybe_stored;
-    n->stamped = n->stamped || (change->known & ATTR_HAS_MTIME);
+    n->stamped = stamped;
     lock_release(&n->lock);
     return n->journaled && !n->unflushed ? vnode_journal(n, op) : 0; /* else it is promised with the content */
 }

@@ -327,6 +327,9 @@ int vnode_truncate(struct vnode *n, struct op *op, uint64_t size); /* with the t
 /* With the token: n->file, for bytes below `end` and what there is; nameless (stage.h) as long as it is small. */
 int vnode_stage_open(struct vnode *n, struct op *op, uint64_t end);
 int vnode_set_meta(struct vnode *n, struct op *op, const struct attr *change); /* with the token */
+/* Before it is sent: metadata of others may leave no room for the time of a write. Then it is not stored; the object has
+ * that of its upload. */
+void vnode_fit_time(struct vnode *n);
 /* With the token: parts of an upload that was begun are given up, with the bytes that were freed. */
 void vnode_drop_stream(struct vnode *n);
 /* Reads that waited for a commit go on. After committing was set to false. */

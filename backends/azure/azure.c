@@ -237,6 +237,7 @@ const struct store_class azure_class = {
     .place = azure_place,
     .copy_from = azure_copy_from,
     .set_meta = azure_set_meta,
+    .check_meta = azure_check_meta,
     .make_dir = azure_make_dir,
     .remove_dir = azure_remove_dir,
     .sign = azure_sign,

@@ -135,6 +135,7 @@ int azure_copy_from(struct store *s, struct op *op, struct store *source, const 
 /* The slot set_meta of the view. */
 int azure_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
                         const struct attr *change, struct attr *ret);
+int azure_check_meta(const struct store *s, const struct attr *a, struct err *err);
 int azure_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                    const struct attr *change, struct attr *ret);
 int azure_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);

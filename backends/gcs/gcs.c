@@ -217,6 +217,7 @@ const struct store_class gcs_class = {
     .place = gcs_place,
     .copy_from = gcs_copy_from,
     .set_meta = gcs_set_meta,
+    .check_meta = gcs_check_meta,
     .make_dir = gcs_make_dir,
     .remove_dir = gcs_remove_dir,
     .sign = gcs_sign,

@@ -171,6 +171,7 @@ int gcs_copy_from(struct store *s, struct op *op, struct store *source, const ch
 /* The slot set_meta of the view. */
 int gcs_set_file_meta(struct store *store, struct op *op, const char *object, const char *if_match,
                       const struct attr *change, struct attr *ret);
+int gcs_check_meta(const struct store *s, const struct attr *a, struct err *err);
 int gcs_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                  const struct attr *change, struct attr *ret);
 int gcs_upload_begin(struct store *s, struct op *op, const struct upload_req *req, char **ret_id);

@@ -341,6 +341,7 @@ const struct store_class s3_class = {
     .place = s3_place,
     .copy_from = s3_copy_from,
     .set_meta = s3_set_meta,
+    .check_meta = s3_check_meta,
     .get_tags = s3_get_tags,
     .set_tags = s3_set_tags,
     .make_dir = s3_make_dir,

@@ -298,6 +298,7 @@ void s3_place(const struct store *s, struct buf *ret_service, struct buf *ret_pa
 bool s3_same_service(const struct store *s, const struct store *other);
 int s3_copy_from(struct store *s, struct op *op, struct store *source, const char *from, const char *from_version,
                  const char *to, const struct precond *pre, struct attr *ret);
+int s3_check_meta(const struct store *s, const struct attr *a, struct err *err);
 int s3_set_meta(struct store *s, struct op *op, const char *key, const char *if_match,
                 const struct attr *change, struct attr *ret);
 int s3_get_tags(struct store *s, struct op *op, const char *key, struct attr *ret);

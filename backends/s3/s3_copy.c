@@ -244,6 +244,12 @@ static int set_file_meta(struct store *store, struct op *op, const char *key, co
     return r;
 }
 
+int s3_check_meta(const struct store *store, const struct attr *a, struct err *err)
+{
+    const struct s3_store *s = (const struct s3_store *)store;
+    return s->posix ? flat_meta_check(a, &s3_meta_rules, err) : 0;
+}
+
 int s3_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,
                 const struct attr *change, struct attr *ret)
 {

@@ -4,7 +4,8 @@
 "none":   nothing that was not synced has reached the disk
 "some":   of each page a random number of its unsynced changes, of each file its size or not, of each name
           a random number of its unsynced changes, oldest first
-Synced as on ext4: fsync of a file makes its data, size and names durable, of a directory its names."""
+Synced as on ext4: fsync of a file makes its data, size and names durable, of a directory its names. Strict: names by
+that of their directory only, which is all that POSIX says."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD = struct.Struct("<c7xQQQQIIQ")
+HEAD = struct.Struct("<c7xQQQQIIQQ")
 PAGE = 4096
 
 
@@ -28,30 +29,31 @@ class Record:
     path: str
     other: str
     saved: int
+    mtime_ns: int
     old: bytes
 
 
 def read_log(path: Path) -> list[Record]:
     data, at, found = path.read_bytes() if path.exists() else b"", 0, []
     while at + HEAD.size <= len(data):
-        kind, ino, off, length, size, n_path, n_other, saved = HEAD.unpack_from(data, at)
+        kind, ino, off, length, size, n_path, n_other, saved, mtime_ns = HEAD.unpack_from(data, at)
         at += HEAD.size
         if at + n_path + n_other + length > len(data):
             break  # killed while it was written: the change was not made
         name = data[at:at + n_path].decode()
         other = data[at + n_path:at + n_path + n_other].decode()
         at += n_path + n_other
-        found.append(Record(kind.decode(), ino, off, size, name, other, saved, data[at:at + length]))
+        found.append(Record(kind.decode(), ino, off, size, name, other, saved, mtime_ns, data[at:at + length]))
         at += length
     return found
 
 
-def unsynced(log: list[Record]) -> list[Record]:
+def unsynced(log: list[Record], strict: bool) -> list[Record]:
     """Those changes that no later fsync covers, in order."""
     left: list[Record] = []
     for r in log:
         if r.kind == "S":
-            left = [x for x in left if x.ino != r.ino]
+            left = [x for x in left if x.ino != r.ino or (strict and x.kind in "CMU")]
         elif r.kind == "D":
             left = [x for x in left if x.kind not in "CMU" or os.path.dirname(x.other or x.path) != r.path]
         else:
@@ -82,7 +84,7 @@ def choose(left: list[Record], dice: random.Random | None) -> list[Record]:
         for page in range(r.off // PAGE, (end + PAGE - 1) // PAGE):
             start, stop = max(page * PAGE, r.off), min(page * PAGE + PAGE, end)
             pages[r.ino, page].append(
-                Record("W", r.ino, start, r.size if sizes[r.ino] else -1, r.path, "", 0,
+                Record("W", r.ino, start, r.size if sizes[r.ino] else -1, r.path, "", 0, r.mtime_ns,
                        r.old[start - r.off:stop - r.off]))
     order = {id(r): n for n, r in enumerate(left)}
     chosen = [(order[id(r)], r) for r in taken]
@@ -122,11 +124,12 @@ def take_back(r: Record, folder: Path, kept: Path) -> None:
                 file.write(r.old)
             if r.size >= 0:
                 file.truncate(r.size)
+        os.utime(path, ns=(r.mtime_ns, r.mtime_ns))
 
 
-def power_cut(log: Path, folder: Path, kept: Path, dice: random.Random | None) -> int:
+def power_cut(log: Path, folder: Path, kept: Path, dice: random.Random | None, strict: bool) -> int:
     """Returns how many changes were taken back."""
-    chosen = choose(unsynced(read_log(log)), dice)
+    chosen = choose(unsynced(read_log(log), strict), dice)
     for r in reversed(chosen):
         take_back(r, folder, kept)
     return len(chosen)

@@ -31,6 +31,7 @@ struct record {
     uint64_t ino, off, len, size; /* len: of the old bytes; size: of the file before */
     uint32_t path_len, other_len; /* of a rename: from and to; `saved` follows the second */
     uint64_t saved;    /* number of the kept file; 0 none */
+    uint64_t mtime_ns; /* W, T: of the file before */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -141,6 +142,7 @@ static void note_data(int fd, const char *path, uint64_t off, uint64_t len, char
         abort();
     r.ino = st.st_ino;
     r.size = (uint64_t)st.st_size;
+    r.mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000U + (uint64_t)st.st_mtim.tv_nsec;
     uint64_t left = off < r.size ? r.size - off : 0;
     r.len = len < left ? len : left;
     char *old = malloc(r.len + 1);

@@ -511,7 +511,8 @@ static bool parse_part(struct stream *s, const char *line)
         s->parts[s->n - 1].state = PART_AGAIN;
     }
     struct part *p = &s->parts[i];
-    *p = (struct part){.state = PART_SENT, .freed = freed != 0};
+    /* What is here as well goes again: it may have been changed and sent since the row, and the change taken back. */
+    *p = (struct part){.state = freed ? PART_SENT : PART_AGAIN, .freed = freed != 0};
     p->sent.number = (unsigned)i + 1;
     p->sent.offset = off;
     p->sent.size = size;

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import time
 
 import pytest
@@ -200,3 +201,27 @@ def test_a_file_larger_than_the_cache_survives_failure_and_restart(little_room, 
     eventually(lambda: "f" in bucket.keys())
     assert bucket.get("f") == data
     assert (little_room / "k/f").read_bytes() == data
+
+
+def test_a_header_that_was_sent_again_before_a_crash(little_room, bucket, proxy):
+    """Story: the first part of a file whose rest was at the store only had been changed and sent again when quayfs was killed. The
+    next start took the header back, as nobody had been promised the new one, but completed the upload with the tag of the
+    part that was replaced: what was promised became a conflict copy of zeros."""
+    data = pattern(40 * MIB)
+    (little_room / "k/warm-up").write_bytes(b"x")
+    proxy.fault = Fault(status=500, only="^POST .*uploadId")
+    file = open(little_room / "k/f", "wb", buffering=0)
+    write(file, data)
+    with fails_with(errno.EIO):
+        os.fsync(file.fileno())
+    os.pwrite(file.fileno(), b"header", 0)
+    proxy.fault = Fault(stall=True, only="^POST .*uploadId", times=1)
+    closing = threading.Thread(target=lambda: pytest.raises(OSError, file.close))
+    closing.start()
+    eventually(lambda: proxy.fault.times == 0)
+    little_room.crash()
+    closing.join(60)
+    proxy.fault = None
+    little_room.start()
+    eventually(lambda: "k/f" not in little_room.quayctl("status").stdout)
+    assert sorted(bucket.keys()) == ["f", "warm-up"] and bucket.get("f") == data

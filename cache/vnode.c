@@ -14,9 +14,10 @@
 
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
 #define SEEN_MAX 65536
-#define PATIENCE 2    /* slices that a writer waits for an upload in the background */
-#define PATIENCE_REMOVAL 10 /* likewise, to remove the name: then what was sent is left to fly (given_up.h) */
-#define PATIENCE_SENT 20 /* and for the answer to one that was sent as a whole: given up, it may still be done, later */
+#define PATIENCE_NS (200 * NS_PER_MS) /* a writer waits so long for an upload in the background */
+#define PATIENCE_REMOVAL_NS (1000 * NS_PER_MS) /* likewise, to remove the name: then what was sent is left to fly (given_up.h) */
+#define PATIENCE_SENT_NS (2000 * NS_PER_MS) /* and for the answer to one that was sent as a whole: given up, it may still
+                                               be done, later */
 #define CANCELS_MAX 3 /* then it may take its time */
 
 /* ---- name locks ---- */
@@ -250,24 +251,38 @@ bool vnode_move(struct vnode *n, const char *path)
 
 enum begin_how { BEGIN_WAIT, BEGIN_CHANGE, BEGIN_REMOVAL };
 
+/* Who wants to change n has waited so long for its upload in the background. Asks that to end once if it is not sent, and
+ * once more for all that. */
+static void lose_patience_locked(struct vnode *n, uint64_t waited_ns, unsigned *asked)
+{
+    if (!n->background)
+        return;
+    if (*asked == 0 && waited_ns >= PATIENCE_NS && n->cancels < CANCELS_MAX) {
+        op_cancel_unsent(n->background);
+        n->cancels++;
+        *asked = 1;
+    }
+    if (*asked == 1 && waited_ns >= PATIENCE_SENT_NS) {
+        op_cancel(n->background);
+        *asked = 2;
+    }
+}
+
 static int begin(struct vnode *n, struct op *op, enum begin_how how)
 {
     LOCK_SCOPE(&n->lock);
-    bool gave_up = false;
-    for (unsigned waits = 0; n->busy; waits++) {
+    unsigned asked = 0;
+    for (uint64_t since = n->busy ? clock_now_ns() : 0; n->busy;) { /* each read that ends wakes it */
         int r = op_check(op);
         if (r < 0)
             return r;
-        if (how == BEGIN_REMOVAL && waits >= (n->background ? PATIENCE_REMOVAL : PATIENCE) && given_up_may_fly_locked(n))
+        uint64_t now = clock_now_ns(), waited = now - since;
+        uint64_t patience = n->background ? PATIENCE_REMOVAL_NS : PATIENCE_NS;
+        if (how == BEGIN_REMOVAL && waited >= patience && given_up_may_fly_locked(n))
             return 1;
-        if (how != BEGIN_WAIT && waits == PATIENCE && n->background && n->cancels < CANCELS_MAX) {
-            op_cancel_unsent(n->background);
-            n->cancels++;
-            gave_up = true;
-        }
-        if (gave_up && waits == PATIENCE_SENT && n->background)
-            op_cancel(n->background);
-        (void)cond_wait_until(&n->cond, &n->lock, clock_now_ns() + WAIT_SLICE_NS);
+        if (how != BEGIN_WAIT)
+            lose_patience_locked(n, waited, &asked);
+        (void)cond_wait_until(&n->cond, &n->lock, now + WAIT_SLICE_NS);
     }
     n->busy = true;
     return 0;

@@ -256,3 +256,29 @@ def test_what_was_in_the_way_is_gone(late, bucket, proxy, write):
     (m / "k/f").write_bytes(b"content")
     eventually(lambda: proxy.count(PUT_F) == 2 and sorted(bucket.keys()) == ["f", "warm-up"], what=f"{bucket.keys()}")
     assert bucket.get("f") == b"content" == (m / "k/f").read_bytes() and not m.quayctl("status").stdout.count("conflict")
+
+
+def test_readers_do_not_make_a_writer_impatient(late, bucket, proxy):
+    """Story: a writer waits two seconds for an upload that was sent as a whole before it is given up. It counted how often it
+    was woken, which each read of the file did: with a reader, the upload was given up after 20 reads."""
+    m = late("back", 1.0)
+    proxy.release.set()
+    (m / "k/f").write_bytes(b"x" * 1000)
+    on_its_way(proxy)
+    reader, writer, written = os.open(m / "k/f", os.O_RDONLY | os.O_DIRECT), os.open(m / "k/f", os.O_WRONLY), threading.Event()
+
+    def read():
+        while not written.is_set():
+            os.pread(reader, 1000, 0)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    os.pwrite(writer, b"y", 0)
+    in_time = bool(proxy.held)
+    written.set()
+    reading.join(60)
+    os.close(reader)
+    os.close(writer)
+    assert in_time, "the upload was given up"
+    eventually(lambda: content(bucket, "f") == b"y" + b"x" * 999)
+    assert sorted(bucket.keys()) == ["f", "warm-up"]

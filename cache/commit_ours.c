@@ -118,11 +118,16 @@ int commit_made_late(struct vnode *n, struct op *op)
     return 1;
 }
 
-/* What is in the way came from here, late (given_up.h), and all of what is to replace it is staged? */
+/* What is in the way came from here, late (given_up.h). Of a file that is not all staged it is the base of the new content:
+ * what is not staged now was not staged when it was sent. */
 static bool sent_before(struct vnode *n, const struct attr *there)
 {
-    if (!atomic_load(&n->v->given_ups) || !commit_is_complete(n) || !given_up_is(n->v, n->path, there))
+    bool complete = commit_is_complete(n);
+    if (!atomic_load(&n->v->given_ups) || (!complete && (n->copy_of || n->conflict)) ||
+        !given_up_is(n->v, n->path, there))
         return false;
+    if (!complete)
+        commit_go_on_from(n, there);
     LOCK_SCOPE(&n->lock);
     n->pre = PRE_MATCH;
     memcpy(n->pre_version, there->version, sizeof(n->pre_version));

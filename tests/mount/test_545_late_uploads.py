@@ -1,6 +1,7 @@
 """A server that does what it was sent long after nobody waits for its answer: what was removed stays removed, what was written
 behind it stays, and so does what others have put there."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ import time
 
 import pytest
 
-from harness.tools import eventually
+from harness.data import pattern
+from harness.tools import eventually, fails_with
 from servers import Fault
 
 HOLD = 6.0  # at least: longer than anybody waits; then until done_late()
@@ -281,4 +283,32 @@ def test_readers_do_not_make_a_writer_impatient(late, bucket, proxy):
     os.close(writer)
     assert in_time, "the upload was given up"
     eventually(lambda: content(bucket, "f") == b"y" + b"x" * 999)
+
+
+@pytest.mark.parametrize("ends", ["write", "shorter", "longer"])
+def test_edits_behind_one_that_nobody_knows_the_end_of(mount, bucket, proxy, ends):
+    """It was stored, the answer is lost, and so is that to the question what is there. The file is changed again before anybody
+    knows: it was taken for another client's, and what had never been fetched was zeros in the conflict copy."""
+    old = pattern(14 * MIB, seed=3)
+    bucket.put("f", old)
+    m = mount({"store k": {**bucket.store(endpoint_url=proxy.endpoint), "cache.ttl": "1s", "retries": "0", "retry_delay": "50ms",
+                           "multipart_threshold": "6MiB", "multipart_chunksize": "5MiB"}})
+    (m / "k/warm-up").write_bytes(b"the server has been tried")
+    new = bytearray(old)
+    with open(m / "k/f", "r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), b"first", 1000)
+        proxy.fault = Fault(reset_after=0, only=COMPLETE, times=1, then=Fault(reset_after=0, only="^HEAD /[^?]*/f "))
+        with fails_with(errno.EIO):
+            os.fsync(file.fileno())
+        new[1000:1005] = b"first"
+        assert bucket.get("f") == new, "the server has done it"
+        os.pwrite(file.fileno(), b"second", 9 * MIB)
+        new[9 * MIB:9 * MIB + 6] = b"second"
+        if ends != "write":
+            size = len(old) - MIB if ends == "shorter" else len(old) + MIB
+            os.ftruncate(file.fileno(), size)
+            new = (new + bytes(MIB))[:size]
+        proxy.fault = None
+        os.fsync(file.fileno())
+    assert bucket.get("f") == new and (m / "k/f").read_bytes() == new
     assert sorted(bucket.keys()) == ["f", "warm-up"]

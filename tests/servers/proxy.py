@@ -36,6 +36,7 @@ class Fault:
     until: threading.Event | None = None  # and (delay, hold) not before this is set
     only: str = ""              # regular expression on the request line; "" = every request
     times: int = -1             # how many requests; -1 = until taken away
+    then: "Fault | None" = None  # what comes after the last of them
 
 
 class FaultProxy:
@@ -88,6 +89,7 @@ class FaultProxy:
                 return None
             if fault.times > 0:
                 fault.times -= 1
+                self.fault = fault if fault.times else fault.then or fault
             return fault
 
     def _accept(self, listener: socket.socket) -> None:

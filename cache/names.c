@@ -172,7 +172,15 @@ int volume_remove_object(struct volume *v, struct op *op, const char *path, cons
     return r;
 }
 
-static int remove_stored(struct volume *v, struct op *op, const char *path, struct vnode *n)
+int volume_remove_version(struct volume *v, struct op *op, const char *path, const char *version)
+{
+    const char *match = v->store->caps & CAP_IF_MATCH ? version : NULL;
+    int r = volume_remove_object(v, op, path, match);
+    return r == -ENOTSUP && match ? volume_remove_object(v, op, path, NULL) : r;
+}
+
+/* `version`: no other; NULL: any. */
+static int remove_stored(struct volume *v, struct op *op, const char *path, const char *version, struct vnode *n)
 {
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     int r = n && n->base ? 0 : volume_stat(v, op, path, 0, &a);
@@ -183,28 +191,43 @@ static int remove_stored(struct volume *v, struct op *op, const char *path, stru
     if (r == 0 && !path_is_unnamed(path))
         r = volume_keep_parent(v, op, path);
     if (r == 0)
-        r = volume_remove_object(v, op, path, NULL);
+        r = volume_remove_version(v, op, path, version);
     return r == -ENOENT && n && n->dirty ? 0 : r;
 }
 
 /* 1: what was being uploaded has lost its name, and its upload goes on without one. */
 static int leave_flying(struct volume *v, struct op *op, const char *path, struct vnode *n)
 {
-    int r = remove_stored(v, op, path, NULL);
+    int r = remove_stored(v, op, path, NULL, NULL);
     if (r == 0 || r == -ENOENT)
         r = given_up_fly(n) ? 1 : 0;
     vnode_put(n);
     return r;
 }
 
-static int remove_held(struct volume *v, struct op *op, const char *path, struct vnode *n)
+static void forget_name(struct volume *v, const char *path)
 {
-    int r = !n || !is_only_here(n) ? remove_stored(v, op, path, n) : 0;
+    volume_changed(v, path, NULL);
+    seen_set(v, path, NULL);
+    cache_forget(v->cache, v->key, path);
+}
+
+static int remove_held(struct volume *v, struct op *op, const char *path, const char *version, struct vnode *n)
+{
+    int r = !n || !is_only_here(n) ? remove_stored(v, op, path, version, n) : 0;
     if (r < 0 && r != -ENOENT)
         return r;
     given_up_removed(v, path);
     if (n)
         vnode_set_unlinked(n);
+    return r;
+}
+
+int volume_unlink_version(struct volume *v, struct op *op, const char *path, const char *version, struct vnode *n)
+{
+    int r = remove_held(v, op, path, version, n);
+    if (r == 0 || r == -ENOENT)
+        forget_name(v, path);
     return r;
 }
 
@@ -215,14 +238,12 @@ static int unlink_path(struct volume *v, struct op *op, const char *path)
     while ((r = vnode_begin_removal(v, op, path, &n)) == 1 && (r = leave_flying(v, op, path, n)) == 0)
         ; /* its upload has ended meanwhile */
     if (r == 0) {
-        r = remove_held(v, op, path, n);
+        r = remove_held(v, op, path, NULL, n);
         vnode_end_put(n);
     }
     if (r < 0 && r != -ENOENT)
         return r;
-    volume_changed(v, path, NULL);
-    seen_set(v, path, NULL);
-    cache_forget(v->cache, v->key, path);
+    forget_name(v, path);
     return r == 1 ? 0 : r;
 }
 

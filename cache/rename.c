@@ -2,14 +2,17 @@
  * rename.c: renaming files. Directories: rename_dir.c.
  *
  * A store that renames does it in one step. Elsewhere: copy exactly the version we know, then remove the
- * source if it is still that version. The source is removed only after the copy succeeded; a copy is
+ * source if it is still that version; the journal (rename_log.h) has it, and after a kill rename_resume.c removes the
+ * source. The source is removed only after the copy succeeded; a copy is
  * undone only when the source is known to stay and the target was not there before: a removal without an answer may
  * be done long after (then both names are there for a while, and the caller is told).
  * What is staged under the source is stored first: the name that others see at the end has the content.
  * Open files: the source's handles go on under the new name; the target's keep what they have (unlinked). */
 #include "cache/given_up.h"
+#include "cache/rename_int.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 
 struct renaming {
     struct volume *v;
@@ -19,6 +22,7 @@ struct renaming {
     struct vnode *src, *dst;    /* with their tokens; may be NULL */
     struct attr a;              /* of the source now */
     bool replaces;              /* the target was there */
+    int64_t id;                 /* in the journal; 0: not */
 };
 
 /* ---- copies ---- */
@@ -117,6 +121,15 @@ static int look(struct renaming *rn)
     return 0;
 }
 
+/* At a restart a large one is not to be read to know it. */
+static void note_copy(const struct renaming *rn, const struct attr *made)
+{
+    const struct rename_copy copy = {.from = rn->from, .from_version = rn->a.version, .to_version = made->version};
+    struct err err = ERR_INIT;
+    if (rename_log_copied(rn->v->renames, rn->id, &copy, 1, &err) < 0)
+        log_warn("rename", "%s: %s: its copy is not in the journal: %s", rn->v->key, rn->from, err_text(&err));
+}
+
 /* Removing the source failed with rn->op: is it there? 0: it is gone after all. */
 static int undo_copy(struct renaming *rn, int error, const struct attr *copy)
 {
@@ -153,11 +166,24 @@ static int copy_and_remove(struct renaming *rn, struct attr *ret)
         r = volume_copy_object(v, rn->op, rn->from, &rn->a, rn->to, rn->no_replace, ret);
     if (r < 0)
         return r;
-    const char *match = v->store->caps & CAP_IF_MATCH ? rn->a.version : NULL;
-    r = volume_remove_object(v, rn->op, rn->from, match);
-    if (r == -ENOTSUP && match)
-        r = volume_remove_object(v, rn->op, rn->from, NULL);
+    if (rn->a.size >= RENAME_LARGE && rn->id)
+        note_copy(rn, ret);
+    r = volume_remove_version(v, rn->op, rn->from, rn->a.version);
     return r < 0 ? undo_copy(rn, r, ret) : 0;
+}
+
+/* A kill between the two would leave both names for good. */
+static int copy_and_remove_journaled(struct renaming *rn, struct attr *ret)
+{
+    struct rename_log *log = rn->v->renames;
+    struct err err = ERR_INIT;
+    if (rename_log_begin_file(log, rn->from, rn->a.version, rn->to, &err, &rn->id) < 0)
+        log_warn("rename", "%s: %s goes without the journal: %s", rn->v->key, rn->from, err_text(&err));
+    int r = copy_and_remove(rn, ret);
+    bool over = r != -EINTR || op_is_cancelled(rn->op); /* else the mount ends: the next one goes on */
+    if (rn->id && over && rename_log_end(log, rn->id, &err) < 0)
+        log_warn("rename", "%s: %s: the journal keeps its entry: %s", rn->v->key, rn->from, err_text(&err));
+    return r;
 }
 
 static int move_object(struct renaming *rn, struct attr *ret)
@@ -166,7 +192,7 @@ static int move_object(struct renaming *rn, struct attr *ret)
     volume_settle(v, rn->from);
     volume_settle(v, rn->to);
     if (!(v->store->caps & CAP_RENAME_FILE))
-        return copy_and_remove(rn, ret);
+        return copy_and_remove_journaled(rn, ret);
     int r = volume_keep_parent(v, rn->op, rn->from);
     if (r < 0)
         return r;

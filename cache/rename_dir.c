@@ -19,7 +19,6 @@
 
 #define COPY_THREADS 8
 #define COPY_THREADS_MAX 32
-#define LARGE (1u << 20) /* written down at once: comparing it would cost more */
 
 /* ---- its life ---- */
 
@@ -243,7 +242,7 @@ static int note_copy(struct moving *m, size_t i, struct op *op)
     lock_acquire(&m->lock);
     m->entries[i].done = true;
     m->unwritten[m->n_unwritten++] = i;
-    if (m->n_unwritten == MOVING_UNWRITTEN || m->entries[i].attr.size >= LARGE) {
+    if (m->n_unwritten == MOVING_UNWRITTEN || m->entries[i].attr.size >= RENAME_LARGE) {
         n = m->n_unwritten;
         memcpy(batch, m->unwritten, n * sizeof(*batch));
         m->n_unwritten = 0;

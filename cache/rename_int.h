@@ -11,6 +11,7 @@
 #include "cache/rename_log.h"
 #include "cache/volume_int.h"
 
+#define RENAME_LARGE (1u << 20) /* written down at once: comparing it would cost more */
 #define MOVING_UNWRITTEN 64 /* copies that are not in the journal yet, at most */
 
 struct moving_entry {

@@ -92,15 +92,22 @@ static int run(struct sqldb *db, const char *sql, const char *const *texts, size
     return r;
 }
 
-int rename_log_begin(struct rename_log *log, const char *from, const char *to, struct err *err,
-                     int64_t *ret_id)
+static int insert_row(struct rename_log *log, struct sqldb *db, const char *from, const char *to,
+                      enum rename_phase phase, struct err *err, int64_t *ret_id)
 {
     const char *const texts[] = {log->key, from, to};
-    const int64_t numbers[] = {RENAME_COPY, (int64_t)time(NULL)};
-    struct sqldb *db = db_take(log);
+    const int64_t numbers[] = {phase, (int64_t)time(NULL)};
     int r = run(db, "INSERT INTO rename(phase, since, key, source, target) VALUES (?, ?, ?, ?, ?)",
                 texts, 3, numbers, 2, err);
     *ret_id = r == 0 ? sqldb_last_id(db) : 0;
+    return r;
+}
+
+int rename_log_begin(struct rename_log *log, const char *from, const char *to, struct err *err,
+                     int64_t *ret_id)
+{
+    struct sqldb *db = db_take(log);
+    int r = insert_row(log, db, from, to, RENAME_COPY, err, ret_id);
     db_give(log);
     return r;
 }
@@ -124,14 +131,10 @@ static int in_transaction(struct sqldb *db, int r, struct err *err)
     return r;
 }
 
-int rename_log_copied(struct rename_log *log, int64_t id, const struct rename_copy *copies, size_t n,
-                      struct err *err)
+static int insert_copies(struct sqldb *db, int64_t id, const struct rename_copy *copies, size_t n, struct err *err)
 {
     struct sqlstmt *st = NULL;
-    struct sqldb *db = db_take(log);
-    int r = sqldb_begin(db, err);
-    if (r == 0)
-        r = sqldb_prepare(db, "INSERT OR REPLACE INTO rename_copy(id, source, source_version,"
+    int r = sqldb_prepare(db, "INSERT OR REPLACE INTO rename_copy(id, source, source_version,"
                               " target_version) VALUES (?, ?, ?, ?)", err, &st);
     for (size_t i = 0; i < n && r == 0; i++) {
         sqldb_bind_i64(st, 1, id);
@@ -142,8 +145,35 @@ int rename_log_copied(struct rename_log *log, int64_t id, const struct rename_co
     }
     if (st)
         sqldb_finalize(st);
+    return r;
+}
+
+int rename_log_copied(struct rename_log *log, int64_t id, const struct rename_copy *copies, size_t n,
+                      struct err *err)
+{
+    struct sqldb *db = db_take(log);
+    int r = sqldb_begin(db, err);
+    if (r == 0)
+        r = insert_copies(db, id, copies, n, err);
     r = in_transaction(db, r, err);
     db_give(log);
+    return r;
+}
+
+int rename_log_begin_file(struct rename_log *log, const char *from, const char *version, const char *to,
+                          struct err *err, int64_t *ret_id)
+{
+    const struct rename_copy copy = {.from = from, .from_version = version, .to_version = ""};
+    int64_t id = 0;
+    struct sqldb *db = db_take(log);
+    int r = sqldb_begin(db, err);
+    if (r == 0)
+        r = insert_row(log, db, from, to, RENAME_FILE, err, &id);
+    if (r == 0)
+        r = insert_copies(db, id, &copy, 1, err);
+    r = in_transaction(db, r, err);
+    db_give(log);
+    *ret_id = r == 0 ? id : 0;
     return r;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * rename_log.h: the journal of directory renames that are done object by object.
+ * rename_log.h: the journal of renames that are more than one step: of directories, object by object, and of files.
  *
  *     rename_log_begin(log, from, to, &err, &id);     before the first change at the store
  *     rename_log_copied(log, id, copies, n, &err);    as copies are made, some at a time
@@ -10,6 +10,7 @@
  *   COPY    the source is whole, the target is not
  *   REMOVE  the target is whole: a source may go when its copy is the one in the journal
  *   UNDO    the source is whole; the journal's copies are to be removed
+ *   FILE    of a file, begun by rename_log_begin_file(): the source goes when its copy is there
  * A copy is written down after it was made, so the last ones may be missing: then bytes are compared, and
  * what is not the same is left alone.
  * CACHE_DIR/journal.db, tables rename and rename_copy; durable when the functions return 0.
@@ -23,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum rename_phase { RENAME_COPY = 1, RENAME_REMOVE, RENAME_UNDO };
+enum rename_phase { RENAME_COPY = 1, RENAME_REMOVE, RENAME_UNDO, RENAME_FILE };
 
 struct rename_row {
     int64_t id;
@@ -44,6 +45,9 @@ int rename_log_open(const char *cache_dir, const char *key, struct err *err, str
 void rename_log_close(struct rename_log *log); /* NULL ok */
 int rename_log_begin(struct rename_log *log, const char *from, const char *to, struct err *err,
                      int64_t *ret_id);
+/* Of the source's `version`. */
+int rename_log_begin_file(struct rename_log *log, const char *from, const char *version, const char *to,
+                          struct err *err, int64_t *ret_id);
 int rename_log_phase(struct rename_log *log, int64_t id, enum rename_phase phase, struct err *err);
 int rename_log_copied(struct rename_log *log, int64_t id, const struct rename_copy *copies, size_t n,
                       struct err *err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * rename_resume.c: finishing, after a restart, the directory renames that were cut short.
+ * rename_resume.c: finishing, after a restart, the renames that were cut short.
  *
  * One thread per volume, only when the journal has a row. It goes forward: what is not copied yet is
  * copied, then the sources go; with the name lock of both trees, so that nobody sees it half done. When
@@ -7,7 +7,8 @@
  * What may be removed at the source: an object whose version is the one that was copied, and whose copy is
  * there as it was made (journal), or, for the last copies before the end, which the journal does not
  * have, one that has the same bytes under both names. All else stays, and is logged: it was written by
- * somebody after the interruption. */
+ * somebody after the interruption.
+ * A file whose copy is not there is left as it was. */
 #include "cache/rename_int.h"
 
 #include "base/cleanup.h"
@@ -54,27 +55,31 @@ static int same_bytes(struct moving *m, const struct moving_entry *e, const stru
     return same;
 }
 
-/* Decides about one entry that is a file: copy it (neither), it is copied (done), leave it (keep). */
-static int judge(struct moving *m, struct moving_entry *e, const struct rename_made *made,
-                 enum rename_phase phase)
+/* Is the copy of an entry that is a file there (done)? -ENOENT: nothing is. */
+static int find_copy(struct moving *m, struct moving_entry *e, const struct rename_made *made)
 {
     CLEANUP_ATTR struct attr at = ATTR_INIT;
     bool noted = made && strcmp(made->from_version, e->attr.version) == 0;
     int r = store_stat(m->v->store, m->op, e->to, &at);
-    if (r < 0 && r != -ENOENT)
+    if (r < 0 || at.kind == ATTR_DIR)
         return r;
-    int ours = 0;
-    if (r == 0 && at.kind != ATTR_DIR)
-        ours = noted && strcmp(at.version, made->to_version) == 0 ? 1 : same_bytes(m, e, &at);
-    if (ours < 0)
-        return ours;
-    if (ours) {
+    int ours = noted && strcmp(at.version, made->to_version) == 0 ? 1 : same_bytes(m, e, &at);
+    if (ours == 1) {
         memcpy(e->version, at.version, sizeof(e->version));
         e->done = true;
-        return 0;
     }
+    return ours < 0 ? ours : 0;
+}
+
+/* Decides about one entry that is a file: copy it (neither), it is copied (done), leave it (keep). */
+static int judge(struct moving *m, struct moving_entry *e, const struct rename_made *made,
+                 enum rename_phase phase)
+{
+    int r = find_copy(m, e, made);
+    if (r < 0 && r != -ENOENT)
+        return r;
     /* Sources that came after the target was whole are new; a copy that went was removed by somebody. */
-    e->keep = r == 0 || phase == RENAME_REMOVE;
+    e->keep = !e->done && (r == 0 || phase == RENAME_REMOVE);
     if (e->keep)
         log_warn("rename", "%s: %s stays: after the interruption it, or %s, was changed by somebody",
                  m->v->key, e->from, e->to);
@@ -125,19 +130,60 @@ static int backward(struct moving *m, const struct strmap *made)
     return r == 0 ? moving_undo(m, m->op) : r;
 }
 
-static int resume_locked(struct moving *m, const struct rename_row *row)
+/* ---- one file ---- */
+
+/* Removes the source if its copy is there, with the token of what is open under its name. 1: done. */
+static int finish_held(struct moving *m, struct moving_entry *e, const struct rename_made *made, struct vnode *n)
 {
-    struct strmap made = STRMAP_INIT;
-    size_t held = 0;
-    int r = rename_log_copies(m->v->renames, row->id, &m->op->err, &made);
+    int r = store_stat(m->v->store, m->op, e->from, &e->attr);
+    bool same = made && e->attr.kind != ATTR_DIR && strcmp(made->from_version, e->attr.version) == 0;
+    if (r == 0 && same && !(n && n->dirty))
+        r = find_copy(m, e, made);
+    if (r == 0 && e->done)
+        r = volume_unlink_version(m->v, m->op, e->from, e->attr.version, n);
+    if (r == -ENOENT) /* a source without a copy, or a copy without a source: as it should be */
+        return 0;
+    return r < 0 && r != -ESTALE ? r : r == 0 && e->done;
+}
+
+static int finish_file(struct moving *m, const struct strmap *made)
+{
+    struct vnode *n = NULL;
+    struct moving_entry e = {.from = m->info.from, .to = m->info.to};
+    int r = vnode_begin_at(m->v, m->op, m->from, false, &n);
     if (r == 0)
-        r = moving_hold(m, &held);
+        r = finish_held(m, &e, strmap_get(made, m->from), n);
+    if (r == 1)
+        log_info("rename", "%s: finished the rename of %s to %s that was interrupted", m->v->key, m->from, m->to);
+    else if (r == 0 && e.attr.version[0])
+        log_info("rename", "%s: the rename of %s to %s was interrupted, and %s stays: its copy had not been made, or one of "
+                           "them was changed since", m->v->key, m->from, m->to, m->from);
+    vnode_end_put(n);
+    attr_done(&e.attr);
+    return r < 0 ? r : 0;
+}
+
+/* ---- one row ---- */
+
+static int resume_tree(struct moving *m, const struct rename_row *row, const struct strmap *made)
+{
+    size_t held = 0;
+    int r = moving_hold(m, &held);
     if (r == 0) {
-        r = row->phase == RENAME_UNDO ? backward(m, &made) : forward(m, &made, row->phase);
+        r = row->phase == RENAME_UNDO ? backward(m, made) : forward(m, made, row->phase);
         moving_forget(m);
         moving_nodes(m);
     }
     moving_release(m, held);
+    return r;
+}
+
+static int resume_locked(struct moving *m, const struct rename_row *row)
+{
+    struct strmap made = STRMAP_INIT;
+    int r = rename_log_copies(m->v->renames, row->id, &m->op->err, &made);
+    if (r == 0)
+        r = row->phase == RENAME_FILE ? finish_file(m, &made) : resume_tree(m, row, &made);
     STRMAP_EACH(&made, it)
         rename_made_free(it->value);
     strmap_done(&made);
@@ -148,9 +194,10 @@ static int resume(struct volume *v, const struct rename_row *row, struct op *op)
 {
     struct moving m;
     struct name_lock l;
+    bool file = row->phase == RENAME_FILE;
     moving_init(&m, v, op, row->from, row->to);
     m.id = row->id;
-    int r = name_lock(v, op, &l, NAME_TREE, row->from, row->to);
+    int r = name_lock(v, op, &l, file ? NAME_EXCL : NAME_TREE, row->from, row->to);
     if (r == 0) {
         r = resume_locked(&m, row);
         name_unlock(v, &l);
@@ -158,7 +205,7 @@ static int resume(struct volume *v, const struct rename_row *row, struct op *op)
     bool over = r == 0 || r == -EBUSY; /* what stays, stays: it was said */
     if (over && rename_log_end(v->renames, row->id, &op->err) < 0)
         over = false;
-    if (over)
+    if (over && !file)
         log_info("rename", "%s: %s the rename of %s to %s that was interrupted, %zu objects", v->key,
                  row->phase == RENAME_UNDO ? "undid" : "finished", row->from, row->to, m.n);
     moving_done(&m);

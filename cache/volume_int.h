@@ -320,6 +320,10 @@ void volume_parents_forget(struct volume *v, const char *dir); /* and all below 
 int vnode_keep_content(struct vnode *n, struct op *op);
 /* As store_remove. A file with the empty segment leaves its object as its directory's marker. */
 int volume_remove_object(struct volume *v, struct op *op, const char *path, const char *if_match);
+/* The same, if it is still that version (NULL: any) and the store can tell. */
+int volume_remove_version(struct volume *v, struct op *op, const char *path, const char *version);
+/* Unlinks it, if it is still that version; with the name lock and the token of n (NULL: nothing of it is here). */
+int volume_unlink_version(struct volume *v, struct op *op, const char *path, const char *version, struct vnode *n);
 void vnode_set_unlinked(struct vnode *n);
 
 /* ---- file.c, file_write.c ---- */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "cache/commit.h"
 #include "cache/stage.h"
 #include "cache/stream.h"
 #include "cache/undo.h"
@@ -96,6 +97,7 @@ static int put_row(struct vnode *n, struct op *op, struct stage_row *row)
     r = save_content(n, row, &bytes);
     if (r < 0)
         return err_set(&op->err, -r, "%s: %s: %s", n->v->key, n->path, strerror(-r));
+    commit_take_stream_time(n); /* what close shows is what the next process stores */
     fill_row(n, row);
     r = stage_row_put(n->v->stage, row, &op->err);
     return r < 0 ? err_prefix(&op->err, "%s: %s: journal", n->v->key, n->path) : 0;

@@ -263,16 +263,19 @@ static int restamp(struct vnode *n, struct op *op, struct attr *ret)
     return 0;
 }
 
-/* The upload that ran while the file was written. Its time is that of its beginning: an object's metadata
- * cannot be changed without a copy. */
+void commit_take_stream_time(struct vnode *n)
+{
+    LOCK_SCOPE(&n->lock);
+    if (n->stream && !n->restamp)
+        n->attr.mtime = stream_attr(n->stream)->mtime;
+}
+
+/* The upload that ran while the file was written. */
 static int finish_stream(struct vnode *n, struct op *op, struct attr *ret)
 {
     struct precond pre;
     int r = precondition(n, op, &pre);
-    lock_acquire(&n->lock);
-    if (!n->restamp)
-        n->attr.mtime = stream_attr(n->stream)->mtime;
-    lock_release(&n->lock);
+    commit_take_stream_time(n);
     if (r == 0)
         r = stream_finish(n->stream, op, n->attr.size, &pre, ret);
     return r;

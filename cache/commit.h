@@ -34,5 +34,8 @@ int commit_made_late(struct vnode *n, struct op *op);
 void commit_go_on_from(struct vnode *n, const struct attr *now);
 /* Is all of the new content staged? */
 bool commit_is_complete(const struct vnode *n);
+/* The time of a file that leaves while it is written is that of its upload's beginning, unless it was set: an object's
+ * metadata cannot be changed without a copy. */
+void commit_take_stream_time(struct vnode *n);
 
 #endif

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ from .check import Mismatch, differ, same_bytes
 from .names import NameOps, files_below
 from .play import PASSED, Skip, bytes_of, wait_until
 from .state import ABSENT, Dir, File, Link, Meta, Node, Wrong
+from .world import REAL_DIRS
 
 
 ROW_GOES = 0.3  # of a small file that is stored: at most 0.1 s later (ARCHITECTURE.md), on a slow machine more
+COPIES = {"s3", "versitygw", "gcs", "azure"}  # a rename is a copy by the server, then a removal
 CONFLICT = ".conflict-"
 DECIDES = {"s3", "gcs", "azure", "sqlite", "postgres", "mysql"}  # which of two writers was first
 
@@ -207,7 +210,7 @@ class Player(NameOps):
             self._replaced(parent, name, data)
         else:
             node.data = bytearray(data)
-            node.meta.mtime = None
+            node.meta.mtime = node.meta.atime = None
             node.states = [node.snapshot()]
         self.settle()
 
@@ -222,7 +225,7 @@ class Player(NameOps):
         os.close(descriptor)
         self._note_written()
         node.put(off, data)
-        node.meta.mtime = None
+        node.meta.mtime = node.meta.atime = None
         node.states = [node.snapshot()]
         self.settle()
 
@@ -304,11 +307,32 @@ class Player(NameOps):
 
     def do_crash(self) -> None:
         """kill -9: what was closed or fsynced is there; the rest may be, in one piece, or may not."""
+        self._kill_while(lambda: None, 0)
+        self._restart(None)
+
+    def _kill_while(self, call, delay_us: int) -> bool:
+        """Whether the call has returned well before its daemon was gone."""
         if not self.world.lasting or not self.world.quay:
             raise Skip
         if self.world.variant.write == "back":  # a kill before its row is gone stores once more what others have removed
             wait_until(self.others_did + ROW_GOES)
+        failed: list[OSError] = []
+
+        def run() -> None:
+            try:
+                call()
+            except OSError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(delay_us / 1e6)
         self.world.mounts[0].kill9()
+        thread.join()
+        return not failed
+
+    def _restart(self, cut_off: File | None) -> None:
+        """cut_off: its close may have been cut off."""
         for number in list(self.slots):
             descriptor, shared = self.slots.pop(number)
             try:
@@ -320,8 +344,59 @@ class Player(NameOps):
         torn = self._torn() if self.world.variant.write == "back" else set()
         for node in self.tree.all("f"):
             if node.dirty or node in torn:
-                self._adopt(node, node in torn)
+                self._adopt(node, node in torn, node is cut_off and self.world.backend in REAL_DIRS)
         self.do_check()
+
+    def do_crash_in_close(self, number: int, delay_us: int) -> None:
+        descriptor, shared = self.slot(number)
+        node = shared.node
+        if self._kill_while(lambda: os.close(os.dup(descriptor)), delay_us) and shared.changes:
+            self.flushed(node)
+        self._restart(node)
+
+    def do_crash_in_chmod(self, path: str, mode: int, delay_us: int) -> None:
+        """Before, or after; when chmod has returned: after."""
+        try:
+            node = self.tree.walk(path)
+        except Wrong:
+            raise Skip from None
+        if not isinstance(node, File) or node.dirty:
+            raise Skip
+        if node.meta.mode is None:
+            check.learn(os.stat(self.full(path)), node.meta)
+        before = node.snapshot()
+        full = self.full(node.path())
+        done = self._kill_while(lambda: os.chmod(full, mode), delay_us)
+        node.meta.mode = mode
+        node.states = [node.snapshot()] if done else [before, node.snapshot()]
+        node.dirty = not done
+        self._restart(None)
+
+    def do_crash_in_rename(self, old: str, new: str, delay_us: int) -> None:
+        """One step, or a copy and a removal; never is the file at neither name, and what it replaces is not lost before."""
+        try:
+            src_dir, src_name, src = self.tree.place(old)
+            dst_dir, dst_name, dst = self.tree.place(new)
+        except Wrong:
+            raise Skip from None
+        if src is dst or not all(isinstance(n, File) and not n.dirty and not n.opens for n in (src, dst or src)):
+            raise Skip
+        paths = [self.full(f"{place.path()}/{name}".lstrip("/")) for place, name in ((src_dir, src_name), (dst_dir, dst_name))]
+        done = self._kill_while(lambda: os.rename(*paths), delay_us)
+        was, over = bytes(src.data), ABSENT if dst is None else bytes(dst.data)
+        self.world.crash()
+        got = tuple(check.read_whole(path) if os.path.lexists(path) else ABSENT for path in paths)
+        allowed = [(ABSENT, was)] if done else [(ABSENT, was), (was, over)]
+        if not done and self.world.backend in COPIES:
+            allowed.append((was, was))
+        if got not in allowed:
+            differ("sizes at both names after the crash", [g if g is None else len(g) for g in got],
+                   [[a if a is None else len(a) for a in pair] for pair in allowed])
+        if got[0] is ABSENT:
+            self.tree.rename(old, new)
+        elif got != (was, over):
+            self._replaced(dst_dir, dst_name, was).meta.xattrs = dict(src.meta.xattrs)
+        self._restart(None)
 
     def _torn(self) -> set[File]:
         """An upload that was cut off in a store that is edited in place (local): the file is as far as that
@@ -338,7 +413,8 @@ class Player(NameOps):
                     found.add(node.children[base])
         return found
 
-    def _adopt(self, node: File, torn: bool) -> None:
+    def _adopt(self, node: File, torn: bool, half: bool) -> None:
+        """half: where files are edited in place, an edit that was cut off may be."""
         path = self.full(node.path())
         present = node.snapshot()
         allowed = [*node.states, present]
@@ -349,7 +425,7 @@ class Player(NameOps):
                 raise Mismatch(f"{node.path()} is gone after the crash") from None
             node.parent.take(node.name)
             return
-        if torn or (self.world.variant.write == "back" and woven(got, allowed)):
+        if torn or ((half or self.world.variant.write == "back") and woven(got, allowed, half)):
             allowed.append((got, node.meta.copy()))
         fits = [s for s in allowed if s is not None and s[0] == got]
         if not fits:
@@ -364,7 +440,7 @@ class Player(NameOps):
         if names not in [s[1].xattrs for s in fits]:
             differ(f"{node.path()}: xattrs after the crash", names, [s[1].xattrs for s in fits])
         node.meta = Meta(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, names,
-                         (info.st_mtime_ns, info.st_mtime_ns), node.meta.step)
+                         (info.st_mtime_ns, info.st_mtime_ns), node.meta.step, None, node.meta.keeps)
         node.states, node.dirty = [node.snapshot()], False
 
 
@@ -375,13 +451,14 @@ def written(content: bytearray, off: int, data: bytes) -> bytes:
     return bytes(made.data)
 
 
-def woven(got: bytes, states: list) -> bool:
+def woven(got: bytes, states: list, half: bool) -> bool:
     """write = back: later writes go into the file that the journal row stands for; without an fsync some of them
     may be there after a kill. But every byte is of one of the states."""
     sources = [s[0] for s in states if s is not None]
-    if len(got) not in [len(s) for s in sources]:
+    sizes = [len(s) for s in sources]
+    if not min(sizes, default=0) <= len(got) <= max(sizes, default=0) or not (half or len(got) in sizes):
         return False
-    return all(any(at < len(s) and s[at] == byte for s in sources) for at, byte in enumerate(got))
+    return all((half and not byte) or any(at < len(s) and s[at] == byte for s in sources) for at, byte in enumerate(got))
 
 
 def settled(node: Dir) -> bool:

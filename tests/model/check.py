@@ -42,10 +42,18 @@ def same_meta(what: str, info: os.stat_result, meta: Meta) -> None:
     got = (oct(stat.S_IMODE(info.st_mode)), info.st_uid, info.st_gid)
     if got != (oct(meta.mode), meta.uid, meta.gid):
         differ(f"{what}: mode, uid, gid", got, (oct(meta.mode), meta.uid, meta.gid))
+    same_times(what, info, meta)
+
+
+def same_times(what: str, info: os.stat_result, meta: Meta) -> None:
     low, high = meta.mtime
     if not low // meta.step * meta.step <= info.st_mtime_ns <= high:
         differ(f"{what}: mtime", info.st_mtime_ns, meta.mtime)
     meta.mtime = (info.st_mtime_ns, info.st_mtime_ns)  # from now on exactly this
+    if "atime" in meta.keeps and meta.atime is not None:
+        want = meta.atime // meta.step * meta.step
+        if info.st_atime_ns != want:
+            differ(f"{what}: atime", info.st_atime_ns, want)
 
 
 def same_stat(what: str, info: os.stat_result, node: Node) -> None:
@@ -60,13 +68,15 @@ def same_stat(what: str, info: os.stat_result, node: Node) -> None:
     elif isinstance(node, Link):
         if info.st_size != len(node.target):
             differ(f"{what}: size", info.st_size, len(node.target))
+        same_meta(what, info, node.meta)
     elif isinstance(node, Dir):
-        if node.meta.mode is None:
-            learn(info, node.meta)
+        learn(info, node.meta)
         got = (oct(stat.S_IMODE(info.st_mode)), info.st_uid, info.st_gid)
         want = (oct(node.meta.mode), node.meta.uid, node.meta.gid)
         if got != want:
             differ(f"{what}: mode, uid, gid", got, want)
+        if "directories" in node.meta.keeps and not node.root:
+            same_times(what, info, node.meta)
 
 
 def same_xattrs(what: str, target: object, node: Node) -> None:
@@ -115,5 +125,6 @@ def same_tree(top: str, node: Node, what: str = "") -> None:
         same_xattrs(shown, path, node)
     elif isinstance(node, Dir):
         same_names(shown, path, node)
+        same_xattrs(shown, path, node)
         for name, child in list(node.children.items()):
             same_tree(top, child, f"{what}/{name}" if what else name)

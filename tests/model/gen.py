@@ -23,7 +23,8 @@ WEIGHTS = {
     "mkfifo": 2, "chmod": 10, "chown": 6, "utimens": 10, "futimens": 6, "fchmod": 6, "setxattr": 12,
     "removexattr": 5, "xattrs": 6, "stat": 60, "list": 16, "seekdir": 6, "statfs": 1, "check": 2,
     "foreign_put": 8, "foreign_delete": 3, "race": 2, "race_behind": 2, "b_read": 20, "b_write": 6, "b_edit": 5,
-    "b_unlink": 3, "b_open": 5, "b_pread": 8, "b_close": 5, "cache_clear": 0.6, "remount": 0.5, "crash": 0.7,
+    "b_unlink": 3, "b_open": 5, "b_pread": 8, "b_close": 5, "cache_clear": 0.6, "remount": 0.5, "crash": 0.5,
+    "crash_in_close": 0.4, "crash_in_chmod": 0.3, "crash_in_rename": 0.4,
 }
 
 
@@ -220,7 +221,7 @@ class Maker:
         return [self.any(), self.dice.choice([0, 1, 1000, 65534]), self.dice.choice([0, 5, 1000])]
 
     def _utimens(self) -> list:
-        return [self.file(), self.seed() * 1_000_000_000, self._time()]
+        return [self.file() if self.dice.random() < 0.7 else self.any(), self.seed() * 1_000_000_000, self._time()]
 
     def _futimens(self) -> list:
         return [self.slot(), self._time()]
@@ -296,3 +297,11 @@ class Maker:
     def _crash(self) -> list:
         return []
 
+    def _crash_in_close(self) -> list:
+        return [self.slot(), self.dice.randrange(4000)]
+
+    def _crash_in_chmod(self) -> list:
+        return [self.file(), self.dice.choice([0o600, 0o644, 0o640]), self.dice.randrange(2000)]
+
+    def _crash_in_rename(self) -> list:
+        return [self.file(), self.dice.choice([self.path(), self.file()]), self.dice.randrange(4000)]

@@ -104,13 +104,15 @@ class NameOps(FileOps):
         self._change(path, lambda: os.chown(self.full(path), uid, gid), change)
 
     def do_utimens(self, path: str, at: int, mt: int) -> None:
-        self._change(path, lambda: os.utime(self.full(path), ns=(at, mt)),
-                     lambda m: setattr(m, "mtime", (mt, mt)))
+        def change(meta: Meta) -> None:
+            meta.atime, meta.mtime = at, (mt, mt)
+
+        self._change(path, lambda: os.utime(self.full(path), ns=(at, mt)), change)
 
     def do_futimens(self, number: int, mt: int) -> None:
         descriptor, shared = self.slot(number)
         os.utime(descriptor, ns=(mt, mt))
-        shared.node.meta.mtime = (mt, mt)
+        shared.node.meta.atime, shared.node.meta.mtime = mt, (mt, mt)
         shared.node.meta_changed()
 
     def do_fchmod(self, number: int, mode: int) -> None:

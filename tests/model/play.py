@@ -68,7 +68,7 @@ class Open:
 class Base:
     def __init__(self, world: World):
         self.world = world
-        self.tree = Tree(world.key.time_ns if world.key else 1)
+        self.tree = Tree(world.key.time_ns if world.key else 1, world.keeps)
         self.slots: dict[int, tuple[int, Open]] = {}  # slot -> descriptor, description
         self.held: dict = {}  # open files of the second mount
         self.done: dict[str, int] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ABSENT = None
 LINKS_MAX = 40
@@ -34,9 +34,11 @@ class Meta:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     mtime: tuple[int, int] | None = None  # (at least, at most), ns
     step: int = 1  # of the times that the store can keep, ns; that of the directory
+    atime: int | None = None  # as it was set; None: never, or by others, or the content is another one since
+    keeps: frozenset[str] = frozenset()  # which times are the ones that were given; that of the directory
 
     def copy(self) -> "Meta":
-        return Meta(self.mode, self.uid, self.gid, dict(self.xattrs), self.mtime, self.step)
+        return replace(self, xattrs=dict(self.xattrs))
 
 
 def since_now() -> int:
@@ -105,6 +107,7 @@ class File(Node):
         self.vague = not changed and (self.vague or not self.dirty)
         self.dirty = True
         self.meta.mtime = (since - CLOCK_SLACK, time.time_ns() + CLOCK_SLACK)
+        self.meta.atime = None
 
     def perhaps_touched(self, before: tuple[int, int] | None) -> None:
         """Whether what touched() has noted is a change of the time is left open."""
@@ -141,7 +144,8 @@ class Dir(Node):
 
     def add(self, name: str, node: Node) -> None:
         self.children[name] = node
-        node.parent, node.name, node.meta.step = self, name, self.meta.step
+        node.parent, node.name = self, name
+        node.meta.step, node.meta.keeps = self.meta.step, self.meta.keeps
 
     def take(self, name: str) -> Node:
         node = self.children.pop(name)
@@ -155,9 +159,9 @@ def split(path: str) -> tuple[str, str]:
 
 
 class Tree:
-    def __init__(self, step: int = 1) -> None:
+    def __init__(self, step: int = 1, keeps: frozenset[str] = frozenset()) -> None:
         self.root = Dir(0o755, root=True)
-        self.root.meta.step = step
+        self.root.meta.step, self.root.meta.keeps = step, keeps
 
     # Paths.
     def walk(self, path: str, follow: bool = True) -> Node:

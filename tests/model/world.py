@@ -19,6 +19,9 @@ from servers import Server
 from .stores import PARTS, VERSIONED, fresh_key
 
 
+REAL_DIRS = {"local", "sftp"}
+
+
 @dataclass
 class Variant:
     """How the mount under test is configured; all of it from the seed."""
@@ -63,6 +66,7 @@ class World:
     variant = Variant(second=False)
     other: Path | None = None  # the same directory through the second mount
     key: Key | None = None
+    keeps: frozenset[str] = frozenset()  # "atime": reading does not change it; "directories": what is made in them neither
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -101,6 +105,7 @@ class Quay(World):
         super().__init__(folder)
         self.build, self.backend, self.variant, self.server = build, backend, variant, server
         self.lasting = backend != "memory"
+        self.keeps = frozenset({"sftp": (), "local": ("atime",)}.get(backend, ("atime", "directories")))
         self.mounts: list[Mount] = []
         self.remove_store = lambda: None
 

@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.deadline(280)
 def test_nothing_closed_is_lost(build_dir):
-    crash(build_dir, "--points", "70", "--steps", "14", "--seed", "11")
+    crash(build_dir, "--points", "75", "--steps", "14", "--seed", "11")
 
 
 @pytest.mark.deadline(280)
 def test_edits_of_waiting_files(build_dir):
     """Large ones are edited in place while they wait for their upload: what was closed is whole, no mixture."""
-    crash(build_dir, "--points", "70", "--steps", "14", "--seed", "1", "--edits")
+    crash(build_dir, "--points", "75", "--steps", "14", "--seed", "1", "--edits")
 
 
 def crash(build_dir, *args):

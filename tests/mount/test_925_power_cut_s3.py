@@ -8,4 +8,4 @@ from .test_920_power_cut import crash
 
 @pytest.mark.deadline(280)
 def test_nothing_closed_is_lost_on_s3(build_dir):
-    crash(build_dir, "--points", "70", "--steps", "8", "--seed", "2", "--store", "s3")
+    crash(build_dir, "--points", "60", "--steps", "8", "--seed", "2", "--store", "s3")

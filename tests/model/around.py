@@ -350,7 +350,8 @@ class Player(NameOps):
     def do_crash_in_close(self, number: int, delay_us: int) -> None:
         descriptor, shared = self.slot(number)
         node = shared.node
-        if self._kill_while(lambda: os.close(os.dup(descriptor)), delay_us) and shared.changes:
+        stores = shared.changes and not self._is_only_begun(shared)
+        if self._kill_while(lambda: os.close(os.dup(descriptor)), delay_us) and stores:
             self.flushed(node)
         self._restart(node)
 

@@ -13,6 +13,9 @@ int commit_attempt(struct vnode *n, struct op *op, struct attr *ret);
 void commit_done(struct vnode *n, const struct attr *a);
 /* It does not: stays DIRTY, gets a journal row and another attempt later. Returns -op->err.code. */
 int commit_failed(struct vnode *n, struct op *op);
+/* The time of a file that leaves while it is written is that of its upload's beginning, unless it was set: an object's
+ * metadata cannot be changed without a copy. */
+void commit_take_stream_time(struct vnode *n);
 /* Another client was first. Saves ours under another name; returns -ESTALE or -EEXIST. */
 int commit_conflict(struct vnode *n, struct op *op);
 
@@ -34,8 +37,5 @@ int commit_made_late(struct vnode *n, struct op *op);
 void commit_go_on_from(struct vnode *n, const struct attr *now);
 /* Is all of the new content staged? */
 bool commit_is_complete(const struct vnode *n);
-/* The time of a file that leaves while it is written is that of its upload's beginning, unless it was set: an object's
- * metadata cannot be changed without a copy. */
-void commit_take_stream_time(struct vnode *n);
 
 #endif

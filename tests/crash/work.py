@@ -64,6 +64,7 @@ class Work:
         self.removed: dict[str, State] = {}  # as with rm(1), the disk may not have heard of it (local_dir.c)
         self.removals_last = removals_last
         self.moving: list[tuple[str, str]] = []
+        self.copying = False  # the server copies, perhaps in parts, of which no journal knows
         self.trail: list[str] = []
         self.has_xattrs = True
 
@@ -110,7 +111,9 @@ class Work:
             if self.removals_last:
                 self.removed[name] = old
         else:
+            self.copying = True
             self.describe(name, old, what, number)
+            self.copying = False
 
     def written(self, old: State | None, data: bytes) -> State:
         mtime = (time.time_ns() - SLACK_NS, EVER)
@@ -140,8 +143,9 @@ class Work:
         for name, other in pairs.items():
             self.ever[other] += self.ever[name]
         self.moving = [pair for pair in pairs.items() if self.now[pair[0]]]
+        self.copying = True
         self.change(after, work)
-        self.moving = []
+        self.moving, self.copying = [], False
 
     def write(self, name: str, data: bytes, sync: bool) -> None:
         with open(self.root / name, "wb", buffering=MIB) as file:

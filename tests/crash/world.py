@@ -144,17 +144,17 @@ class World:
             raise Lost(f"quayctl {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def wait_until_stored(self, renames: bool) -> None:
+    def wait_until_stored(self, renames: bool, copying: bool) -> None:
         """And until uploads that nobody finishes are taken away, and renames that were cut off have gone on."""
         deadline = time.monotonic() + 90
-        while self._waits(renames):
+        while self._waits(renames, copying):
             if time.monotonic() > deadline:
                 raise Lost(f"not stored after 90 s: {self.quayctl('status')}{self.store.uploads()}")
             time.sleep(0.01)
 
-    def _waits(self, renames: bool) -> bool:
+    def _waits(self, renames: bool, copying: bool) -> bool:
         try:
-            if json.loads((self.mnt / ".quay/staged.json").read_text()) or self.store.uploads():
+            if json.loads((self.mnt / ".quay/staged.json").read_text()) or (self.store.uploads() and not copying):
                 return True
         except OSError as error:
             raise Lost(f"the mount does not answer: {error}") from None

@@ -567,13 +567,25 @@ int vfile_fallocate(struct vfile *f, struct op *op, int mode, uint64_t off, uint
 
 #define LONGEST_NS 999999999
 
-/* With these the file could never be stored. */
+/* With the time that the next write gives it, unless it has been given one. */
+static int meta_fits(struct vnode *n, struct attr later, bool stamped, struct err *err)
+{
+    if (!stamped)
+        later.mtime.tv_nsec = LONGEST_NS;
+    return store_check_meta(n->v->store, &later, err);
+}
+
+/* Could the file ever be stored with these? One that others have left no room for its time goes without (vnode_fit_time). */
 static int check_meta(struct vnode *n, struct op *op, const struct attr *a, bool stamped)
 {
-    struct attr later = *a;
-    if (!stamped)
-        later.mtime.tv_nsec = LONGEST_NS; /* the next write gives it another time */
-    int r = store_check_meta(n->v->store, &later, &op->err);
+    struct err before = ERR_INIT;
+    int r = meta_fits(n, *a, stamped, &op->err);
+    if (r == -E2BIG && !stamped && meta_fits(n, n->attr, false, &before) == -E2BIG) {
+        struct attr timeless = *a;
+        timeless.known &= ~(unsigned)ATTR_HAS_MTIME;
+        err_clear(&op->err);
+        r = meta_fits(n, timeless, false, &op->err);
+    }
     return r < 0 ? err_prefix(&op->err, "%s: %s", n->v->key, n->path) : 0;
 }
 

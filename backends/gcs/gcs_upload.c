@@ -76,7 +76,7 @@ int gcs_upload_begin(struct store *store, struct op *op, const struct upload_req
     gcs_object_done(&made);
     if (r == 0)
         *ret_id = xstrdup(id);
-    else if (op->err.retry == ERR_RETRY_UNKNOWN)
+    else if (op->err.retry == ERR_RETRY_UNKNOWN || op->err.status >= 500)
         take_back_begin(s, begin);
     return r;
 }

@@ -131,12 +131,17 @@ def test_an_edit_of_what_has_no_room_for_its_time(mount, bucket):
     metadata = {"a": "x" * 2030}
     for name in ("edited", "appended", "large"):
         bucket.put(name, b"old" if name != "large" else b"x" * (6 << 20), Metadata=metadata)
+    bucket.put("mode", b"old", Metadata={"a": "x" * 2010})
     m = mount({"store k": bucket.store(multipart_threshold="5MiB", multipart_chunksize="5MiB")})
     began = int(time.time())
     (m / "k/edited").write_bytes(b"content")
     with open(m / "k/appended", "ab") as file:
         file.write(b" and new")
     (m / "k/large").write_bytes(b"y" * (12 << 20))
+    with open(m / "k/mode", "ab", buffering=0) as file:
+        file.write(b" and new")
+        os.fchmod(file.fileno(), 0o604)  # for which there is room
+    assert bucket.get("mode") == b"old and new" and stat.S_IMODE((m / "k/mode").stat().st_mode) == 0o604
     assert bucket.get("edited") == b"content" and bucket.get("appended") == b"old and new"
     assert bucket.get("large") == b"y" * (12 << 20)
     for name in ("edited", "appended", "large"):

@@ -527,7 +527,7 @@ static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
             op->err = first;
         if (!lost || found < 0) /* not sure that it is another's: later */
             return commit_failed(n, op);
-        if (found == COMMIT_UNCHANGED && tries == AGAIN_TRIES)
+        if (found == COMMIT_UNCHANGED && tries >= AGAIN_TRIES)
             return refused(n, op);
         if (found == COMMIT_THEIRS || tries == LATE_TRIES)
             return commit_conflict(n, op);
@@ -540,8 +540,13 @@ static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
 {
     int r = n->restamp ? restamp(n, op, a) : 0;
-    if (r < 0 && !n->stream && op->err.retry != ERR_RETRY_NEVER)
+    if (r < 0 && !n->stream && op->err.retry != ERR_RETRY_NEVER) {
+        given_up_add(n);
+        lock_acquire(&n->lock);
+        n->maybe_stored = true;
+        lock_release(&n->lock);
         return commit_failed(n, op); /* the next attempt finds that it is ours, and goes on with this */
+    }
     commit_done(n, a);
     if (r < 0)
         volume_changed(n->v, n->path, NULL);

@@ -119,11 +119,11 @@ int commit_made_late(struct vnode *n, struct op *op)
 }
 
 /* What is in the way came from here, late (given_up.h). Of a file that is not all staged it is the base of the new content:
- * what is not staged now was not staged when it was sent. */
+ * what is not staged now was not staged when it was sent (since then it has not been clean). */
 static bool sent_before(struct vnode *n, const struct attr *there)
 {
     bool complete = commit_is_complete(n);
-    if (!atomic_load(&n->v->given_ups) || (!complete && (n->copy_of || n->conflict)) ||
+    if (!atomic_load(&n->v->given_ups) || (!complete && (n->copy_of || n->conflict || !n->maybe_stored)) ||
         !given_up_is(n->v, n->path, there))
         return false;
     if (!complete)

@@ -349,28 +349,30 @@ static void tell_changed(const struct moving *m, const struct moving_entry *e)
              m->v->key, e->from, e->to);
 }
 
-static void sift(struct sweep *s, const struct list_entry *now)
+static int sift(struct sweep *s, const struct list_entry *now)
 {
     CLEANUP_FREE char *name = raw_name(now->key, &now->attr);
     struct moving_entry *e = strmap_get(&s->entries, name);
     if (e && e->done && e->attr.kind == ATTR_DIR)
-        return; /* remove_dirs() */
+        return 0; /* remove_dirs() */
     if (e && e->done && strcmp(now->attr.version, e->attr.version) == 0) {
         if (s->n == s->cap) {
             s->cap = s->cap ? s->cap * 2 : 64;
             s->going = xrealloc(s->going, s->cap * sizeof(struct moving_entry *));
         }
         s->going[s->n++] = e;
-        return;
+        return 0;
     }
-    if (!e && given_up_sweep(s->m->v, s->m->op, now->key) > 0)
-        return;
+    int swept = e ? 0 : given_up_sweep(s->m->v, s->m->op, now->key);
+    if (swept)
+        return swept < 0 ? swept : 0;
     s->kept = true;
     if (e && !e->done)
-        return;
+        return 0;
     s->changed++;
     if (e)
         tell_changed(s->m, e);
+    return 0;
 }
 
 /* In one request: the servers that take such have no condition in it. */
@@ -446,10 +448,10 @@ static int sweep_pages(struct sweep *s)
         r = store_list(m->v->store, m->op, &q, &page);
         if (r < 0)
             return r;
-        for (size_t i = 0; i < page.count; i++)
+        for (size_t i = 0; i < page.count && r == 0; i++)
             if (path_below(page.entries[i].key, m->from))
-                sift(s, &page.entries[i]);
-        r = remove_page(s);
+                r = sift(s, &page.entries[i]);
+        r = r == 0 ? remove_page(s) : r;
         next_page(m->v->store, &page, &q, &at);
         list_page_done(&page);
     } while (r == 0 && at);

@@ -55,15 +55,24 @@ static int same_bytes(struct moving *m, const struct moving_entry *e, const stru
     return same;
 }
 
-/* Is the copy of an entry that is a file there (done)? -ENOENT: nothing is. */
-static int find_copy(struct moving *m, struct moving_entry *e, const struct rename_made *made)
+/* Copies keep the time. */
+static bool has_another_time(const struct attr *a, const struct attr *b)
+{
+    return (a->known & b->known & ATTR_HAS_MTIME) &&
+           (a->mtime.tv_sec != b->mtime.tv_sec || a->mtime.tv_nsec != b->mtime.tv_nsec);
+}
+
+/* Is the copy of an entry that is a file there (done)? -ENOENT: nothing is. timed: the same bytes with another time are none. */
+static int find_copy(struct moving *m, struct moving_entry *e, const struct rename_made *made, bool timed)
 {
     CLEANUP_ATTR struct attr at = ATTR_INIT;
     bool noted = made && strcmp(made->from_version, e->attr.version) == 0;
     int r = store_stat(m->v->store, m->op, e->to, &at);
     if (r < 0 || at.kind == ATTR_DIR)
         return r;
-    int ours = noted && strcmp(at.version, made->to_version) == 0 ? 1 : same_bytes(m, e, &at);
+    int ours = noted && strcmp(at.version, made->to_version) == 0 ? 1 : 0;
+    if (!ours && !(timed && has_another_time(&at, &e->attr)))
+        ours = same_bytes(m, e, &at);
     if (ours == 1) {
         memcpy(e->version, at.version, sizeof(e->version));
         e->done = true;
@@ -75,7 +84,7 @@ static int find_copy(struct moving *m, struct moving_entry *e, const struct rena
 static int judge(struct moving *m, struct moving_entry *e, const struct rename_made *made,
                  enum rename_phase phase)
 {
-    int r = find_copy(m, e, made);
+    int r = find_copy(m, e, made, false);
     if (r < 0 && r != -ENOENT)
         return r;
     /* Sources that came after the target was whole are new; a copy that went was removed by somebody. */
@@ -138,7 +147,7 @@ static int finish_held(struct moving *m, struct moving_entry *e, const struct re
     int r = store_stat(m->v->store, m->op, e->from, &e->attr);
     bool same = made && e->attr.kind != ATTR_DIR && strcmp(made->from_version, e->attr.version) == 0;
     if (r == 0 && same && !(n && n->dirty))
-        r = find_copy(m, e, made);
+        r = find_copy(m, e, made, true); /* the source may have been made anew, with the same bytes */
     if (r == 0 && e->done)
         r = volume_unlink_version(m->v, m->op, e->from, e->attr.version, n);
     if (r == -ENOENT) /* a source without a copy, or a copy without a source: as it should be */
@@ -199,6 +208,8 @@ static int resume(struct volume *v, const struct rename_row *row, struct op *op)
     m.id = row->id;
     int r = name_lock(v, op, &l, file ? NAME_EXCL : NAME_TREE, row->from, row->to);
     if (r == 0) {
+        volume_settle_copies(v, op, row->from);
+        volume_settle_copies(v, op, row->to);
         r = resume_locked(&m, row);
         name_unlock(v, &l);
     }

@@ -367,6 +367,11 @@ ON_SFTP_TOO = {"test_010_basics", "test_020_rename", "test_030_attributes"}
 ON_ALL = {"test_010_basics", "test_405_two_hosts"}
 
 
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first: at the end one worker would be busy with it for minutes, the others not at all."""
+    items.sort(key=lambda item: "/servers/" not in item.nodeid and not item.nodeid.startswith("servers/"))
+
+
 def pytest_generate_tests(metafunc):
     """key: one storage key named `k` on each backend in turn; lasting_key: where content outlives the daemon."""
     module = metafunc.module.__name__.rsplit(".")[-1]

@@ -82,11 +82,6 @@ const char shell_program[] =
     "isn() { [ -e \"$1\" ] || [ -L \"$1\" ]; }\n"
     "mvr() {\n"
     "  run mv -fT -- \"$1\" \"$2\"; [ $s != 0 ] || return 0\n"
-    /* GNU's mv does not put a link in the place of what it leads to; its ln does, in one step. */
-    "  case $e in *'are the same file')\n"
-    "    if [ -L \"$1\" ]; then run ln -fPT -- \"$1\" \"$2\"; [ $s != 0 ] || run rm -f -- \"$1\"; fi\n"
-    "    return 0;;\n"
-    "  esac\n"
     /* BusyBox's mv looks at what a link leads to, and does not replace directories. */
     "  case $e in *'is a directory' | *'symbolic links') ;; *) return 0;; esac\n"
     "  if [ -L \"$2\" ]; then\n"

@@ -351,13 +351,15 @@ def test_one_file_killed_between_copy_and_removal(mount, place):
 
 def test_one_file_changed_since_the_kill_stays(mount, bucket):
     """By whomever: the source is removed only as what it was, and only while its copy is the same."""
-    m = killed_between(mount, bucket, {name: name.encode() for name in "abcd"})
+    m = killed_between(mount, bucket, {name: name.encode() for name in "abcde"})
     bucket.put("a/old", b"newer")
     bucket.put("b/new", b"newer")
     bucket.delete("c/new")
+    bucket.put("e/old", b"e", Metadata={"mtime": "1600000000"})  # made anew: an ETag is a checksum of the bytes
     goes_on(m)
-    eventually(lambda: m.log().count("was interrupted, and") == 3 and "finished the rename" in m.log())
-    assert in_it(bucket) == {"a/old": b"newer", "a/new": b"a", "b/old": b"b", "b/new": b"newer", "c/old": b"c", "d/new": b"d"}
+    eventually(lambda: m.log().count("was interrupted, and") == 4 and "finished the rename" in m.log())
+    assert in_it(bucket) == {"a/old": b"newer", "a/new": b"a", "b/old": b"b", "b/new": b"newer", "c/old": b"c", "d/new": b"d",
+                             "e/old": b"e", "e/new": b"e"}
 
 
 def test_copies_that_cannot_be_taken_away_are_told(mount, bucket):

@@ -82,6 +82,11 @@ const char shell_program[] =
     "isn() { [ -e \"$1\" ] || [ -L \"$1\" ]; }\n"
     "mvr() {\n"
     "  run mv -fT -- \"$1\" \"$2\"; [ $s != 0 ] || return 0\n"
+    /* GNU's mv does not put a link in the place of what it leads to; its ln does, in one step. */
+    "  case $e in *'are the same file')\n"
+    "    if [ -L \"$1\" ]; then run ln -fPT -- \"$1\" \"$2\"; [ $s != 0 ] || run rm -f -- \"$1\"; fi\n"
+    "    return 0;;\n"
+    "  esac\n"
     /* BusyBox's mv looks at what a link leads to, and does not replace directories. */
     "  case $e in *'is a directory' | *'symbolic links') ;; *) return 0;; esac\n"
     "  if [ -L \"$2\" ]; then\n"
@@ -120,8 +125,10 @@ const char shell_program[] =
     "  touch -c -h -a -d @1 $z 2>/dev/null || m=\"$m touch -h -d @\"\n"
     "fi\n"
     "Y=; case $(sync --help 2>&1 </dev/null) in *FILE*) Y=1;; esac\n"
-    "e= x=\"${Y:-0}$m\"; tell 0\n"
+    /* One command, so that all of it was read when the first word is said: ash reads ahead, in blocks, and what it
+     * has to read behind that word would take the beginning of what is sent next along. */
+    "{ e= x=\"${Y:-0}$m\"; tell 0\n"
     "while IFS= read -r l; do case $l in\n"
     "  \"$K \"*) e= x=; eval \"${l#\"$K \"}\";;\n"
     "  *) exit 99;;\n"
-    "esac; done; exit 0\n";
+    "esac; done; exit 0; }\n";

@@ -11,7 +11,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -24,7 +23,6 @@
 #define TRAILER (MARK + 3 + 1 + REASON + 1 + TEXT + 1 + EXTRA + 1)
 #define PIECE (256U * 1024)
 #define OUT_MAX (64U * 1024)
-#define FIRST_MAX 4096 /* with a longer program BusyBox's ash (1.35) was seen to stop reading now and then */
 #define DROP_MAX (512U * 1024) /* output that nobody wants: beyond, the connection is closed */
 
 struct shell {
@@ -244,7 +242,6 @@ int shell_start(struct conn *c, struct op *op)
     struct shell_run run = SHELL_RUN_INIT;
     struct running ru = {.c = c, .op = op, .run = &run};
     size_t len = strlen(shell_program);
-    assert(len + SECRET + 3 < FIRST_MAX);
     struct shell *sh = c->shell = xcalloc(1, sizeof(*sh));
     char secret[SECRET + 1];
     random_hex(secret, SECRET);

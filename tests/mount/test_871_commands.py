@@ -103,6 +103,20 @@ def test_every_name(mount, far):
     assert not (far.data / "owned").exists()
 
 
+def test_a_link_is_renamed_over_what_it_leads_to(mount, far):
+    """GNU's mv calls them the same file, and does nothing."""
+    m = mount({"store k": far.store(**QUICK, **{"cache.ttl": "1ms"})})
+    (m / "k/d").mkdir()
+    for name, target in (("l", "f"), ("l", far.data / "f"), ("d/l", "../f")):
+        (m / "k/f").write_bytes(b"content")
+        (m / "k" / name).symlink_to(target)
+        assert (m / "k" / name).read_bytes() == b"content"
+        os.rename(m / "k" / name, m / "k/f")
+        assert os.readlink(far.data / "f") == str(target) == os.readlink(m / "k/f")
+        assert sorted(os.listdir(far.data)) == ["d", "f"] and os.listdir(far.data / "d") == []
+        (m / "k/f").unlink()
+
+
 def test_changes_by_others_within_one_second(mount, far):
     """What SFTP 3 cannot tell apart: same size, same second. Here nanoseconds and the inode tell."""
     path = far.data / "f"

@@ -221,16 +221,22 @@ def stop_at_second_removal(fake) -> tuple[threading.Event, threading.Event]:
     return there, go_on
 
 
+def rename_until(m, moment) -> tuple[threading.Thread, list[int]]:
+    """The rename is on its way, and that has come; its error is in the list when the thread has ended."""
+    failed: list[int] = []
+    thread = threading.Thread(target=lambda: failed.append(error_of(m)))
+    thread.start()
+    assert moment.wait(60)
+    return thread, failed
+
+
 def test_the_source_written_to_between_two_removals(mount, fake):
     """More than two pages of names: each is looked at just before it goes, not all before the first goes."""
     for n in range(2100):
         fake.put(b"old/f%04d" % n, b"%d" % n)
     second, written = stop_at_second_removal(fake)
     m = mount({"store k": fake.store()})
-    failed = []
-    thread = threading.Thread(target=lambda: failed.append(error_of(m)))
-    thread.start()
-    assert second.wait(60)
+    thread, failed = rename_until(m, second)
     fake.put(b"old/f2050", b"written while others were removed")
     written.set()
     thread.join()
@@ -285,10 +291,7 @@ def test_the_end_of_the_mount_waits_for_the_removals(mount, fake):
     new = seed_pages(fake)
     second, ending = stop_at_second_removal(fake)
     m = mount({"store k": fake.store()})
-    failed = []
-    thread = threading.Thread(target=lambda: failed.append(error_of(m)))
-    thread.start()
-    assert second.wait(60)
+    thread, failed = rename_until(m, second)
     m.signal(signal.SIGTERM)
     time.sleep(0.3)
     ending.set()

@@ -30,6 +30,9 @@ int sys_fsync_dir(const char *path);
 int sys_copy_range(int from, uint64_t off_in, int to, uint64_t off_out, uint64_t len);
 /* mkdir -p with mode for those it makes; 0 when it exists already. */
 int sys_mkdirs(const char *path, mode_t mode);
+/* As many descriptors as the administrator allows (RLIMIT_NOFILE's hard limit): each open file of a mount is one, and 1024
+ * of them, which is what shells give, are soon used up. For programs, at their start. */
+void sys_raise_descriptors(void);
 
 void sys_init_faults(void);
 /* The same from a test program: sets the faults anew (spec NULL = none), counted from here, for files

@@ -431,6 +431,7 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
         (void)vnode_move(n, to);
     }
     stage_row_done(row);
+    vnode_close_idle(n); /* nobody else knows it yet */
     volume_schedule(n, 0);
     vnode_put(n);
 }

@@ -606,5 +606,7 @@ int vnode_commit(struct vnode *n, struct op *op)
     if (r == 0)
         r = commit_stored(n, op, &a);
     vnode_set_committing(n, false);
+    if (r < 0)
+        vnode_close_idle(n); /* there may be many that wait, for hours */
     return r;
 }

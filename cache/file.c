@@ -80,12 +80,19 @@ static int check_retired(struct opening *o)
                : 0;
 }
 
-/* Makes this opening a handle of n, unless n has lost the name meanwhile. */
+/* It waits for its upload, and nobody has it open. */
+static bool is_closed(struct vnode *n)
+{
+    LOCK_SCOPE(&n->lock);
+    return n->file_name && !n->file;
+}
+
+/* Makes this opening a handle of n, unless n has lost the name meanwhile, or was closed (vnode_close_idle). */
 static bool join(struct opening *o, struct vnode *n)
 {
     struct volume *v = o->v;
     LOCK_SCOPE(&v->s.lock);
-    if (!n->attached || strcmp(n->path, o->path) != 0 || is_retired_locked(o))
+    if (!n->attached || strcmp(n->path, o->path) != 0 || is_retired_locked(o) || is_closed(n))
         return false;
     n->refs++;
     n->handles++;
@@ -108,12 +115,12 @@ static int open_shared(struct opening *o, struct vnode *n)
 {
     if (o->how->flags & VFILE_EXCL)
         return exists(o);
-    if (n->file_name && !n->file) { /* it waits for its upload */
+    if (is_closed(n)) {
         int r = vnode_begin_closed(n, o->op);
         if (r < 0)
             return r;
         bool mine = r == 0; /* else its upload has opened it: not to be waited for */
-        if (mine && n->file_name && !n->file)
+        if (mine && is_closed(n))
             r = vnode_stage_open(n, o->op, 0);
         if (mine)
             vnode_end(n);
@@ -535,21 +542,16 @@ static bool may_close_locked(const struct vnode *n)
     return !n->file->nameless || (n->in_row && n->saved && stage_memory_is_scarce(n->v->stage));
 }
 
-/* Nobody has it open and it waits for its upload: needs no descriptor. */
-static void close_idle(struct vnode *n)
+static struct stage_file *take_idle(struct vnode *n)
 {
-    if (!vnode_try_begin(n))
-        return;
-    lock_acquire(&n->v->s.lock);
-    bool idle = n->handles == 0;
-    lock_release(&n->v->s.lock);
-    struct stage_file *file = NULL;
-    lock_acquire(&n->lock);
-    if (idle && may_close_locked(n))
-        file = take_ptr(&n->file);
-    lock_release(&n->lock);
-    stage_file_put(file);
-    vnode_end(n);
+    LOCK_SCOPE(&n->v->s.lock); /* held until it is taken: who opens it now would read without its bytes */
+    LOCK_SCOPE(&n->lock);
+    return n->handles == 0 && may_close_locked(n) ? take_ptr(&n->file) : NULL;
+}
+
+void vnode_close_idle(struct vnode *n)
+{
+    stage_file_put(take_idle(n));
 }
 
 bool vfile_release_is_quick(const struct vfile *f)
@@ -573,8 +575,10 @@ void vfile_release(struct vfile *f)
     free(f); /* behind the lock that its last read has taken */
     if (unflushed) /* by a mapping. What other handles have written waits for their flush: it may be half */
         volume_schedule(n, 0);
-    else if (dirty)
-        close_idle(n);
+    if (!unflushed && dirty && vnode_try_begin(n)) {
+        vnode_close_idle(n);
+        vnode_end(n);
+    }
     vnode_put(n);
 }
 

@@ -295,6 +295,12 @@ static void begin_base(struct read_state *rs, uint64_t first, uint64_t last, boo
     reader_read(rs->base->reader, &rs->sub);
 }
 
+/* Bytes that are nowhere read as zeros: better none than those. An open file has its stage file (file.c, join). */
+static bool lacks_file_locked(const struct read_state *rs)
+{
+    return !rs->n->file && rs->off < rs->end && ranges_overlap(&rs->n->staged, rs->off, rs->end);
+}
+
 static void begin(struct read_state *rs)
 {
     struct vnode *n = rs->n;
@@ -319,6 +325,7 @@ static void begin(struct read_state *rs)
     uint64_t base_bytes = rs->off < rs->end ? plan_locked(rs, &first, &last) : 0;
     take_refs_locked(rs, base_bytes > 0);
     bool freed = n->stream && rs->off < rs->end && stream_is_freed(n->stream, rs->off, rs->end);
+    bool lacking = lacks_file_locked(rs);
     lock_release(&n->lock);
     if (atomic_load(&n->stale))
         answer(rs, err_set(&rs->sub.err, ESTALE, "%s: the file has changed at the store", n->v->key),
@@ -329,6 +336,8 @@ static void begin(struct read_state *rs)
         answer(rs, err_set(&rs->sub.err, EIO, "%s: uploaded already, and no longer in the cache directory, "
                                               "which is too small for the file: it can be read when the "
                                               "file is closed", n->v->key), NULL, 0, 0);
+    else if (lacking)
+        answer(rs, err_set(&rs->sub.err, EIO, "%s: its staged file is not open", n->v->key), NULL, 0, 0);
     else if (base_bytes == 0)
         begin_staged(rs);
     else

@@ -256,6 +256,8 @@ void vnode_set_base(struct vnode *n, struct base *b, uint64_t base_len);
 void vnode_mark_dirty(struct vnode *n);
 /* With the token: the staged content is stored or not wanted: gives up file, row and space. */
 void vnode_clean(struct vnode *n);
+/* With the token: a file that waits for its upload and that nobody has open needs no descriptor. */
+void vnode_close_idle(struct vnode *n);
 /* All vnodes for which pick() is true, with references; free the array, put the vnodes. */
 size_t vnode_collect(struct volume *v, bool (*pick)(const struct vnode *n, const void *arg),
                      const void *arg, struct vnode ***ret);

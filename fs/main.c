@@ -225,6 +225,7 @@ static int start(struct fs *fs, const struct options *o)
     int ready = -1;
     if (!o->foreground && !o->check && daemonise(&err, &ready) < 0)
         return fail(&err, 1);
+    sys_raise_descriptors();
     http_global_init();
     crypto_ctr_start(); /* for sftp */
     fs_hangup_block();

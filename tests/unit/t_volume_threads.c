@@ -9,6 +9,7 @@
 #define NEW (RW | VFILE_CREATE | VFILE_TRUNC)
 #define SHARED 3
 #define BIG_SIZE (200 * KIB)
+#define WAITING_SIZE 5000
 
 static struct vx x;
 static atomic_bool stop;
@@ -212,9 +213,45 @@ static void test_back(void)
     run(CAP_PATCH | CAP_RENAME_FILE | CAP_RENAME_DIR, 1500, VOLUME_BACK);
 }
 
+/* ---- a file that waits ---- */
+
+static void work_waiting(struct worker *w, struct op *op)
+{
+    static _Thread_local char buf[WAITING_SIZE];
+    struct vfile *f = NULL;
+    CHECK_INT(open_at(op, "waiting", VFILE_READ, &f), 0);
+    CHECK_INT(vx_pread(f, buf, sizeof(buf), 0), WAITING_SIZE);
+    CHECK_INT(buf[rnd(w, WAITING_SIZE)], 'w');
+    vfile_release(f);
+}
+
+/* Story: after a close that had failed, the next reader got zeros, once in weeks. A file that waits for its upload is
+ * closed when its last handle is; who opened it between the look at the handles and the closing had no stage file. */
+static void test_opened_while_it_is_closed(void)
+{
+    struct worker workers[4];
+    CLEANUP_FREE char *data = xmalloc(WAITING_SIZE);
+    memset(data, 'w', WAITING_SIZE);
+    x = vx_new();
+    vx_open(&x, "backend = memory\nretries = 0\nfault = op=put,errno=EHOSTUNREACH,retry=safe");
+    CHECK_INT(vx_write_n(&x, "waiting", data, WAITING_SIZE), -EHOSTUNREACH);
+    atomic_store(&stop, false);
+    for (unsigned i = 0; i < ARRAY_LEN(workers); i++) {
+        workers[i] = (struct worker){.seed = i, .work = work_waiting};
+        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
+    }
+    clock_sleep_ms(1500);
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < ARRAY_LEN(workers); i++)
+        pthread_join(workers[i].id, NULL);
+    CHECK_INT(volume_unlink(x.v, &x.op, "waiting"), 0);
+    vx_done(&x);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
+    RUN(test_opened_while_it_is_closed);
     RUN(test_native);
     RUN(test_like_s3);
     RUN(test_back);

@@ -14,9 +14,12 @@
 #include <string.h>
 
 #define HELD_MAX 16
+#define JITTER_ONE_OF 8
 
 static _Thread_local const struct lock *held_locks[HELD_MAX];
 static _Thread_local unsigned n_held;
+static unsigned jitter_us; /* 0: none */
+static _Thread_local unsigned jitter_seed;
 
 static _Noreturn void lock_bug(const char *what, const struct lock *a, const struct lock *b)
 {
@@ -35,6 +38,28 @@ static void must(int r, const char *what, const struct lock *l)
     if (l)
         lock_bug(what, l, NULL);
     abort();
+}
+
+void lock_init_jitter(void)
+{
+    const char *text = getenv("QUAY_LOCK_JITTER");
+    unsigned long us = text ? strtoul(text, NULL, 10) : 0;
+    jitter_us = us < 1000000 ? (unsigned)us : 1000000;
+}
+
+/* With no lock held: others may overtake here at any time. */
+static void jitter(void)
+{
+    if (jitter_us == 0 || n_held > 0)
+        return;
+    if (jitter_seed == 0)
+        jitter_seed = (unsigned)clock_now_ns() | 1;
+    jitter_seed = jitter_seed * 1103515245u + 12345u;
+    unsigned drawn = jitter_seed >> 8;
+    if (drawn % JITTER_ONE_OF)
+        return;
+    struct timespec t = {.tv_nsec = (long)(drawn / JITTER_ONE_OF % jitter_us) * 1000};
+    (void)nanosleep(&t, NULL);
 }
 
 void lock_init(struct lock *l, int rank, const char *name)
@@ -86,6 +111,7 @@ static void pop(struct lock *l)
 void lock_acquire(struct lock *l)
 {
     check_order(l);
+    jitter();
     must(pthread_mutex_lock(&l->mutex), "acquire", l);
     push(l);
 }
@@ -94,6 +120,7 @@ void lock_release(struct lock *l)
 {
     pop(l);
     must(pthread_mutex_unlock(&l->mutex), "release", l);
+    jitter();
 }
 
 void lock_assert_held(const struct lock *l)

@@ -9,6 +9,8 @@
  *     struct lock l; lock_init(&l, LOCK_RANK_INODE, "inode");
  *     lock_acquire(&l); ... lock_release(&l);
  *     { LOCK_SCOPE(&l); ... }                  // released at the end of the scope
+ * What happens between two locks is seen rarely: QUAY_LOCK_JITTER=500 makes threads sleep there now and then, for up to
+ * 500 us, so that a test finds in seconds what takes weeks. Read once by lock_init_jitter(), in programs and tests.
  * Functions that need the lock end in _locked and begin with lock_assert_held(&l). */
 #ifndef QUAY_BASE_LOCK_H
 #define QUAY_BASE_LOCK_H
@@ -45,6 +47,7 @@ struct cond {
     pthread_cond_t cond; /* on CLOCK_MONOTONIC */
 };
 
+void lock_init_jitter(void); /* before other threads are there */
 void lock_init(struct lock *l, int rank, const char *name); /* `name` must live as long as l */
 void lock_done(struct lock *l);
 void lock_acquire(struct lock *l);

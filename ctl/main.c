@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * main.c: quayctl: finds the command in its table and runs it. */
 #include "base/cleanup.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "ctl/ctl.h"
@@ -98,6 +99,7 @@ int main(int argc, char **argv)
     (void)log_open("quayctl", LOG_SINK_STDERR, NULL);
     log_set_level(LOG_LEVEL_WARN);
     sys_init_faults();
+    lock_init_jitter();
     (void)signal(SIGPIPE, SIG_IGN);
     while ((c = getopt_long(argc, argv, "+c:hV", known, NULL)) != -1) {
         switch (c) {

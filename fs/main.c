@@ -4,6 +4,7 @@
  * is opened: so errors of the configuration are the child's, on the same standard error, and the parent ends as it does. */
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/lock.h"
 #include "base/spawn.h"
 #include "base/sys.h"
 #include "backends/http.h"
@@ -253,6 +254,7 @@ int main(int argc, char **argv)
     int status;
     (void)log_open("quayfs", LOG_SINK_STDERR, NULL);
     sys_init_faults();
+    lock_init_jitter();
     if (options_parse(argc, argv, &err, &o) < 0) {
         status = fail(&err, 2);
     } else if (o.help) {

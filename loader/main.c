@@ -5,6 +5,7 @@
 #include "backends/http.h"
 #include "base/cleanup.h"
 #include "base/crypto.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "loader/daemon.h"
@@ -218,6 +219,7 @@ int main(int argc, char **argv)
 
     (void)log_open("quayload", LOG_SINK_STDERR, NULL);
     sys_init_faults();
+    lock_init_jitter();
     if (parse_options(argc, argv, &o) < 0) {
         fputs("Try 'quayload --help'.\n", stderr);
         return EXIT_CONFIG;

@@ -43,6 +43,7 @@ static inline int vx_remove_one(const char *path, const struct stat *st, int fla
 static inline struct vx vx_new(void)
 {
     struct vx x = {0};
+    lock_init_jitter();
     const char *tmp = getenv("TMPDIR");
     char random[9];
     random_hex(random, 8);

@@ -66,7 +66,6 @@ struct flat_meta_rules {
     const char *punct;  /* what a name may have besides a-z and 0-9 */
     bool identifiers;   /* a name does not begin with a digit */
     bool tags;          /* user.tag.NAME is kept elsewhere (CAP_TAGS) */
-    bool whole_names;   /* some servers count the head of each name, too */
     size_t max;         /* bytes of names and values in all */
     const char *title;  /* who keeps no more than that: "S3" */
 };
@@ -75,8 +74,9 @@ struct flat_meta_rules {
  * (that of a marker for a directory). `a` may be NULL. -E2BIG, -EINVAL with err. */
 int flat_meta_write(const struct attr *a, bool dir, const struct flat_meta_rules *rules, struct err *err,
                     struct http_headers *h);
-/* store_class.check_meta: would flat_meta_write refuse them, or the strictest server? */
-int flat_meta_check(const struct attr *a, const struct flat_meta_rules *rules, struct err *err);
+/* store_class.check_meta: would flat_meta_write refuse them? `whole_names`: or a server that counts the head of each name,
+ * too? */
+int flat_meta_check(const struct attr *a, const struct flat_meta_rules *rules, bool whole_names, struct err *err);
 /* Overlays what headers (of a reply or made from a listing) tell; sets ATTR_META. */
 void flat_meta_read(const struct http_headers *h, const struct flat_meta_rules *rules, bool posix,
                     struct attr *a);

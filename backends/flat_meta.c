@@ -188,13 +188,13 @@ int flat_meta_write(const struct attr *a, bool dir, const struct flat_meta_rules
     return 0;
 }
 
-int flat_meta_check(const struct attr *a, const struct flat_meta_rules *rules, struct err *err)
+int flat_meta_check(const struct attr *a, const struct flat_meta_rules *rules, bool whole_names, struct err *err)
 {
     struct http_headers h = {0};
     struct attr plain = *a;
     plain.content_type = NULL;
     int r = flat_meta_write(&plain, false, rules, err, &h);
-    if (r == 0 && rules->whole_names)
+    if (r == 0 && whole_names)
         r = check_bytes(rules, &h, 0, 0, err);
     http_headers_done(&h);
     return r;

@@ -194,8 +194,7 @@ void flat_place_text(const struct flat_endpoint *e, const char *bucket, const ch
                      struct buf *ret_path)
 {
     buf_addf(ret_service, "%s://", e->scheme ? e->scheme : "");
-    for (const char *s = e->host; s && *s; s++)
-        buf_addc(ret_service, (char)tolower((unsigned char)*s));
+    buf_add_lower(ret_service, e->host ? e->host : "");
     buf_adds(ret_service, e->root ? e->root : "");
     size_t n = strlen(prefix);
     buf_addf(ret_path, "%s%s%.*s", bucket, n ? "/" : "", n ? (int)n - 1 : 0, prefix);

@@ -129,10 +129,7 @@ static bool is_done_before(const struct call *c, int r)
 /* How long to wait before try number `tries` + 1. */
 static uint64_t wait_ms(const struct retry *w, const struct op *op, unsigned tries)
 {
-    uint64_t most = w->o.max_delay_ms;
-    uint64_t span = tries > 20 ? most : w->o.delay_ms << (tries - 1);
-    if (span > most)
-        span = most;
+    uint64_t span = clock_backoff_ms(w->o.delay_ms, w->o.max_delay_ms, tries - 1);
     if (span > UINT32_MAX - 1)
         span = UINT32_MAX - 1;
     uint64_t ms = random_below((uint32_t)span + 1);

@@ -91,6 +91,12 @@ void buf_adds(struct buf *b, const char *s)
     buf_add(b, s, strlen(s));
 }
 
+void buf_add_lower(struct buf *b, const char *s)
+{
+    for (; *s; s++)
+        buf_addc(b, (char)(*s >= 'A' && *s <= 'Z' ? *s - 'A' + 'a' : *s));
+}
+
 void buf_addc(struct buf *b, char c)
 {
     buf_add(b, &c, 1);

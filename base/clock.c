@@ -51,6 +51,14 @@ void clock_sleep_ms(unsigned ms)
         ;
 }
 
+uint64_t clock_backoff_ms(uint64_t first_ms, uint64_t most_ms, unsigned times)
+{
+    uint64_t ms = first_ms;
+    for (; times > 0 && ms > 0 && ms < most_ms; times--)
+        ms *= 2;
+    return ms < most_ms ? ms : most_ms;
+}
+
 void random_bytes(void *p, size_t n)
 {
     unsigned char *to = p;

@@ -33,8 +33,7 @@ struct commit_job {
 
 uint64_t retry_delay_ms(unsigned attempts)
 {
-    uint64_t ms = attempts > 6 ? RETRY_MAX_MS : RETRY_MIN_MS << (attempts ? attempts - 1 : 0);
-    ms = ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms;
+    uint64_t ms = clock_backoff_ms(RETRY_MIN_MS, RETRY_MAX_MS, attempts ? attempts - 1 : 0);
     return ms - ms / 4 + random_below((uint32_t)ms / 2 + 1);
 }
 

@@ -541,11 +541,8 @@ static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
 {
     int r = n->restamp ? restamp(n, op, a) : 0;
     if (r < 0 && !n->stream && op->err.retry != ERR_RETRY_NEVER) {
-        given_up_add(n);
-        lock_acquire(&n->lock);
-        n->maybe_stored = true;
-        lock_release(&n->lock);
-        return commit_failed(n, op); /* the next attempt finds that it is ours, and goes on with this */
+        op->err.retry = ERR_RETRY_UNKNOWN; /* it is there: the next attempt finds that it is ours, and goes on with this */
+        return commit_failed(n, op);
     }
     commit_done(n, a);
     if (r < 0)

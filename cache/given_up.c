@@ -482,9 +482,7 @@ static struct given_up *take_look(struct volume *v)
     struct given_up *g = v->s.stopping ? NULL : first_due_locked(v, now);
     if (!g)
         return NULL;
-    uint64_t pause = g->looks > 7 ? LOOK_RARELY_MS : LOOK_FIRST_MS << g->looks;
-    g->looks++;
-    g->look_ns = now + (pause > LOOK_RARELY_MS ? LOOK_RARELY_MS : pause) * NS_PER_MS;
+    g->look_ns = now + clock_backoff_ms(LOOK_FIRST_MS, LOOK_RARELY_MS, g->looks++) * NS_PER_MS;
     return entry_new(g->path, g->size, g->mtime, true);
 }
 

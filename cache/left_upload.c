@@ -61,9 +61,7 @@ static void append_locked(struct volume *v, struct left_upload *u)
 
 static void again_locked(struct volume *v)
 {
-    unsigned tries = v->s.left.tries++;
-    uint64_t ms = tries > 9 ? AGAIN_MAX_MS : (uint64_t)AGAIN_MS << tries;
-    v->s.left.due_ns = clock_now_ns() + (ms > AGAIN_MAX_MS ? AGAIN_MAX_MS : ms) * NS_PER_MS;
+    v->s.left.due_ns = clock_now_ns() + clock_backoff_ms(AGAIN_MS, AGAIN_MAX_MS, v->s.left.tries++) * NS_PER_MS;
 }
 
 /* False: it is the next process's. */

@@ -311,10 +311,8 @@ static void unit_failed(struct run_slot *slot, const struct run_unit *u, struct 
 
 static unsigned backoff_ms(unsigned attempt, const struct err *err)
 {
-    unsigned ms = attempt > 9 ? BACKOFF_MAX_MS : BACKOFF_FIRST_MS << (attempt - 1);
+    unsigned ms = (unsigned)clock_backoff_ms(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, attempt - 1);
 
-    if (ms > BACKOFF_MAX_MS)
-        ms = BACKOFF_MAX_MS;
     ms += random_below(ms / 4);
     return ms < err->retry_after_ms ? err->retry_after_ms : ms;
 }

@@ -191,7 +191,7 @@ int azure_set_file_meta(struct store *store, struct op *op, const char *object, 
 int azure_check_meta(const struct store *store, const struct attr *a, struct err *err)
 {
     const struct azure_store *s = (const struct azure_store *)store;
-    return s->posix ? flat_meta_check(a, &azure_meta_rules, err) : 0;
+    return s->posix ? flat_meta_check(a, &azure_meta_rules, false, err) : 0;
 }
 
 int azure_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,

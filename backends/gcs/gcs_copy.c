@@ -249,7 +249,7 @@ int gcs_set_file_meta(struct store *store, struct op *op, const char *object, co
 int gcs_check_meta(const struct store *store, const struct attr *a, struct err *err)
 {
     const struct gcs_store *s = (const struct gcs_store *)store;
-    return s->posix ? flat_meta_check(a, &gcs_meta_rules, err) : 0;
+    return s->posix ? flat_meta_check(a, &gcs_meta_rules, false, err) : 0;
 }
 
 int gcs_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,

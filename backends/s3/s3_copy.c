@@ -247,9 +247,8 @@ static int set_file_meta(struct store *store, struct op *op, const char *key, co
 int s3_check_meta(const struct store *store, const struct attr *a, struct err *err)
 {
     const struct s3_store *s = (const struct s3_store *)store;
-    struct flat_meta_rules rules = s3_meta_rules;
-    rules.whole_names = atomic_load(&s->server) != S3_SERVER_AWS;
-    return s->posix ? flat_meta_check(a, &rules, err) : 0;
+    bool whole_names = atomic_load(&s->server) != S3_SERVER_AWS;
+    return s->posix ? flat_meta_check(a, &s3_meta_rules, whole_names, err) : 0;
 }
 
 int s3_set_meta(struct store *store, struct op *op, const char *key, const char *if_match,

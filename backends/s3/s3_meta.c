@@ -6,8 +6,7 @@
 #include <stdlib.h>
 
 const struct flat_meta_rules s3_meta_rules = {
-    .head = "x-amz-meta-", .punct = "-_.", .max = S3_META_MAX, .title = "S3", .tags = true,
-    .whole_names = true};
+    .head = "x-amz-meta-", .punct = "-_.", .max = S3_META_MAX, .title = "S3", .tags = true};
 
 int s3_meta_to_headers(const struct attr *a, enum s3_meta_as as, struct err *err,
                        struct http_headers *h)

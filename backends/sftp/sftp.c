@@ -7,7 +7,6 @@
 #include "base/name.h"
 #include "base/url.h"
 
-#include <ctype.h>
 #include <limits.h>
 #include <pwd.h>
 
@@ -342,8 +341,7 @@ static void sftp_place(const struct store *store, struct buf *ret_service, struc
     const struct sftp *s = (const struct sftp *)store;
     const struct endpoint *e = &s->endpoints[0];
     buf_addf(ret_service, "%s@", s->login.user);
-    for (const char *c = e->host; *c; c++)
-        buf_addc(ret_service, (char)tolower((unsigned char)*c));
+    buf_add_lower(ret_service, e->host);
     buf_addf(ret_service, ":%u", e->port);
     if (s->root[0] != '/') /* the directory of the login */
         buf_adds(ret_path, strcmp(s->root, ".") == 0 ? "~" : "~/");

@@ -19,6 +19,7 @@ struct renaming {
     struct op *op;
     const char *from, *to;
     bool no_replace;
+    bool *begun;                /* volume_rename()'s */
     struct vnode *src, *dst;    /* with their tokens; may be NULL */
     struct attr a;              /* of the source now */
     bool replaces;              /* the target was there */
@@ -262,6 +263,7 @@ static int rename_held(struct renaming *rn)
         return r;
     if (rn->src)
         vnode_set_committing(rn->src, true);
+    *rn->begun = true;
     r = move_object(rn, &now);
     if (r == 0) {
         renamed(rn, &now);
@@ -274,10 +276,9 @@ static int rename_held(struct renaming *rn)
     return r;
 }
 
-static int rename_file(struct volume *v, struct op *op, const char *from, const char *to,
-                       bool no_replace)
+static int rename_file(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace, bool *ret_begun)
 {
-    struct renaming rn = {.v = v, .op = op, .from = from, .to = to, .no_replace = no_replace};
+    struct renaming rn = {.v = v, .op = op, .from = from, .to = to, .no_replace = no_replace, .begun = ret_begun};
     int r = begin_both(&rn);
     if (r == 0)
         r = rename_held(&rn);
@@ -300,9 +301,10 @@ static int check_paths(struct volume *v, struct op *op, const char *from, const 
     return 0;
 }
 
-int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags)
+int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags, bool *ret_begun)
 {
     struct name_lock l;
+    bool begun = false;
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     bool no_replace = flags & VOLUME_RENAME_NO_REPLACE;
     int r = volume_check_write(v, op, from);
@@ -326,7 +328,9 @@ int volume_rename(struct volume *v, struct op *op, const char *from, const char 
     if (r == 0 && dir)
         r = given_up_wait(v, op, from);
     if (r == 0)
-        r = dir ? volume_rename_dir(v, op, from, to, no_replace) : rename_file(v, op, from, to, no_replace);
+        r = dir ? volume_rename_dir(v, op, from, to, no_replace, &begun) : rename_file(v, op, from, to, no_replace, &begun);
+    if (begun && ret_begun)
+        *ret_begun = true;
     if (r == 0) {
         given_up_arrived(v, to);
         given_up_removed(v, from);

@@ -591,8 +591,7 @@ void moving_forget(struct moving *m)
     volume_parents_forget(v, m->from);
 }
 
-int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to,
-                      bool no_replace)
+int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace, bool *ret_begun)
 {
     struct moving m;
     size_t held = 0;
@@ -602,6 +601,7 @@ int volume_rename_dir(struct volume *v, struct op *op, const char *from, const c
         volume_parents_forget(v, to);
         r = moving_hold(&m, &held);
         if (r == 0) {
+            *ret_begun = true;
             r = move_tree(&m);
             moving_forget(&m);
             moving_nodes(&m);

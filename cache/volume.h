@@ -118,10 +118,11 @@ int volume_rmdir(struct volume *v, struct op *op, const char *path);
 /* Open handles keep reading and writing what they have; nothing of it is uploaded any more. */
 int volume_unlink(struct volume *v, struct op *op, const char *path);
 /* Files and directories, atomic where the store can, else copy then delete (directories: object by
- * object; the source is deleted only after all copies succeeded). Open files move along. */
+ * object; the source is deleted only after all copies succeeded). Open files move along. *ret_begun (NULL ok) is set, also
+ * where it fails, when what is at both names, and below, may be something else than before. */
 enum { VOLUME_RENAME_NO_REPLACE = 1,
        VOLUME_RENAME_DIR = 2 /* the directory of that name (a shadowed one) */ };
-int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags);
+int volume_rename(struct volume *v, struct op *op, const char *from, const char *to, unsigned flags, bool *ret_begun);
 /* Both names, files or directories, change places in one step; open files go along. Both must be there (-ENOENT);
  * -EINVAL: one is in the other, or the store cannot do it (CAP_EXCHANGE). */
 int volume_exchange(struct volume *v, struct op *op, const char *a, const char *b);

@@ -397,9 +397,8 @@ void left_uploads_free(struct volume *v);
 void left_uploads_watch(struct volume *v); /* before the store is asked for anything */
 
 /* ---- rename_dir.c ---- */
-/* With a name lock of both trees. */
-int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to,
-                      bool no_replace);
+/* With a name lock of both trees. Sets *ret_begun as volume_rename() does. */
+int volume_rename_dir(struct volume *v, struct op *op, const char *from, const char *to, bool no_replace, bool *ret_begun);
 
 /* ---- rename_resume.c ---- */
 /* Finishes, in a thread of its own, what the journal has. To be called once; stopped before the volume goes. */

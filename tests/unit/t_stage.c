@@ -229,7 +229,7 @@ static void work_stored(struct vx *x)
         CHECK_INT(vx_write_n(x, names[i], names[i], strlen(names[i])), 0);
     CHECK_INT(volume_sync(x->v, &x->op), 0);
     CHECK_INT(volume_unlink(x->v, &x->op, "removed"), 0);
-    CHECK_INT(volume_rename(x->v, &x->op, "moved", "there", 0), 0);
+    CHECK_INT(volume_rename(x->v, &x->op, "moved", "there", 0, NULL), 0);
     CHECK_INT(volume_set_attr(x->v, &x->op, "stamped", &change, &a), 0);
 }
 

@@ -177,7 +177,7 @@ static void test_parent_stays(void)
         CHECK_INT(vx_stat(&x, "p", &a), 0);
         CHECK_STR(vx_ls(&x, "p"), "");
         vx_foreign_put(&x, "m/f", "1");
-        CHECK_INT(volume_rename(x.v, &x.op, "m/f", "f", false), 0);
+        CHECK_INT(volume_rename(x.v, &x.op, "m/f", "f", false, NULL), 0);
         CHECK_INT(vx_stat(&x, "m", &a), 0);
     }
     vx_done(&x);
@@ -263,7 +263,7 @@ static void test_symlink(void)
         CHECK_INT(a.size, 13);
         CHECK_INT(volume_readlink(x.v, &x.op, "l", &b), 0);
         CHECK_STR(b.data, "../some/where");
-        CHECK_INT(volume_rename(x.v, &x.op, "l", "m", false), 0);
+        CHECK_INT(volume_rename(x.v, &x.op, "l", "m", false, NULL), 0);
         buf_reset(&b);
         CHECK_INT(volume_readlink(x.v, &x.op, "m", &b), 0);
         CHECK_STR(b.data, "../some/where");
@@ -429,8 +429,8 @@ static void test_rename_file(void)
     vx_write(&x, "f.tmp", "newer");
     struct vfile *old = vx_fopen(&x, "f", VFILE_READ, 0);
     struct vfile *w = vx_fopen(&x, "f.tmp", RW, 0);
-    CHECK_INT(volume_rename(x.v, &x.op, "f.tmp", "f", true), -EEXIST);
-    CHECK_INT(volume_rename(x.v, &x.op, "f.tmp", "f", false), 0); /* save by rename */
+    CHECK_INT(volume_rename(x.v, &x.op, "f.tmp", "f", true, NULL), -EEXIST);
+    CHECK_INT(volume_rename(x.v, &x.op, "f.tmp", "f", false, NULL), 0); /* save by rename */
     CHECK_STR(vx_foreign_get(&x, "f"), "newer");
     CHECK(vx_foreign_get(&x, "f.tmp") == NULL);
     CHECK_INT(vx_stat(&x, "f.tmp", &a), -ENOENT);
@@ -443,16 +443,16 @@ static void test_rename_file(void)
     CHECK_INT(vx_fclose(&x, old), 0);
     w = vx_fopen(&x, "g", NEW, 0); /* staged only */
     vx_pwrite(&x, w, "staged", 6, 0);
-    CHECK_INT(volume_rename(x.v, &x.op, "g", "h", false), 0);
+    CHECK_INT(volume_rename(x.v, &x.op, "g", "h", false, NULL), 0);
     vx_pwrite(&x, w, "S", 1, 0);
     CHECK_INT(vx_fclose(&x, w), 0);
     CHECK_STR(vx_foreign_get(&x, "h"), "Staged");
     CHECK_INT(volume_mkdir(x.v, &x.op, "d", 0755, getuid(), getgid(), &a), 0);
-    CHECK_INT(volume_rename(x.v, &x.op, "h", "d", false), -EISDIR);
-    CHECK_INT(volume_rename(x.v, &x.op, "d", "h", false), -ENOTDIR);
-    CHECK_INT(volume_rename(x.v, &x.op, "h", "h", false), 0);
-    CHECK_INT(volume_rename(x.v, &x.op, "nothing", "h", false), -ENOENT);
-    CHECK_INT(volume_rename(x.v, &x.op, "h", "d/h", false), 0);
+    CHECK_INT(volume_rename(x.v, &x.op, "h", "d", false, NULL), -EISDIR);
+    CHECK_INT(volume_rename(x.v, &x.op, "d", "h", false, NULL), -ENOTDIR);
+    CHECK_INT(volume_rename(x.v, &x.op, "h", "h", false, NULL), 0);
+    CHECK_INT(volume_rename(x.v, &x.op, "nothing", "h", false, NULL), -ENOENT);
+    CHECK_INT(volume_rename(x.v, &x.op, "h", "d/h", false, NULL), 0);
     CHECK_STR(vx_ls(&x, "d"), "h");
     CHECK_STR(vx_ls(&x, ""), "d/ f");
     vx_done(&x);
@@ -471,11 +471,11 @@ static void test_rename_dir(void)
     struct vfile *clean = vx_fopen(&x, "d/one", VFILE_READ, 0);
     struct vfile *w = vx_fopen(&x, "d/sub/three", NEW, 0);
     vx_pwrite(&x, w, "3", 1, 0);
-    CHECK_INT(volume_rename(x.v, &x.op, "d", "d/sub/x", false), -EINVAL);
-    CHECK_INT(volume_rename(x.v, &x.op, "d/sub", "d", false), -ENOTEMPTY);
-    CHECK_INT(volume_rename(x.v, &x.op, "t", "d", false), -ENOTEMPTY);
-    CHECK_INT(volume_rename(x.v, &x.op, "d", "t", true), -EEXIST);
-    CHECK_INT(volume_rename(x.v, &x.op, "d", "t", false), 0); /* onto an empty one */
+    CHECK_INT(volume_rename(x.v, &x.op, "d", "d/sub/x", false, NULL), -EINVAL);
+    CHECK_INT(volume_rename(x.v, &x.op, "d/sub", "d", false, NULL), -ENOTEMPTY);
+    CHECK_INT(volume_rename(x.v, &x.op, "t", "d", false, NULL), -ENOTEMPTY);
+    CHECK_INT(volume_rename(x.v, &x.op, "d", "t", true, NULL), -EEXIST);
+    CHECK_INT(volume_rename(x.v, &x.op, "d", "t", false, NULL), 0); /* onto an empty one */
     CHECK_STR(vx_ls(&x, ""), "t/");
     CHECK_STR(vx_ls(&x, "t"), "one sub/");
     CHECK_STR(vx_ls(&x, "t/sub"), "three two");

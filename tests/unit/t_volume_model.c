@@ -389,7 +389,7 @@ static void step_rename(struct vx *x)
     bool no_replace = rnd(4) == 0;
     if (from == to)
         return;
-    int r = volume_rename(x->v, &x->op, paths[from], paths[to], no_replace);
+    int r = volume_rename(x->v, &x->op, paths[from], paths[to], no_replace, NULL);
     TRACE("rename %s %s%s: %d\n", paths[from], paths[to], no_replace ? " (no replace)" : "", r);
     bool local = nodes[from] && nodes[from]->dirty;
     if (!local && !store[from].exists) {

@@ -115,7 +115,7 @@ static void work_chaos(struct worker *w, struct op *op)
         (void)volume_unlink(x.v, op, a);
         break;
     case 1:
-        if (volume_rename(x.v, op, a, b, rnd(w, 3) == 0) == 0)
+        if (volume_rename(x.v, op, a, b, rnd(w, 3) == 0, NULL) == 0)
             atomic_fetch_add(&renames, 1);
         break;
     case 2:
@@ -133,9 +133,9 @@ static void work_chaos(struct worker *w, struct op *op)
         break;
     case 5:
         if (rnd(w, 8) == 0)
-            (void)volume_rename(x.v, op, "chaos/sub", "chaos/sub2", false);
+            (void)volume_rename(x.v, op, "chaos/sub", "chaos/sub2", false, NULL);
         else if (rnd(w, 2))
-            (void)volume_rename(x.v, op, "chaos/sub2", "chaos/sub", false);
+            (void)volume_rename(x.v, op, "chaos/sub2", "chaos/sub", false, NULL);
         else
             (void)volume_mkdir(x.v, op, "chaos/sub", 0755, 0, 0, &attr);
         break;

@@ -418,6 +418,12 @@ static char *path_when_read_only(struct vnode *n)
     return n->attached && n->writers == 0 ? xstrdup(n->path) : NULL;
 }
 
+static bool has_left(struct vnode *n)
+{
+    LOCK_SCOPE(&n->v->s.lock);
+    return n->left;
+}
+
 bool vfile_is_outdated(struct vfile *f)
 {
     struct vnode *n = f->n;
@@ -425,7 +431,7 @@ bool vfile_is_outdated(struct vfile *f)
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     CLEANUP_FREE char *path = path_when_read_only(n);
     uint64_t now = clock_now_ns(), age_ms = 0;
-    if (vfile_is_stale(f))
+    if (vfile_is_stale(f) || has_left(n))
         return true;
     if (!path || meta_get(v->meta, path, false, UINT64_MAX, false, &a, &age_ms) != META_THERE)
         return false;

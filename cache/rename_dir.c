@@ -114,13 +114,32 @@ int moving_hold(struct moving *m, size_t *ret_held)
     return 0;
 }
 
-/* What the target had open is gone: the rename would not have begun else. */
-static void clear_path(struct moving *m, const char *path)
+/* What the target had open is gone: the rename would not have begun else. What was opened there since a restart is the copy
+ * `a` (NULL: not known), and has the name. */
+static bool has_name(struct moving *m, const char *path, const struct attr *a)
 {
     struct vnode *n = vnode_find(m->v, path);
-    if (n)
+    bool has = n && m->resumed && n->base && (!a || strcmp(n->base->version, a->version) == 0);
+    if (n && !has)
         vnode_retire(n);
     vnode_put(n);
+    return has;
+}
+
+/* Its bytes are the version `a` under a name that another vnode has: its readers go on, writers must not. */
+static void lose_name(struct vnode *n, const char *path, const struct attr *a)
+{
+    struct volume *v = n->v;
+    lock_acquire(&v->s.lock);
+    bool written = n->writers > 0;
+    n->left = true;
+    lock_release(&v->s.lock);
+    if (written) {
+        vnode_retire(n);
+        return;
+    }
+    vnode_set_base(n, base_new(v, path, a->version, a->size, true), a->size);
+    vnode_set_unlinked(n);
 }
 
 /* Its object is elsewhere now; or it was removed by another client before. False: the store does not answer. */
@@ -132,11 +151,13 @@ static bool move_node(struct moving *m, struct vnode *n, bool answers)
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     struct op op; /* the caller's may be cancelled: it has happened all the same */
     op_init(&op, "rename", m->v->policy.timeout_ms);
-    clear_path(m, path);
     int r = answers ? store_stat(m->v->store, &op, path, &a) : -ETIMEDOUT;
-    if (r == 0)
+    bool taken = has_name(m, path, r == 0 ? &a : NULL);
+    if (r == 0 && taken)
+        lose_name(n, path, &a);
+    else if (r == 0)
         vnode_moved(n, path, &a);
-    else if (r == -ENOENT)
+    else if (r == -ENOENT || taken)
         vnode_retire(n);
     else
         (void)vnode_move(n, path); /* its readers will find out */

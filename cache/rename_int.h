@@ -31,6 +31,8 @@ struct moving {
     bool marker;           /* the source has an object of its own */
     bool made;             /* the target's marker is ours */
     bool whole;            /* the target is: open files go on there, whatever becomes of the source */
+    bool resumed;          /* by another process: what is open at the target was opened since */
+    size_t changed;        /* sources that others have made or written meanwhile: they stay, and moving_remove() is -EBUSY */
     struct vnode **nodes;  /* below, with their tokens */
     size_t n_nodes;
     int64_t id;            /* in the journal; 0: not */

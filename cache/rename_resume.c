@@ -206,6 +206,7 @@ static int resume(struct volume *v, const struct rename_row *row, struct op *op)
     bool file = row->phase == RENAME_FILE;
     moving_init(&m, v, op, row->from, row->to);
     m.id = row->id;
+    m.resumed = true;
     int r = name_lock(v, op, &l, file ? NAME_EXCL : NAME_TREE, row->from, row->to);
     if (r == 0) {
         volume_settle_copies(v, op, row->from);

@@ -1,0 +1,68 @@
+"""Renames of directories that go on after a restart, while somebody uses both trees."""
+
+import errno
+import os
+
+import pytest
+
+from harness.data import pattern
+from harness.tools import eventually, fails_with
+from servers import Fault
+
+from .test_910_rename_journal import copied, goes_on, in_it, settled, stands, start_rename
+
+
+@pytest.fixture
+def opened(mount):
+    """open(2); all are closed before the mount ends."""
+    fds: list[int] = []
+
+    def make(path, flags: int) -> int:
+        fds.append(os.open(path, flags))
+        return fds[-1]
+
+    yield make
+    for fd in fds:
+        os.close(fd)
+
+
+def killed_before_the_removals(mount, bucket, proxy, files: dict[str, bytes]):
+    """A mount that goes on with the rename of old to new, whose copies are there, when proxy.fault is taken away."""
+    for key, data in files.items():
+        bucket.put(key, data)
+    m = mount({"store k": {**stands(bucket, "op=remove_many"), "endpoint_url": proxy.endpoint, "retries": "0"}})
+    thread = start_rename(m)
+    eventually(lambda: copied(bucket) == len(files))
+    m.crash()
+    thread.join()
+    proxy.fault = Fault(status=403, only="^GET [^ ]*list-type=2&max-keys=1000&.*prefix=old%2F ")
+    goes_on(m)
+    eventually(lambda: "the interrupted rename of old to new waits" in m.log())
+    return m
+
+
+def test_what_is_open_at_the_new_names_goes_on(mount, bucket, proxy, opened):
+    """Story: while it waited to go on, both names of a file were opened. Then whoever had the new one got ESTALE."""
+    files = {f"old/{name}": pattern(1_500_000, seed=n) for n, name in enumerate("rwus")}
+    m = killed_before_the_removals(mount, bucket, proxy, files)
+    old = {name: opened(m / "k/old" / name, os.O_RDWR if name == "s" else os.O_RDONLY) for name in "rwus"}
+    new = {name: opened(m / "k/new" / name, os.O_RDONLY if name == "r" else os.O_RDWR) for name in "rwus"}
+    assert all(os.read(fd, 1) for fd in (*old.values(), *new.values()))
+    os.pwrite(new["u"], b"unsaved", 0)
+    proxy.fault = None
+    eventually(lambda: settled(m, bucket))
+    assert os.pread(new["r"], 2_000_000, 0) == files["old/r"]
+    eventually(lambda: not (m / "k/old/r").exists())
+    (m / "k/old/r").write_bytes(b"another")
+    assert (m / "k/old/r").read_bytes() == b"another" and (m / "k/new/r").stat().st_size == 1_500_000
+    for name in "rw":  # who has only read goes on, too
+        assert os.pread(old[name], 2_000_000, 0) == files[f"old/{name}"]
+    with fails_with(errno.ESTALE):
+        os.pwrite(old["s"], b"nowhere", 0)
+    for name in "ws":
+        os.pwrite(new[name], b"written", 0)
+        os.fsync(new[name])
+    changed = {**{f"new/{name}": b"written" + files[f"old/{name}"][7:] for name in "ws"}, "new/r": files["old/r"],
+               "new/u": b"unsaved" + files["old/u"][7:], "old/u": files["old/u"], "old/r": b"another"}
+    assert in_it(bucket) == changed  # what differs from its source is no copy of it: that stays, and is told
+    assert "old/u stays" in m.log()

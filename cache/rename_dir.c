@@ -5,7 +5,8 @@
  * every copy is there remove the sources. It is not atomic: another client sees both trees for a while.
  *   copying fails    the copies made are removed (none was there before: the target was empty, and copies
  *                    are conditional where the store can); the source is as it was. When that fails, too, the
- *                    log says that they stay: later nobody could tell them from what the user has copied there
+ *                    log says that they stay: later nobody could tell them from what the user has copied there. It says so,
+ *                    too, of copies that may be there or not (no answer)
  *   removing fails   the target is whole; what is left of the source stays, and the error says so
  *   we are killed, or the mount ends   the journal (rename_log.h) has it: rename_resume.c goes on at the next start
  * Files below that are staged are stored first; open ones go on under their new names. */
@@ -286,8 +287,10 @@ static int copy_entry(void *arg, size_t i, struct op *op)
     }
     CLEANUP_ATTR struct attr copy = ATTR_INIT;
     int r = volume_copy_object(m->v, op, e->from, &e->attr, e->to, true, &copy);
-    if (r < 0)
+    if (r < 0) {
+        e->unknown = r == -EINTR || op->err.retry == ERR_RETRY_UNKNOWN;
         return r;
+    }
     memcpy(e->version, copy.version, sizeof(e->version));
     return note_copy(m, i, op);
 }
@@ -537,6 +540,16 @@ static int check_target(struct moving *m, bool no_replace)
     return r;
 }
 
+/* These cannot be taken away: nobody can tell them from what another client copies there, by a rename of its own for instance,
+ * which removes the sources next. */
+static void tell_unknown(const struct moving *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        if (m->entries[i].unknown)
+            log_warn("rename", "%s: nobody can say whether %s was copied: %s may be there, or come to be there yet", m->v->key,
+                     m->entries[i].from, m->entries[i].to);
+}
+
 /* A copy has failed. -EINTR: the mount ends, and the next one goes on. */
 static int go_back(struct moving *m)
 {
@@ -549,6 +562,8 @@ static int go_back(struct moving *m)
     if (r < 0)
         log_warn("rename", "%s: %s was not renamed to %s, and copies of its files stay there%s: %s", m->v->key, m->from, m->to,
                  r == -EINTR ? " until the next start" : "; remove them before it is tried again", err_text(&op.err));
+    if (r != -EINTR)
+        tell_unknown(m);
     return r;
 }
 

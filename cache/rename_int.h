@@ -19,6 +19,7 @@ struct moving_entry {
     struct attr attr;                /* of the source, as listed */
     char version[ATTR_VERSION_MAX];  /* of the copy, when done */
     bool done;                       /* the copy is there */
+    bool unknown;                    /* it was sent, and not answered: the copy may be there */
     bool keep;                       /* somebody else's object is in its way: it stays */
 };
 

@@ -394,6 +394,16 @@ def test_an_undo_that_the_end_of_the_mount_cuts_off_goes_on(mount, bucket):
     assert {key: bucket.get(key) for key in files} == files
 
 
+def test_copies_of_which_nobody_knows_are_told(mount, fake):
+    """They are not looked for: what comes to be there cannot be told from what another client copies there."""
+    files = seed_pages(fake, 3)
+    m = mount({"store k": {**fake.store(), "retries": "0", "fault": "op=copy,key=old/f0001,errno=ETIMEDOUT,lost=yes"}})
+    assert error_of(m) == errno.ETIMEDOUT
+    assert [fake.objects[b"old/f%04d" % n].data for n in range(3)] == [b"0", b"1", b"2"]
+    assert at(fake, b"new/") == files[1:2]
+    assert "new/f0001 may be there, or come to be there yet" in m.log()
+
+
 @pytest.mark.parametrize("only", ["^PUT .*uploadId=", "^POST .*uploadId="], ids=["copying", "finishing"])
 def test_uploads_of_copies_are_taken_away_after_a_kill(mount, bucket, proxy, only):
     """Each copy is an upload of the store's own: the server has them, and nobody but the journal knows."""

@@ -20,6 +20,7 @@
 
 #define COPY_THREADS 8
 #define COPY_THREADS_MAX 32
+#define TOLD_MAX 100 /* names in the log */
 
 /* ---- its life ---- */
 
@@ -357,7 +358,7 @@ struct sweep {
     struct strmap entries;       /* of m, by raw_name() */
     struct moving_entry **going; /* of this page */
     size_t n, cap;
-    size_t changed;              /* new, or not what was copied */
+    char *changed;               /* the first that is new, or not what was copied; m->changed counts them */
     bool kept;                   /* something stays */
 };
 
@@ -367,10 +368,21 @@ static char *raw_name(const char *key, const struct attr *a)
     return a->kind == ATTR_DIR ? path_dir_prefix(key) : xstrdup(key);
 }
 
-static void tell_changed(const struct moving *m, const struct moving_entry *e)
+/* `e`: what was copied of it, or NULL. */
+static void note_changed(struct sweep *s, const char *key, const struct moving_entry *e)
 {
-    log_warn("rename", "%s: %s was written to while it was being renamed: the new content stays there, %s has the old one",
-             m->v->key, e->from, e->to);
+    struct moving *m = s->m;
+    s->kept = true;
+    m->changed++;
+    if (!s->changed)
+        s->changed = xstrdup(key);
+    if (m->changed > TOLD_MAX)
+        return;
+    if (e)
+        log_warn("rename", "%s: %s was written to while it was being renamed: the new content stays there, %s has the old one",
+                 m->v->key, key, e->to);
+    else
+        log_warn("rename", "%s: %s was written while its directory was being renamed: it stays there", m->v->key, key);
 }
 
 static int sift(struct sweep *s, const struct list_entry *now)
@@ -391,11 +403,8 @@ static int sift(struct sweep *s, const struct list_entry *now)
     if (swept)
         return swept < 0 ? swept : 0;
     s->kept = true;
-    if (e && !e->done)
-        return 0;
-    s->changed++;
-    if (e)
-        tell_changed(s->m, e);
+    if (!e || e->done)
+        note_changed(s, now->key, e);
     return 0;
 }
 
@@ -436,13 +445,9 @@ static int remove_page(struct sweep *s)
         r = remove_batch(s);
     else if (s->n)
         r = parallel_each(s->n, COPY_THREADS, remove_unchanged, s, m->op);
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->going[i]->done)
-            continue;
-        tell_changed(m, s->going[i]);
-        s->changed++;
-        s->kept = true;
-    }
+    for (size_t i = 0; i < s->n; i++)
+        if (!s->going[i]->done)
+            note_changed(s, s->going[i]->from, s->going[i]);
     count(m, s->n);
     s->n = 0;
     return r;
@@ -497,8 +502,16 @@ static int remove_dirs(struct moving *m)
     return r == -ENOENT ? 0 : r;
 }
 
+static int changed_error(struct moving *m, const char *first)
+{
+    if (m->changed == 1)
+        return err_set(&m->op->err, EBUSY, "another client has written %s meanwhile", first);
+    return err_set(&m->op->err, EBUSY, "another client has written %s and %zu more meanwhile", first, m->changed - 1);
+}
+
 int moving_remove(struct moving *m)
 {
+    CLEANUP_FREE char *first = NULL;
     struct sweep s = {.m = m};
     for (size_t i = 0; i < m->n; i++) {
         CLEANUP_FREE char *name = raw_name(m->entries[i].from, &m->entries[i].attr);
@@ -507,10 +520,11 @@ int moving_remove(struct moving *m)
     int r = sweep_pages(&s);
     strmap_done(&s.entries);
     free(s.going);
+    first = s.changed;
     if (r == 0 && !s.kept)
         r = remove_dirs(m);
-    if (r == 0 && s.changed)
-        r = err_set(&m->op->err, EBUSY, "%zu of its objects are new or were written meanwhile", s.changed);
+    if (r == 0 && first)
+        r = changed_error(m, first);
     if (r == 0)
         return 0;
     return err_prefix(&m->op->err, "%s: %s is whole, but not all of %s could be removed", m->v->key,

@@ -214,7 +214,7 @@ static int resume(struct volume *v, const struct rename_row *row, struct op *op)
         r = resume_locked(&m, row);
         name_unlock(v, &l);
     }
-    bool over = r == 0 || r == -EBUSY; /* what stays, stays: it was said */
+    bool over = r == 0 || (r == -EBUSY && m.changed); /* what stays, stays: it was said */
     if (over && rename_log_end(v->renames, row->id, &op->err) < 0)
         over = false;
     if (over && !file)

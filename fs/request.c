@@ -137,7 +137,6 @@ int fs_errno(int error)
     switch (-error) {
     case ENOTSUP:
         return EOPNOTSUPP;
-    case EBUSY:
     case EUCLEAN:
     case EAGAIN:
     case EPROTO:

@@ -243,7 +243,32 @@ def test_the_source_written_to_between_two_removals(mount, fake):
     assert fake.objects[b"old/f2050"].data == b"written while others were removed"
     assert at(fake, b"old/") == [b"old/f2050"]
     assert [fake.objects[b"new/f%04d" % n].data for n in range(2100)] == [b"%d" % n for n in range(2100)]
-    assert failed == [errno.EIO]
+    assert failed == [errno.EBUSY]
+
+
+def test_what_others_have_written_meanwhile_is_named(mount, fake):
+    """EBUSY, and the log has the names: also of what is new there, in no copy."""
+    for n in range(3):
+        fake.put(b"old/f%d" % n, b"%d" % n)
+    copying, written = threading.Event(), threading.Event()
+
+    def before(line: str) -> None:
+        if re.match(r"PUT .*new/f1", line):
+            copying.set()
+            written.wait(60)
+
+    fake.before = before
+    m = mount({"store k": fake.store()})
+    thread, failed = rename_until(m, copying)
+    fake.put(b"old/a-new-one", b"in no copy")
+    fake.put(b"old/z/another", b"in no copy")
+    written.set()
+    thread.join()
+    assert failed == [errno.EBUSY]
+    assert at(fake, b"old/") == [b"old/a-new-one", b"old/z/another"] and at(fake, b"new/") == [b"new/f%d" % n for n in range(3)]
+    assert re.search("rename k/old: .*another client has written old/a-new-one and 1 more", m.log())
+    for name in ("old/a-new-one", "old/z/another"):
+        assert f"{name} was written while its directory was being renamed: it stays there" in m.log()
 
 
 def seed_pages(fake, count: int = 250) -> list[bytes]:

@@ -116,12 +116,18 @@ int moving_hold(struct moving *m, size_t *ret_held)
     return 0;
 }
 
+static bool is_based_on(struct vnode *n, const struct attr *a)
+{
+    LOCK_SCOPE(&n->lock); /* without the token: it may be stored just now */
+    return n->base && (!a || strcmp(n->base->version, a->version) == 0);
+}
+
 /* What the target had open is gone: the rename would not have begun else. What was opened there since a restart is the copy
  * `a` (NULL: not known), and has the name. */
 static bool has_name(struct moving *m, const char *path, const struct attr *a)
 {
     struct vnode *n = vnode_find(m->v, path);
-    bool has = n && m->resumed && n->base && (!a || strcmp(n->base->version, a->version) == 0);
+    bool has = n && m->resumed && is_based_on(n, a);
     if (n && !has)
         vnode_retire(n);
     vnode_put(n);

@@ -123,18 +123,17 @@ static bool is_based_on(struct vnode *n, const struct attr *a)
 }
 
 /* What the target had open is gone: the rename would not have begun else. What was opened there since a restart is the copy
- * `a` (NULL: not known), and has the name. */
-static bool has_name(struct moving *m, const char *path, const struct attr *a)
+ * `a` (NULL: not known), and stays open. */
+static void retire_other(struct moving *m, const char *path, const struct attr *a)
 {
     struct vnode *n = vnode_find(m->v, path);
-    bool has = n && m->resumed && is_based_on(n, a);
-    if (n && !has)
+    if (n && !(m->resumed && is_based_on(n, a)))
         vnode_retire(n);
     vnode_put(n);
-    return has;
 }
 
-/* Its bytes are the version `a` under a name that another vnode has: its readers go on, writers must not. */
+/* Opened since a restart, by the old name, of which the kernel thinks that it stays: what is made there next must not meet it.
+ * Its bytes are the version `a` of `path` now: its readers go on, writers must not. */
 static void lose_name(struct vnode *n, const char *path, const struct attr *a)
 {
     struct volume *v = n->v;
@@ -160,12 +159,12 @@ static bool move_node(struct moving *m, struct vnode *n, bool answers)
     struct op op; /* the caller's may be cancelled: it has happened all the same */
     op_init(&op, "rename", m->v->policy.timeout_ms);
     int r = answers ? store_stat(m->v->store, &op, path, &a) : -ETIMEDOUT;
-    bool taken = has_name(m, path, r == 0 ? &a : NULL);
-    if (r == 0 && taken)
+    retire_other(m, path, r == 0 ? &a : NULL);
+    if (r == 0 && m->resumed)
         lose_name(n, path, &a);
     else if (r == 0)
         vnode_moved(n, path, &a);
-    else if (r == -ENOENT || taken)
+    else if (r == -ENOENT || m->resumed)
         vnode_retire(n);
     else
         (void)vnode_move(n, path); /* its readers will find out */

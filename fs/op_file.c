@@ -77,6 +77,13 @@ static void refresh_attr(struct request *r, const struct attr *a)
     (void)fuse_lowlevel_notify_inval_inode(r->fs->session, r->inode->ino, -1, 0);
 }
 
+/* Another client has removed the file, or made something else of its name: -ESTALE has the kernel look the name up again,
+ * whatever it has cached, and go on with what is there; an open that creates creates then. It asks once more only. */
+static bool is_another(int rc)
+{
+    return rc == -ENOENT || rc == -EISDIR || rc == -ENOTDIR || rc == -ELOOP;
+}
+
 static void do_open(struct request *r)
 {
     CLEANUP_FREE char *path = inode_path(r->fs->inodes, r->inode);
@@ -88,9 +95,13 @@ static void do_open(struct request *r)
     int rc = -ENOENT;
     if (path)
         rc = volume_open_file(request_volume(r), &r->op, path, &how, &file, &a, &keep);
-    if (rc == 0 && (rc = passthrough_open(r, file)) < 0) {
+    bool again = path && is_another(rc);
+    if (rc == 0 && passthrough_open(r, file) < 0) {
         vfile_release(file);
-        fuse_reply_err(request_take_reply(r), -rc);
+        again = true;
+    }
+    if (again) {
+        fuse_reply_err(request_take_reply(r), ESTALE);
         request_free(r);
         return;
     }

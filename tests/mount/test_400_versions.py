@@ -244,6 +244,24 @@ def test_removed_by_another_is_enoent_at_open(mount, lasting_key):
         (m / "k/f").read_bytes()
 
 
+def test_a_file_that_another_has_removed_is_made_anew(mount, lasting_key):
+    """Story: within the ttl, open(O_CREAT) of such a name was ENOENT: the kernel takes it for an open of the old file."""
+    for name in "fgh":
+        lasting_key.put_behind(name, b"theirs")
+    m = mount({"store k": {**lasting_key.options, "cache.ttl": "1h"}})
+    assert (m / "k/f").read_bytes() == b"theirs"
+    assert (m / "k/g").stat().st_size == 6 and (m / "k/h").stat().st_size == 6
+    for name in "fgh":
+        lasting_key.delete_behind(name)
+    lasting_key.put_behind("h/x", b"a directory now")
+    for name in "fg":
+        (m / "k" / name).write_bytes(b"ours")
+        assert lasting_key.behind(name) == b"ours" and (m / "k" / name).read_bytes() == b"ours"
+    with fails_with(errno.EISDIR):
+        (m / "k/h").write_bytes(b"ours")
+    assert os.listdir(m / "k/h") == ["x"]
+
+
 def test_two_mounts_of_one_bucket(mount, bucket, folder):
     one = mount({"store k": bucket.store()}, name="one")
     two = mount({"cache": {"dir": folder / "cache-two"}, "loader": {"spool": folder / "load-two"},

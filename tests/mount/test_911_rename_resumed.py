@@ -66,3 +66,22 @@ def test_what_is_open_at_the_new_names_goes_on(mount, bucket, proxy, opened):
                "new/u": b"unsaved" + files["old/u"][7:], "old/u": files["old/u"], "old/r": b"another"}
     assert in_it(bucket) == changed  # what differs from its source is no copy of it: that stays, and is told
     assert "old/u stays" in m.log()
+
+
+def test_what_is_open_at_an_old_name_only_goes_on(mount, bucket, proxy, opened):
+    """The file is elsewhere afterwards, and what is made anew at the old name is another: neither shows bytes of the other."""
+    files = {f"old/{name}": pattern(1_500_000, seed=n) for n, name in enumerate("ab")}
+    m = killed_before_the_removals(mount, bucket, proxy, files)
+    old = {name: opened(m / "k/old" / name, os.O_RDONLY) for name in "ab"}
+    assert os.pread(old["a"], 4096, 0) == files["old/a"][:4096]
+    proxy.fault = None
+    eventually(lambda: settled(m, bucket))
+    eventually(lambda: not (m / "k/old/a").exists() and not (m / "k/old").exists())
+    (m / "k/old").mkdir()
+    for name in "ab":
+        (m / "k/old" / name).write_bytes(pattern(1_400_000, seed=9))
+    for name in "ab":
+        assert os.pread(old[name], 2_000_000, 0) == files[f"old/{name}"]
+        assert (m / "k/old" / name).read_bytes() == pattern(1_400_000, seed=9)
+        assert os.pread(old[name], 2_000_000, 0) == files[f"old/{name}"]
+        assert (m / "k/new" / name).read_bytes() == files[f"old/{name}"]

@@ -85,6 +85,22 @@ void vnode_moved(struct vnode *n, const char *path, const struct attr *a)
     vnode_seen(n, a->version);
 }
 
+void vnode_lost_name(struct vnode *n, const char *path, const char *version, uint64_t size)
+{
+    struct volume *v = n->v;
+    lock_acquire(&v->s.lock);
+    bool written = n->writers > 0;
+    n->left = true;
+    lock_release(&v->s.lock);
+    if (written) {
+        vnode_retire(n);
+        return;
+    }
+    vnode_set_base(n, base_new(v, path, version, size, true), size);
+    if (!n->unlinked)
+        vnode_set_unlinked(n);
+}
+
 static int begin_both(struct renaming *rn)
 {
     bool in_order = strcmp(rn->from, rn->to) < 0;

@@ -132,23 +132,6 @@ static void retire_other(struct moving *m, const char *path, const struct attr *
     vnode_put(n);
 }
 
-/* Opened since a restart, by the old name, of which the kernel thinks that it stays: what is made there next must not meet it.
- * Its bytes are the version `a` of `path` now: its readers go on, writers must not. */
-static void lose_name(struct vnode *n, const char *path, const struct attr *a)
-{
-    struct volume *v = n->v;
-    lock_acquire(&v->s.lock);
-    bool written = n->writers > 0;
-    n->left = true;
-    lock_release(&v->s.lock);
-    if (written) {
-        vnode_retire(n);
-        return;
-    }
-    vnode_set_base(n, base_new(v, path, a->version, a->size, true), a->size);
-    vnode_set_unlinked(n);
-}
-
 /* Its object is elsewhere now; or it was removed by another client before. False: the store does not answer. */
 static bool move_node(struct moving *m, struct vnode *n, bool answers)
 {
@@ -161,7 +144,7 @@ static bool move_node(struct moving *m, struct vnode *n, bool answers)
     int r = answers ? store_stat(m->v->store, &op, path, &a) : -ETIMEDOUT;
     retire_other(m, path, r == 0 ? &a : NULL);
     if (r == 0 && m->resumed)
-        lose_name(n, path, &a);
+        vnode_lost_name(n, path, a.version, a.size);
     else if (r == 0)
         vnode_moved(n, path, &a);
     else if (r == -ENOENT || m->resumed)

@@ -150,6 +150,8 @@ static int finish_held(struct moving *m, struct moving_entry *e, const struct re
         r = find_copy(m, e, made, true); /* the source may have been made anew, with the same bytes */
     if (r == 0 && e->done)
         r = volume_unlink_version(m->v, m->op, e->from, e->attr.version, n);
+    if (r == 0 && e->done && n)
+        vnode_lost_name(n, e->to, e->version, e->attr.size);
     if (r == -ENOENT) /* a source without a copy, or a copy without a source: as it should be */
         return 0;
     return r < 0 && r != -ESTALE ? r : r == 0 && e->done;

@@ -411,6 +411,10 @@ int volume_copy_object(struct volume *v, struct op *op, const char *from, const 
                        const char *to, bool if_absent, struct attr *ret);
 /* With the token: the vnode's version is now under `path` as `a`; its handles go on there. */
 void vnode_moved(struct vnode *n, const char *path, const struct attr *a);
+/* With the token, of a clean vnode that was opened since a restart by a name that a rename of the process before takes away,
+ * while the kernel thinks that it stays: what is made there next must not meet it. Its bytes are that version of `path` now:
+ * its readers go on, its writers get -ESTALE. */
+void vnode_lost_name(struct vnode *n, const char *path, const char *version, uint64_t size);
 /* With the token: base reads that fail wait until `on` is false again. */
 void vnode_set_committing(struct vnode *n, bool on);
 

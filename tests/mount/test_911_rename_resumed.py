@@ -9,7 +9,7 @@ from harness.data import pattern
 from harness.tools import eventually, fails_with
 from servers import Fault
 
-from .test_910_rename_journal import copied, goes_on, in_it, settled, stands, start_rename
+from .test_910_rename_journal import copied, goes_on, in_it, rename_in_thread, settled, stands, start_rename
 
 
 @pytest.fixture
@@ -85,3 +85,24 @@ def test_what_is_open_at_an_old_name_only_goes_on(mount, bucket, proxy, opened):
         assert (m / "k/old" / name).read_bytes() == pattern(1_400_000, seed=9)
         assert os.pread(old[name], 2_000_000, 0) == files[f"old/{name}"]
         assert (m / "k/new" / name).read_bytes() == files[f"old/{name}"]
+
+
+def test_what_is_open_at_the_old_name_of_one_file_goes_on(mount, bucket, proxy, opened):
+    """The same where one file was being renamed."""
+    data, other = pattern(1_500_000), pattern(1_400_000, seed=9)
+    bucket.put("d/old", data)
+    m = mount({"store k": {**stands(bucket, "op=remove"), "endpoint_url": proxy.endpoint, "retries": "0",
+                           "cache.ttl": "1h"}})
+    thread = rename_in_thread(m, "d/old", "d/new")
+    eventually(lambda: "d/new" in bucket.names())
+    m.crash()
+    thread.join()
+    proxy.fault = Fault(status=403, only="^(HEAD|GET) [^ ]*d/new")
+    goes_on(m)
+    old = opened(m / "k/d/old", os.O_RDONLY)
+    assert os.pread(old, 4096, 0) == data[:4096]
+    proxy.fault = None
+    eventually(lambda: "d/old" not in bucket.names())
+    (m / "k/d/old").write_bytes(other)
+    assert (m / "k/d/old").read_bytes() == other and (m / "k/d/new").read_bytes() == data
+    assert os.pread(old, 2_000_000, 0) == data

@@ -414,7 +414,6 @@ static void recover(void *arg, struct stage_row *row, struct stage_file *f)
     n->stamped = row->stamped;
     n->restamp = row->restamp;
     n->maybe_stored = true; /* just before the end */
-    atomic_store(&n->stale, row->conflict);
     n->since = row->since;
     n->attempts = row->attempts;
     if (row->error[0])

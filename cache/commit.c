@@ -340,7 +340,8 @@ static int attempt_copy(struct vnode *n, struct op *op, struct attr *ret)
                                   "copy was stored", n->path, n->copy_of);
 }
 
-int commit_attempt(struct vnode *n, struct op *op, struct attr *ret)
+/* Without consequences for the vnode but bytes filled in. 0: the store has it as *ret. */
+static int attempt(struct vnode *n, struct op *op, struct attr *ret)
 {
     vnode_fit_time(n);
     if (is_streamed(n)) {
@@ -404,7 +405,7 @@ static void keep_small(struct vnode *n, const struct attr *a)
 static void keep_content(struct vnode *n, const struct attr *a)
 {
     struct volume *v = n->v;
-    if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->conflict || n->taken ||
+    if (!v->keep_blocks || !n->file || n->unlinked || a->size == 0 || n->taken ||
         !commit_is_complete(n) || (n->stream && stream_has_freed(n->stream)))
         return;
     if (n->file->nameless)
@@ -415,13 +416,12 @@ static void keep_content(struct vnode *n, const struct attr *a)
 
 static void set_clean(struct vnode *n, struct attr *a)
 {
-    struct base *b = n->conflict ? NULL : base_new(n->v, n->path, a->version, a->size, true);
-    vnode_set_base(n, b, b ? a->size : 0);
+    vnode_set_base(n, base_new(n->v, n->path, a->version, a->size, true), a->size);
     lock_acquire(&n->lock);
     n->as_of_ns = clock_now_ns();
     attr_done(&n->attr);
     attr_move(&n->attr, a);
-    n->excl = n->excl && n->conflict;
+    n->excl = n->conflict = false;
     n->assumed_ns = 0;
     n->maybe_stored = n->restamp = false;
     n->sent = SENT_PATCHES_INIT;
@@ -430,7 +430,8 @@ static void set_clean(struct vnode *n, struct attr *a)
     vnode_clean(n);
 }
 
-void commit_done(struct vnode *n, const struct attr *a)
+/* The store has it. */
+static void become_clean(struct vnode *n, const struct attr *a)
 {
     struct volume *v = n->v;
     struct attr next = ATTR_INIT;
@@ -445,10 +446,6 @@ void commit_done(struct vnode *n, const struct attr *a)
     lock_acquire(&n->lock);
     n->adopting = false; /* what was parked goes on when the commit has ended */
     lock_release(&n->lock);
-    if (n->conflict) {
-        LOCK_SCOPE(&v->s.lock);
-        vnode_detach_locked(n);
-    }
 }
 
 static void drop_staged_stream(struct vnode *n)
@@ -501,7 +498,7 @@ static int attempt_again(struct vnode *n, struct op *op, int found, bool pause, 
         drop_staged_stream(n);
     if (pause && op_sleep(op, LATE_MS) < 0) /* the server may still do what a lost connection had on its way */
         return -op->err.code;
-    return commit_attempt(n, op, ret);
+    return attempt(n, op, ret);
 }
 
 /* It stays staged: there is no other version to be kept beside it. */
@@ -514,7 +511,7 @@ static int refused(struct vnode *n, struct op *op)
     return commit_failed(n, op);
 }
 
-/* Outcome not known, or a condition failed: what is there now? */
+/* Outcome not known, or a condition failed: what is there now? 1: another client's. */
 static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
 {
     for (unsigned tries = 0;; tries++) {
@@ -530,7 +527,7 @@ static int look_again(struct vnode *n, struct op *op, int r, struct attr *ret)
         if (found == COMMIT_UNCHANGED && tries >= AGAIN_TRIES)
             return refused(n, op);
         if (found == COMMIT_THEIRS || tries == LATE_TRIES)
-            return commit_conflict(n, op);
+            return 1;
         r = attempt_again(n, op, found, tries > 0 || found == COMMIT_UNCHANGED, ret);
         if (r == 0)
             return 0;
@@ -544,7 +541,7 @@ static int commit_stored(struct vnode *n, struct op *op, struct attr *a)
         op->err.retry = ERR_RETRY_UNKNOWN; /* it is there: the next attempt finds that it is ours, and goes on with this */
         return commit_failed(n, op);
     }
-    commit_done(n, a);
+    become_clean(n, a);
     if (r < 0)
         volume_changed(n->v, n->path, NULL);
     return r;
@@ -564,9 +561,9 @@ static int send(struct vnode *n, struct op *op, struct attr *ret)
         return r;
     set_upload(n, op);
     volume_will_change(n->v, n->path, n->base ? n->base->version : "");
-    r = commit_attempt(n, op, ret);
+    r = attempt(n, op, ret);
     if (r == -EEXIST && n->assumed_ns && commit_made_late(n, op) == 1)
-        r = commit_attempt(n, op, ret);
+        r = attempt(n, op, ret);
     set_upload(n, NULL);
     return r;
 }
@@ -580,28 +577,31 @@ static int commit_removed(struct vnode *n, struct op *op, int r, const struct at
     return 0;
 }
 
-int vnode_commit(struct vnode *n, struct op *op)
+int commit_staged(struct vnode *n, struct op *op)
 {
-    if (!n->dirty || n->unlinked)
-        return 0;
-    if (atomic_load(&n->stale) && !n->conflict)
-        return err_set(&op->err, ESTALE, "%s: %s: the file has changed at the store", n->v->key,
-                       n->path);
     CLEANUP_ATTR struct attr a = ATTR_INIT;
     volume_settle(n->v, n->path);
-    vnode_set_committing(n, true);
     int r = send(n, op, &a);
-    if (n->flying) {
-        r = commit_removed(n, op, r, &a);
-        vnode_set_committing(n, false);
-        return r;
-    }
+    if (n->flying)
+        return commit_removed(n, op, r, &a);
     if (is_lost(n, r) || (r < 0 && op->err.retry == ERR_RETRY_UNKNOWN))
         r = look_again(n, op, r, &a);
     else if (r < 0)
         r = commit_failed(n, op);
-    if (r == 0)
-        r = commit_stored(n, op, &a);
+    return r == 0 ? commit_stored(n, op, &a) : r;
+}
+
+int vnode_commit(struct vnode *n, struct op *op)
+{
+    if (!n->dirty || n->unlinked)
+        return 0;
+    if (atomic_load(&n->stale))
+        return err_set(&op->err, ESTALE, "%s: %s: the file has changed at the store", n->v->key,
+                       n->path);
+    vnode_set_committing(n, true);
+    int r = commit_staged(n, op);
+    if (r == 1)
+        r = commit_conflict(n, op);
     vnode_set_committing(n, false);
     if (r < 0)
         vnode_close_idle(n); /* there may be many that wait, for hours */

@@ -7,16 +7,16 @@
 
 #include "cache/volume_int.h"
 
-/* One attempt, without consequences for the vnode but bytes filled in. 0: the store has it as *ret. */
-int commit_attempt(struct vnode *n, struct op *op, struct attr *ret);
-/* The store has it: becomes CLEAN with the new version (a conflict copy: is done with). */
-void commit_done(struct vnode *n, const struct attr *a);
-/* It does not: stays DIRTY, gets a journal row and another attempt later. Returns -op->err.code. */
+/* DIRTY, `committing`. 0: the store has it, or nobody wants it any more; 1: another client was first; else it stays
+ * staged, as after commit_failed. */
+int commit_staged(struct vnode *n, struct op *op);
+/* It was not stored: stays DIRTY, gets a journal row and another attempt later. Returns -op->err.code. */
 int commit_failed(struct vnode *n, struct op *op);
 /* The time of a file that leaves while it is written is that of its upload's beginning, unless it was set: an object's
  * metadata cannot be changed without a copy. */
 void commit_take_stream_time(struct vnode *n);
-/* Another client was first. Saves ours under another name; returns -ESTALE or -EEXIST. */
+/* Another client was first. Ours becomes another vnode's, under another name, and is stored if that can be; n is stale.
+ * Returns -ESTALE or -EEXIST. */
 int commit_conflict(struct vnode *n, struct op *op);
 
 /* ---- commit_ours.c ---- */

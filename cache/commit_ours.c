@@ -123,7 +123,7 @@ int commit_made_late(struct vnode *n, struct op *op)
 static bool sent_before(struct vnode *n, const struct attr *there)
 {
     bool complete = commit_is_complete(n);
-    if (!atomic_load(&n->v->given_ups) || (!complete && (n->copy_of || n->conflict || !n->maybe_stored)) ||
+    if (!atomic_load(&n->v->given_ups) || (!complete && (n->copy_of || !n->maybe_stored)) ||
         !given_up_is(n->v, n->path, there))
         return false;
     if (!complete)

@@ -28,7 +28,7 @@ static bool take_source(struct vnode *n, struct copy_source *ret)
     struct volume *v = n->v;
     LOCK_SCOPE(&v->s.lock);
     LOCK_SCOPE(&n->lock);
-    bool plain = n->attached && n->base && !n->copy_of && !n->dirty && !n->unlinked && !n->conflict &&
+    bool plain = n->attached && n->base && !n->copy_of && !n->dirty && !n->unlinked &&
                  !atomic_load(&n->stale) && n->base_len == n->base->size && n->attr.size == n->base->size;
     if (!plain || n->base->size <= v->store->limits.part_min)
         return false;
@@ -41,7 +41,7 @@ static bool take_source(struct vnode *n, struct copy_source *ret)
 /* Is [0, off) of `to`, all it has, a copy of the same? With its token. */
 static bool goes_on(struct vnode *to, const struct copy_source *s, uint64_t off)
 {
-    if (to->attr.size != off || to->staged.n || to->stream || to->conflict)
+    if (to->attr.size != off || to->staged.n || to->stream)
         return false;
     if (off == 0)
         return to->base_len == 0 || !to->base;

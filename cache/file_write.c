@@ -137,7 +137,7 @@ static bool may_stream(const struct vnode *n)
 {
     const struct store *s = n->v->store;
     return (s->caps & CAP_UPLOAD) && s->limits.upload_threshold && !(n->base && n->base_len) &&
-           !n->unlinked && !n->conflict && !n->taken && !n->journaled && n->attempts == 0 && n->file &&
+           !n->unlinked && !n->taken && !n->journaled && n->attempts == 0 && n->file &&
            !n->file->nameless;
 }
 

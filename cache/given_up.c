@@ -236,7 +236,7 @@ bool given_up_hides(struct volume *v, const char *path, const struct attr *a)
 /* Without a base: or its readers would need what the removal takes away. */
 bool given_up_may_fly_locked(const struct vnode *n)
 {
-    return n->upload && !n->base && !n->conflict && !(n->v->store->caps & (CAP_PRIVATE | CAP_LOCAL_FD));
+    return n->upload && !n->base && !(n->v->store->caps & (CAP_PRIVATE | CAP_LOCAL_FD));
 }
 
 /* Gives the names of the rows that a crash would store again. */

@@ -169,6 +169,117 @@ static void test_gone_during_the_first_write(void)
     vx_done(&x);
 }
 
+/* ---- conflict copies that the store does not take yet ---- */
+
+#define COPY_REFUSED "op=put,key=*.conflict-*,errno=EHOSTUNREACH,retry=safe"
+
+static char *copy_of(struct vx *x, const char *path)
+{
+    CLEANUP_FREE char *begin = xasprintf("%s.conflict-", path);
+    const char *at = strstr(vx_ls(x, ""), begin);
+    return at ? xasprintf("%.*s", (int)strcspn(at, " "), at) : NULL;
+}
+
+/* Another client was first; the copy's name, as it is listed. */
+static char *lose(struct vx *x, const char *path, struct vfile *f, int code)
+{
+    bool back = x->policy.write == VOLUME_BACK;
+    vx_pwrite(x, f, "what was written here", 21, 0);
+    vx_foreign_put(x, path, "theirs");
+    CHECK_INT(vfile_flush(f, &x->op), back ? 0 : code);
+    char *name = copy_of(x, path);
+    for (int i = 0; i < 3000 && !name; i++) {
+        clock_sleep_ms(10);
+        name = copy_of(x, path);
+    }
+    CHECK(name != NULL);
+    return name;
+}
+
+/* All that a handle of the old name gets. */
+static void check_stale(struct vx *x, struct vfile *f, int code)
+{
+    char buf[32];
+    const struct attr mode = {.known = ATTR_HAS_MODE, .mode = 0600};
+    CHECK_INT(vx_pread(f, buf, sizeof(buf), 0), -ESTALE);
+    CHECK_INT(vfile_write(f, &x->op, 0, "late", 4), -ESTALE);
+    CHECK_INT(vfile_try_write(f, 0, "late", 4), -EAGAIN);
+    CHECK_INT(vfile_truncate(f, &x->op, 0), -ESTALE);
+    CHECK_INT(vfile_fallocate(f, &x->op, 0, 0, 100), -ESTALE);
+    CHECK_INT(vfile_set_attr(f, &x->op, &mode), -ESTALE);
+    CHECK_INT(vfile_flush(f, &x->op), code);
+    CHECK_INT(vfile_fsync(f, &x->op), code);
+}
+
+/* Who has it open by its own name goes on when it is stored. */
+static void test_a_waiting_copy_that_is_stored_while_it_is_open(void)
+{
+    struct vx x = vx_new();
+    char buf[64] = "";
+    vx_open(&x, "backend = memory\nretries = 0\nfault = " COPY_REFUSED ",nth=1");
+    struct vfile *old = vx_fopen(&x, "f", NEW | VFILE_EXCL, 0);
+    CLEANUP_FREE char *name = lose(&x, "f", old, -EEXIST);
+    struct vfile *f = vx_fopen(&x, name, RW, 0);
+    CHECK_INT(vx_pread(f, buf, sizeof(buf), 0), 21);
+    CHECK_STR(buf, "what was written here");
+    check_stale(&x, old, -EEXIST);
+    (void)volume_sync(x.v, &x.op); /* unless it is stored already */
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, name), "what was written here");
+    CHECK_INT(vx_pread(f, buf, sizeof(buf), 0), 21);
+    vx_pwrite(&x, f, "WHAT", 4, 0);
+    CHECK_INT(vx_fclose(&x, f), 0);
+    CHECK_STR(vx_foreign_get(&x, name), "WHAT was written here");
+    check_stale(&x, old, -EEXIST);
+    CHECK_INT(vx_fclose(&x, old), -EEXIST);
+    CHECK_STR(vx_foreign_get(&x, "f"), "theirs");
+    vx_done(&x);
+}
+
+static void edit_and_remove_waiting_copies(struct vx *x)
+{
+    vx_foreign_put(x, "f", "base");
+    vx_foreign_put(x, "g", "base");
+    struct vfile *old[] = {vx_fopen(x, "f", RW, 0), vx_fopen(x, "g", RW, 0)};
+    CLEANUP_FREE char *name = lose(x, "f", old[0], -ESTALE), *other = lose(x, "g", old[1], -ESTALE);
+    struct vfile *f = vx_fopen(x, name, RW, 0);
+    vx_pwrite(x, f, "WHAT", 4, 0);
+    CHECK_STR(vx_read(x, name), "WHAT was written here");
+    CHECK_INT(vx_fclose(x, f), x->policy.write == VOLUME_BACK ? 0 : -EHOSTUNREACH);
+    CHECK_INT(volume_unlink(x->v, &x->op, other), 0);
+    CHECK_INT(staged(x), 1);
+    check_stale(x, old[0], -ESTALE);
+    check_stale(x, old[1], -ESTALE);
+}
+
+/* What was edited by its own name is what the next process has, and stores. */
+static void a_waiting_copy_after_a_kill(enum volume_write write, bool small)
+{
+    struct vx x = vx_new();
+    x.policy.write = write;
+    x.policy.stage_memory = small ? 64 * KIB : 0;
+    killed(&x, "retries = 0\nfault = " COPY_REFUSED, edit_and_remove_waiting_copies);
+    vx_open_local(&x, "retries = 0\nfault = " COPY_REFUSED);
+    CLEANUP_FREE char *all = xstrdup(vx_ls(&x, ""));
+    CLEANUP_FREE char *name = xasprintf("%.*s", (int)strcspn(all + 2, " "), all + 2);
+    CHECK(strncmp(all, "f f.conflict-", 13) == 0 && strcmp(all + strlen(all) - 2, " g") == 0);
+    CHECK_STR(vx_read(&x, name), "WHAT was written here");
+    CHECK_INT(vx_close(&x), 1);
+    vx_open_local(&x, "");
+    wait_stored(&x);
+    CHECK_STR(vx_foreign_get(&x, name), "WHAT was written here");
+    CHECK_STR(vx_foreign_ls(&x, ""), all);
+    vx_done(&x);
+}
+
+static void test_a_waiting_copy_after_a_kill(void)
+{
+    for (int small = 0; small < 2; small++) {
+        a_waiting_copy_after_a_kill(VOLUME_BACK, small);
+        a_waiting_copy_after_a_kill(VOLUME_THROUGH, small);
+    }
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -178,5 +289,7 @@ int main(void)
     RUN(test_closed_after_the_journal_has_failed_with_a_row);
     RUN(test_closed_after_the_journal_has_failed_with_a_file);
     RUN(test_gone_during_the_first_write);
+    RUN(test_a_waiting_copy_that_is_stored_while_it_is_open);
+    RUN(test_a_waiting_copy_after_a_kill);
     return t_done();
 }

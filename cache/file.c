@@ -17,9 +17,11 @@
  *   open --------------> CLEAN   (or shares what is there)
  *   CLEAN  write ------> DIRTY   pre MATCH base version
  *   DIRTY  flush ------> COMMITTING -> CLEAN (new base) | DIRTY + last error, journaled, scheduled
- *   COMMITTING  lost --> DIRTY under the name of a conflict copy, stale; clean and gone when stored
+ *   COMMITTING  lost --> stale: detached, with nothing; what was staged is another vnode's, DIRTY under the name of
+ *                        a conflict copy (conflict.c), to be opened as any other
  *   any    unlink -----> unlinked: detached, never uploaded, alive while handles are open
  *   CLEAN  open finds another version at the store -> stale: detached; its handles get -ESTALE
+ * Who is stale stays so, and gets no further handles: a name that has lost its content means another vnode.
  *
  * Preconditions. A version that was opened is overwritten only if it is still there (-ESTALE). A file
  * that was not there at its creation is put with if_absent where the store honours that, with O_EXCL or

@@ -296,13 +296,13 @@ int vnode_begin(struct vnode *n, struct op *op)
 int vnode_begin_closed(struct vnode *n, struct op *op)
 {
     LOCK_SCOPE(&n->lock);
-    while (n->busy && !n->file) {
+    while (n->busy && n->file_name && !n->file) {
         int r = op_check(op);
         if (r < 0)
             return r;
         (void)cond_wait_until(&n->cond, &n->lock, clock_now_ns() + WAIT_SLICE_NS);
     }
-    if (n->file)
+    if (n->busy || n->file)
         return 1;
     n->busy = true;
     return 0;
@@ -342,7 +342,7 @@ static int begin_at(struct volume *v, struct op *op, const char *path, enum begi
             *ret = n;
             return 0;
         }
-        vnode_end(n); /* a conflict has moved it away */
+        vnode_end(n); /* it lost the name while we waited */
         vnode_put(n);
     }
 }

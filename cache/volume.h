@@ -17,7 +17,8 @@
  *
  * Lost updates: what was opened is overwritten only if it is still there. When another client was first,
  * flush gives -ESTALE (O_EXCL: -EEXIST), theirs keeps the name, ours is kept beside it as
- * PATH.conflict-HOST-TIME, and the handles are stale.
+ * PATH.conflict-HOST-TIME, and the handles are stale. That is a file of its own at once, stored or not: who opens it by its
+ * name reads and changes it as any other.
  * Failed uploads: flush gives the error; the bytes stay in CACHE_DIR/stage with a journal row, are tried
  * again in the background and by the next process, and are listed by volume_staged.
  *

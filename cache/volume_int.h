@@ -8,6 +8,7 @@
  *     I/O. A commit holds it, so writers wait for a commit and never touch a file being uploaded.
  *  3. struct locks, for memory only: volume.s.lock, then vnode.lock.
  * Several tokens are taken only under a name lock that covers all: nobody else who takes several wants one of them.
+ * (conflict.c makes a vnode with its token, beside the one it has: that is no waiting.)
  * Token and name lock are waited for by running threads only, never by queued jobs. */
 #ifndef QUAY_CACHE_VOLUME_INT_H
 #define QUAY_CACHE_VOLUME_INT_H
@@ -143,7 +144,7 @@ struct vnode {
     /* written with token and lock; read with either */
     bool dirty;           /* staged content that is not in the store */
     bool unlinked;        /* no name any more: never uploaded */
-    bool conflict;        /* was moved to the name of a conflict copy */
+    bool conflict;        /* a conflict copy that waits; stale: what it had is one now, under `path` */
     bool unflushed;       /* written since it was stored, or promised by the journal */
     bool journaled;       /* has a row in the journal */
     bool incomplete;      /* base bytes were lost: conflict copies only */
@@ -184,7 +185,7 @@ struct vnode {
     struct cache_object *pass; /* to this file; NULL: passes == 0 */
     bool taken;           /* `file` is that file, or was of a handle that is closed now */
 
-    atomic_bool stale;    /* another version is at the store: handles get -ESTALE */
+    atomic_bool stale;    /* the name means another version: all handles get -ESTALE */
     bool kernel;          /* volume.s.lock: opened before: the kernel's pages are of this vnode */
 };
 
@@ -233,7 +234,8 @@ int vnode_begin(struct vnode *n, struct op *op); /* -EINTR, -ETIMEDOUT */
 /* The same for somebody who changes the content: does not wait for an upload in the background (there may
  * be none while the store is away), but cancels it; a few times, so that it succeeds one day. */
 int vnode_begin_change(struct vnode *n, struct op *op);
-/* The token of a file that waits for its upload, closed: 0; 1 without it: the holder has opened the file. */
+/* The token of a file that waits for its upload, closed: 0; 1 without it: the holder has opened the file, or it is another
+ * vnode's now (conflict.c). */
 int vnode_begin_closed(struct vnode *n, struct op *op);
 bool vnode_try_begin(struct vnode *n);
 /* Finds it and takes its token: *ret is NULL when nothing of the path is here. `change`: as

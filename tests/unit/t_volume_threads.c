@@ -248,15 +248,181 @@ static void test_opened_while_it_is_closed(void)
     vx_done(&x);
 }
 
+/* ---- conflict copies ---- */
+
+#define LOST_MAX 20000
+#define LOST_SIZE 6500
+
+static atomic_uint lost, found_copies;
+
+static size_t fill_lost(unsigned id, char *buf)
+{
+    size_t len = 500 + id * 7919 % 6000;
+    memset(buf, 'a' + (int)(id % 26), len);
+    int head = snprintf(buf, LOST_SIZE, "id %u\n", id);
+    buf[head] = 'x'; /* over snprintf's end */
+    return len;
+}
+
+/* Whole, or nothing of this test's: then LOST_MAX. */
+static unsigned id_of(const char *buf, size_t len)
+{
+    static _Thread_local char wanted[LOST_SIZE];
+    unsigned id = LOST_MAX;
+    if (len < 10 || sscanf(buf, "id %u\n", &id) != 1)
+        return LOST_MAX;
+    CHECK(id < LOST_MAX && fill_lost(id, wanted) == len && memcmp(buf, wanted, len) == 0);
+    return id;
+}
+
+static void put_past(struct op *op, const char *key, const char *text)
+{
+    struct source_mem src = source_mem(text, strlen(text));
+    struct put_req req = {.key = key, .src = &src.base};
+    struct attr a = ATTR_INIT;
+    CHECK_INT(store_put(x.store, op, &req, &a), 0);
+    attr_done(&a);
+}
+
+/* Another client is first, every time. */
+static void work_loser(struct worker *w, struct op *op)
+{
+    static _Thread_local char buf[LOST_SIZE];
+    struct vfile *f = NULL;
+    char key[32];
+    bool back = x.policy.write == VOLUME_BACK;
+    unsigned id = atomic_fetch_add(&lost, 1);
+    size_t len = fill_lost(id, buf);
+    if (id >= LOST_MAX) {
+        atomic_fetch_sub(&lost, 1);
+        return;
+    }
+    snprintf(key, sizeof(key), "race/%u", back ? id : w->seed); /* what waits is not to be written again */
+    put_past(op, key, "base");
+    CHECK_INT(open_at(op, key, RW | VFILE_TRUNC, &f), 0);
+    CHECK_INT(vfile_write(f, op, 0, buf, len), len);
+    put_past(op, key, "theirs");
+    CHECK_INT(vfile_flush(f, op), back ? 0 : -ESTALE);
+    if (!back)
+        CHECK_INT(vx_pread(f, buf, sizeof(buf), 0), -ESTALE);
+    vfile_release(f);
+}
+
+static void use_copy(struct worker *w, struct op *op, const char *path)
+{
+    static _Thread_local char buf[LOST_SIZE];
+    struct vfile *f = NULL;
+    struct attr mode = {.known = ATTR_HAS_MODE, .mode = 0600 + rnd(w, 64)}, attr = ATTR_INIT;
+    CLEANUP_FREE char *kept = xasprintf("race/kept-%u", rnd(w, UINT32_MAX));
+    if (rnd(w, 8) == 0)
+        (void)volume_set_attr(x.v, op, path, &mode, &attr);
+    if (rnd(w, 8) == 0)
+        (void)volume_rename(x.v, op, path, kept, VOLUME_RENAME_NO_REPLACE, NULL);
+    attr_done(&attr);
+    if (open_at(op, path, RW, &f) < 0)
+        return;
+    ssize_t n = vx_pread(f, buf, sizeof(buf), 0);
+    if (n > 0 && id_of(buf, (size_t)n) < LOST_MAX) {
+        atomic_fetch_add(&found_copies, 1);
+        if (rnd(w, 2))
+            (void)vfile_write(f, op, (uint64_t)n / 2, buf + n / 2, (size_t)(n - n / 2));
+    }
+    (void)vfile_flush(f, op);
+    vfile_release(f);
+}
+
+static void work_copies(struct worker *w, struct op *op)
+{
+    struct volume_dir *d = NULL;
+    const struct volume_entry *e;
+    CLEANUP_FREE char *path = NULL;
+    unsigned seen = 0;
+    if (volume_opendir(x.v, op, "race", &d) < 0)
+        return;
+    for (uint64_t i = 0; volume_readdir(d, op, i, &e) == 1; i++) {
+        if (!strstr(e->name, ".conflict-") || rnd(w, ++seen))
+            continue;
+        free(path);
+        path = xasprintf("race/%s", e->name);
+    }
+    volume_closedir(d);
+    if (path)
+        use_copy(w, op, path);
+}
+
+/* Each is at the store, once. */
+static void check_kept(void)
+{
+    static unsigned char times[LOST_MAX];
+    static char buf[LOST_SIZE];
+    struct list_query q = {.prefix = "race/", .recursive = true};
+    struct list_page page = LIST_PAGE_INIT;
+    memset(times, 0, sizeof(times));
+    do {
+        CLEANUP_FREE char *cursor = take_ptr(&page.cursor);
+        q.cursor = cursor;
+        list_page_done(&page);
+        CHECK_INT(store_list(x.store, &x.op, &q, &page), 0);
+        for (size_t i = 0; i < page.count; i++) {
+            struct read_req req = {.key = page.entries[i].key, .iov = {.iov_base = buf, .iov_len = sizeof(buf)}};
+            struct read_res res = READ_RES_INIT;
+            CHECK_INT(store_read(x.store, &x.op, &req, &res), 0);
+            unsigned id = id_of(buf, res.length);
+            if (id < LOST_MAX)
+                times[id]++;
+            read_res_done(&res);
+        }
+    } while (page.cursor);
+    list_page_done(&page);
+    for (unsigned id = 0; id < atomic_load(&lost); id++)
+        CHECK_INT(times[id], 1);
+}
+
+static void copies_are_used_while_they_wait(enum volume_write mode)
+{
+    struct worker workers[6];
+    x = vx_new();
+    x.policy.write = mode;
+    x.policy.ttl_ms = 20;
+    x.policy.stage_memory = 3000;
+    x.limits = (struct store_limits){.upload_threshold = 3000, .part_size = 1024, .part_min = 1024};
+    x.mask = CAP_PATCH | CAP_RENAME_FILE;
+    vx_open(&x, "backend = memory\nretries = 0\n"
+                "fault = op=put,key=*.conflict-*,every=2,errno=EHOSTUNREACH,retry=safe;op=stat,latency=1ms");
+    atomic_store(&stop, false);
+    atomic_store(&lost, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(workers); i++) {
+        workers[i] = (struct worker){.seed = i, .work = i < 2 ? work_loser : work_copies};
+        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
+    }
+    clock_sleep_ms(500);
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < ARRAY_LEN(workers); i++)
+        pthread_join(workers[i].id, NULL);
+    for (int i = 0; i < 1000 && volume_sync(x.v, &x.op) < 0; i++)
+        ;
+    check_kept();
+    vx_done(&x);
+}
+
+static void test_copies_are_used_while_they_wait(void)
+{
+    copies_are_used_while_they_wait(VOLUME_THROUGH);
+    copies_are_used_while_they_wait(VOLUME_BACK);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
+    RUN(test_copies_are_used_while_they_wait);
     RUN(test_opened_while_it_is_closed);
     RUN(test_native);
     RUN(test_like_s3);
     RUN(test_back);
     printf("%u reads, %u stale, %u writes, %u renames\n", atomic_load(&good_reads),
            atomic_load(&stale_reads), atomic_load(&writes), atomic_load(&renames));
+    printf("%u copies used\n", atomic_load(&found_copies));
+    CHECK(atomic_load(&found_copies) > 0);
     CHECK(atomic_load(&good_reads) > 0 && atomic_load(&writes) > 0 && atomic_load(&renames) > 0);
     return t_done();
 }

@@ -65,11 +65,10 @@ static bool fill_best(struct vnode *n, struct op *op)
 /* What is staged, and promised, of n becomes the copy's. */
 static void give_locked(struct vnode *n, struct vnode *copy)
 {
-    struct volume *v = n->v;
     lock_assert_held(&n->lock);
     attr_copy(&copy->attr, &n->attr);
     copy->attr.version[0] = '\0';
-    copy->pre = v->store->caps & CAP_IF_MATCH ? PRE_ABSENT : PRE_NONE;
+    copy->pre = PRE_ABSENT; /* there may be a copy of the same second */
     copy->conflict = copy->dirty = true;
     copy->incomplete = n->incomplete;
     copy->stamped = n->stamped;

@@ -280,6 +280,24 @@ static void test_a_waiting_copy_after_a_kill(void)
     }
 }
 
+/* Story: two copies of one second have one name, and where the store ignores conditions the second replaced the first. */
+static void test_two_conflicts_within_a_second_without_conditions(void)
+{
+    struct vx x = vx_new();
+    x.mask = CAP_IF_MATCH;
+    vx_open(&x, "backend = memory");
+    for (int i = 0; i < 2; i++) { /* or the second is over in between: as good */
+        vx_foreign_put(&x, "f", "base");
+        struct vfile *f = vx_fopen(&x, "f", RW, 0);
+        vx_pwrite(&x, f, i ? "second" : "first", i ? 6 : 5, 0);
+        vx_foreign_put(&x, "f", "theirs");
+        CHECK_INT(vx_fclose(&x, f), -ESTALE);
+    }
+    const char *first = strstr(vx_foreign_ls(&x, ""), "f.conflict-");
+    CHECK(first && strstr(first + 1, "f.conflict-"));
+    vx_done(&x);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -291,5 +309,6 @@ int main(void)
     RUN(test_gone_during_the_first_write);
     RUN(test_a_waiting_copy_that_is_stored_while_it_is_open);
     RUN(test_a_waiting_copy_after_a_kill);
+    RUN(test_two_conflicts_within_a_second_without_conditions);
     return t_done();
 }

@@ -44,7 +44,9 @@ void lock_init_jitter(void)
 {
     const char *text = getenv("QUAY_LOCK_JITTER");
     unsigned long us = text ? strtoul(text, NULL, 10) : 0;
-    jitter_us = us < 1000000 ? (unsigned)us : 1000000;
+    us = us < 1000000 ? us : 1000000;
+    if (us != jitter_us)
+        jitter_us = (unsigned)us;
 }
 
 /* With no lock held: others may overtake here at any time. */

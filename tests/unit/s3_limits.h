@@ -77,6 +77,7 @@ static inline void s3_limits_refuse(struct s3_limits *s, int fd, const char *sta
     struct buf b = BUF_INIT;
     buf_addf(&b, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, code);
     s->refused++;
+    fprintf(stderr, "the server refuses: %s\n", code);
     s3_limits_send(fd, status, "", b.data);
     buf_done(&b);
 }
@@ -95,6 +96,12 @@ static inline struct s3_limits_upload *s3_limits_find(struct s3_limits *s, const
     return u && !u->aborted && !u->n ? u : NULL;
 }
 
+static inline bool s3_limits_is_aborted(const struct s3_limits *s, const char *target)
+{
+    unsigned long id = s3_limits_param(target, "uploadId=");
+    return id && id <= s->n_uploads && s->uploads[id - 1].aborted;
+}
+
 static inline void s3_limits_take_part(struct s3_limits *s, int fd, const struct s3_limits_request *r)
 {
     struct s3_limits_upload *u = s3_limits_find(s, r->target);
@@ -108,7 +115,9 @@ static inline void s3_limits_take_part(struct s3_limits *s, int fd, const struct
     base64_add(&sum, raw, sizeof(raw));
     bool same = told && strncmp(told + 25, sum.data, sum.len) == 0;
     buf_done(&sum);
-    if (!u) {
+    if (s3_limits_is_aborted(s, r->target)) { /* it was on its way when its sender gave it up */
+        s3_limits_send(fd, "404 Not Found", "", "<Error><Code>NoSuchUpload</Code></Error>");
+    } else if (!u) {
         s3_limits_refuse(s, fd, "404 Not Found", "NoSuchUpload");
     } else if (number < 1 || number > S3_LIMITS_PARTS) {
         s3_limits_refuse(s, fd, "400 Bad Request", "InvalidArgument");

@@ -87,6 +87,11 @@ int err_prefix(struct err *e, const char *fmt, ...)
     return -e->code;
 }
 
+bool err_is_unknown(const struct err *e, int r)
+{
+    return r == -EINTR || e->retry == ERR_RETRY_UNKNOWN;
+}
+
 void err_clear(struct err *e)
 {
     if (e)

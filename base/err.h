@@ -15,6 +15,7 @@
 #define QUAY_BASE_ERR_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 enum err_retry {
     ERR_RETRY_NEVER = 0, /* the same call will fail again */
@@ -42,6 +43,10 @@ int err_vset(struct err *e, int code, const char *fmt, va_list ap)
 
 /* Puts "<formatted>: " in front of the text. Returns -e->code (or -EIO when there was none). */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A change failed as `r` with *e: may it have been made all the same, or be made yet? (Also when its caller was
+ * interrupted: the request is on its way.) */
+bool err_is_unknown(const struct err *e, int r);
 
 void err_clear(struct err *e);
 

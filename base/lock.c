@@ -45,7 +45,7 @@ void lock_init_jitter(void)
     const char *text = getenv("QUAY_LOCK_JITTER");
     unsigned long us = text ? strtoul(text, NULL, 10) : 0;
     us = us < 1000000 ? us : 1000000;
-    if (us != jitter_us)
+    if (us != jitter_us) /* C tests say the same again while threads end */
         jitter_us = (unsigned)us;
 }
 

@@ -459,7 +459,7 @@ int commit_failed(struct vnode *n, struct op *op)
     struct volume *v = n->v;
     struct err first = op->err;
     int code = first.code ? first.code : EIO;
-    bool unknown = code == EINTR || first.retry == ERR_RETRY_UNKNOWN;
+    bool unknown = err_is_unknown(&first, -code);
     if (unknown)
         given_up_add(n);
     drop_staged_stream(n);

@@ -581,9 +581,9 @@ void vfile_release(struct vfile *f)
     bool unflushed = dirty && (n->unflushed || !n->journaled) && f->unflushed;
     lock_release(&n->lock);
     free(f); /* behind the lock that its last read has taken */
-    if (unflushed) /* by a mapping. What other handles have written waits for their flush: it may be half */
+    if (unflushed) { /* by a mapping. What other handles have written waits for their flush: it may be half */
         volume_schedule(n, 0);
-    if (!unflushed && dirty && vnode_try_begin(n)) {
+    } else if (dirty && vnode_try_begin(n)) {
         vnode_close_idle(n);
         vnode_end(n);
     }

@@ -320,18 +320,12 @@ int given_up_sweep(struct volume *v, struct op *op, const char *path)
     return 1;
 }
 
-/* Has the upload ended so that nothing of it can come to be there? */
-static bool has_failed(int r, const struct op *op)
-{
-    return r != -EINTR && op->err.retry != ERR_RETRY_UNKNOWN;
-}
-
 void given_up_land(struct vnode *n, struct op *op, int r, const struct attr *a)
 {
     struct volume *v = n->v;
     struct op mine;
     op_init(&mine, "remove", v->policy.timeout_ms);
-    bool settled = r < 0 && has_failed(r, op);
+    bool settled = r < 0 && !err_is_unknown(&op->err, r); /* nothing of it can come to be there */
     if (r == 0) {
         int gone = take_away(v, &mine, n->path, a->version);
         settled = gone == 0 || gone == -ENOENT || gone == -ESTALE;

@@ -153,7 +153,7 @@ static int undo_copy(struct renaming *rn, int error, const struct attr *copy)
     struct volume *v = rn->v;
     struct op op;
     CLEANUP_ATTR struct attr now = ATTR_INIT;
-    bool may_go_yet = error == -EINTR || rn->op->err.retry == ERR_RETRY_UNKNOWN;
+    bool may_go_yet = err_is_unknown(&rn->op->err, error);
     op_init(&op, "rename", v->policy.timeout_ms);
     int r = store_stat(v->store, &op, rn->from, &now);
     if (r == -ENOENT)

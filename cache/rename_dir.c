@@ -277,7 +277,7 @@ static int copy_entry(void *arg, size_t i, struct op *op)
     CLEANUP_ATTR struct attr copy = ATTR_INIT;
     int r = volume_copy_object(m->v, op, e->from, &e->attr, e->to, true, &copy);
     if (r < 0) {
-        e->unknown = r == -EINTR || op->err.retry == ERR_RETRY_UNKNOWN;
+        e->unknown = err_is_unknown(&op->err, r);
         return r;
     }
     memcpy(e->version, copy.version, sizeof(e->version));
@@ -499,7 +499,6 @@ static int changed_error(struct moving *m, const char *first)
 
 int moving_remove(struct moving *m)
 {
-    CLEANUP_FREE char *first = NULL;
     struct sweep s = {.m = m};
     for (size_t i = 0; i < m->n; i++) {
         CLEANUP_FREE char *name = raw_name(m->entries[i].from, &m->entries[i].attr);
@@ -508,7 +507,7 @@ int moving_remove(struct moving *m)
     int r = sweep_pages(&s);
     strmap_done(&s.entries);
     free(s.going);
-    first = s.changed;
+    CLEANUP_FREE char *first = s.changed;
     if (r == 0 && !s.kept)
         r = remove_dirs(m);
     if (r == 0 && first)

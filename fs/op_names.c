@@ -4,6 +4,7 @@
 #include "backends/same.h"
 #include "fs/ops.h"
 #include "fs/request.h"
+#include "fs/version.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -95,38 +96,6 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
         request_submit(r, 0);
 }
 
-/* The kernel's entries for both names of a rename that has begun and failed: it would believe them, and what is below, until
- * the ttl has passed. It has their directories locked until it is answered. */
-struct names_job {
-    struct pool_job job;
-    struct fs *fs;
-    struct inode *dir[2];
-    char *name[2];
-};
-
-static void forget_names(struct pool_job *job)
-{
-    struct names_job *j = (struct names_job *)job;
-    for (size_t i = 0; i < 2; i++) {
-        if (!fuse_session_exited(j->fs->session))
-            (void)fuse_lowlevel_notify_inval_entry(j->fs->session, j->dir[i]->ino, j->name[i], strlen(j->name[i]));
-        inode_unref(j->fs->inodes, j->dir[i]);
-        free(j->name[i]);
-    }
-    free(j);
-}
-
-static void forget_names_soon(struct request *r)
-{
-    struct names_job *j = xcalloc(1, sizeof(*j));
-    *j = (struct names_job){.job.run = forget_names, .fs = r->fs, .dir = {r->inode, r->inode2}};
-    j->name[0] = xstrdup(r->name);
-    j->name[1] = xstrdup(r->name2);
-    inode_ref(r->fs->inodes, r->inode);
-    inode_ref(r->fs->inodes, r->inode2);
-    pool_submit(r->fs->behind, &j->job, 1);
-}
-
 static void do_rename(struct request *r)
 {
     CLEANUP_FREE char *from = NULL;
@@ -144,8 +113,10 @@ static void do_rename(struct request *r)
         rc = volume_rename(request_volume(r), &r->op, from, to, flags, &begun);
     if (rc == 0)
         inode_renamed(r->fs->inodes, r->inode, r->name, r->inode2, r->name2, segment, to_shadow);
-    else if (begun)
-        forget_names_soon(r);
+    if (rc < 0 && begun) { /* what is at both may be something else than before */
+        version_forget_entry(r->fs, r->inode->ino, r->name);
+        version_forget_entry(r->fs, r->inode2->ino, r->name2);
+    }
     request_reply_err(r, rc);
 }
 

@@ -27,22 +27,27 @@ struct inode *version_enter(struct fs *fs, struct inode *parent, const struct in
     }
 }
 
-/* The kernel's entry for the name, which it would believe until the ttl has passed. */
 struct entry_job {
     struct pool_job job;
     struct fs *fs;
-    struct inode *inode;
+    uint64_t parent;
+    char *name;
 };
 
 static void forget_entry(struct pool_job *job)
 {
     struct entry_job *j = (struct entry_job *)job;
-    uint64_t parent = 0;
-    CLEANUP_FREE char *name = inode_old_name(j->fs->inodes, j->inode, &parent);
     if (!fuse_session_exited(j->fs->session))
-        (void)fuse_lowlevel_notify_inval_entry(j->fs->session, parent, name, strlen(name));
-    inode_unref(j->fs->inodes, j->inode);
+        (void)fuse_lowlevel_notify_inval_entry(j->fs->session, j->parent, j->name, strlen(j->name));
+    free(j->name);
     free(j);
+}
+
+void version_forget_entry(struct fs *fs, uint64_t parent, const char *name)
+{
+    struct entry_job *j = xcalloc(1, sizeof(*j));
+    *j = (struct entry_job){.job.run = forget_entry, .fs = fs, .parent = parent, .name = xstrdup(name)};
+    pool_submit(fs->behind, &j->job, 1);
 }
 
 bool version_is_left(struct fs *fs, struct inode *i)
@@ -52,9 +57,8 @@ bool version_is_left(struct fs *fs, struct inode *i)
     if (!is_outdated(fs, i))
         return false;
     inode_supersede(fs->inodes, i);
-    struct entry_job *j = xcalloc(1, sizeof(*j));
-    *j = (struct entry_job){.job.run = forget_entry, .fs = fs, .inode = i};
-    inode_ref(fs->inodes, i);
-    pool_submit(fs->behind, &j->job, 1);
+    uint64_t parent = 0;
+    CLEANUP_FREE char *name = inode_old_name(fs->inodes, i, &parent);
+    version_forget_entry(fs, parent, name);
     return true;
 }

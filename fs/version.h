@@ -17,5 +17,8 @@
 struct inode *version_enter(struct fs *fs, struct inode *parent, const struct inode_spec *spec);
 /* Before attributes of i are told without a name: true when they must be those of its handles. */
 bool version_is_left(struct fs *fs, struct inode *i);
+/* The kernel's entry for a name, which it would believe, and what is below, until the ttl has passed: forgotten a moment later,
+ * as the kernel may have the directory locked until the request is answered that says this. */
+void version_forget_entry(struct fs *fs, uint64_t parent, const char *name);
 
 #endif

@@ -37,9 +37,9 @@ static char *make_origin(const struct url *u)
 {
     bool https = strcmp(u->scheme, "https") == 0, v6 = strchr(u->host, ':') != NULL;
     struct buf b = BUF_INIT;
-    buf_addf(&b, v6 ? "%s://[%s]" : "%s://%s", u->scheme, u->host);
-    for (size_t i = strlen(u->scheme); i < b.len; i++)
-        b.data[i] = (char)tolower((unsigned char)b.data[i]);
+    buf_addf(&b, "%s://%s", u->scheme, v6 ? "[" : "");
+    buf_add_lower(&b, u->host);
+    buf_adds(&b, v6 ? "]" : "");
     if (u->port && u->port != (https ? 443 : 80))
         buf_addf(&b, ":%d", u->port);
     return buf_take(&b);

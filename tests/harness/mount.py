@@ -116,6 +116,9 @@ class Mount(Daemon):
                 total += float(value)
         return total
 
+    def staged(self) -> list[dict]:
+        return json.loads((self.path / ".quay/staged.json").read_text())
+
     def health(self) -> dict:
         return json.loads((self.path / ".quay/health.json").read_text())
 

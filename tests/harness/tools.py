@@ -130,6 +130,20 @@ def patched(data: bytes, writes: list[tuple[int, bytes]]) -> bytes:
     return bytes(whole)
 
 
+def descriptors(pid: int) -> list[str]:
+    """What a process has open; nothing when it has ended."""
+    there = []
+    try:
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            try:
+                there.append(os.readlink(entry.path))
+            except FileNotFoundError:  # closed meanwhile
+                pass
+    except OSError:
+        return []
+    return there
+
+
 def no_temporaries(path) -> bool:
     """Of uploads to a server's directory."""
     return not [name for name in os.listdir(path) if name.startswith(".quay-tmp-")]

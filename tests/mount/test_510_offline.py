@@ -1,7 +1,6 @@
 """The store goes away and comes back: what is served meanwhile, what fails at once, what is kept."""
 
 import errno
-import json
 import os
 import threading
 
@@ -204,15 +203,11 @@ def test_writes_go_out_when_the_store_is_back(mount, own_minio, away):
             os.close(descriptor)
     # Let the back-off grow to several times what is waited for below.
     eventually(lambda: m.quayctl("status").stdout.count("k/w") >= 5)
-    eventually(lambda: all(entry["attempts"] >= 5 for entry in _staged(m)))
-    assert len(_staged(m)) == 5
+    eventually(lambda: all(entry["attempts"] >= 5 for entry in m.staged()))
+    assert len(m.staged()) == 5
     own_minio.start()
-    eventually(lambda: not _staged(m), 40)  # the back-off is longer
+    eventually(lambda: not m.staged(), 40)  # the back-off is longer
     assert all(away.get(f"w{number}") == b"precious" for number in range(5))
-
-
-def _staged(m) -> list[dict]:
-    return json.loads((m / ".quay/staged.json").read_text())
 
 
 def test_writes_are_queued_with_write_back(mount, own_minio, away):
@@ -225,9 +220,9 @@ def test_writes_are_queued_with_write_back(mount, own_minio, away):
         file.write(b"POT")
     assert (m / "k/new").read_bytes() == b"new" and (m / "k/top").read_bytes() == b"POT"
     assert sorted(os.listdir(m / "k")) == ["d", "new", "other", "top"]
-    assert len(_staged(m)) == 2
+    assert len(m.staged()) == 2
     own_minio.start()
-    eventually(lambda: not _staged(m))
+    eventually(lambda: not m.staged())
     assert away.get("new") == b"new" and away.get("top") == b"POT"
 
 
@@ -284,7 +279,7 @@ def test_an_upload_that_an_outage_cut_off_is_taken_away(cut_off, bucket, proxy, 
     eventually(lambda: outage(m) is not None)
     proxy.fault = None
     proxy.start()
-    eventually(lambda: not _staged(m))
+    eventually(lambda: not m.staged())
     assert bucket.get("f") == pattern(17 * MIB)
     eventually(lambda: uploads(bucket) == [])
     eventually(lambda: "k: f: the parts of the upload that was given up are removed" in m.log())
@@ -296,6 +291,6 @@ def test_an_upload_that_an_outage_cut_off_is_taken_away_after_a_kill(cut_off, bu
     proxy.fault = None
     proxy.start()
     m.start()
-    eventually(lambda: not _staged(m))
+    eventually(lambda: not m.staged())
     assert bucket.get("f") == pattern(17 * MIB)
     eventually(lambda: uploads(bucket) == [])

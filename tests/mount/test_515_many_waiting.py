@@ -1,29 +1,21 @@
 """Many files that wait for a store that is away: each costs disk, and no descriptor."""
 
-import json
-import os
 import resource
 
 from harness.data import pattern
-from harness.tools import eventually
+from harness.tools import descriptors, eventually
 from servers import Fault
 
 MANY = 120
 
 
-def descriptors(m) -> list[str]:
+def staged_files(m) -> list[str]:
     """What the daemon has open in its stage directory."""
-    there = []
-    for number in os.listdir(f"/proc/{m.pid}/fd"):
-        try:
-            there.append(os.readlink(f"/proc/{m.pid}/fd/{number}"))
-        except FileNotFoundError:
-            pass
-    return [path for path in there if "/stage/" in path]
+    return [path for path in descriptors(m.pid) if "/stage/" in path]
 
 
 def attempts(m) -> list[int]:
-    return [entry["attempts"] for entry in json.loads((m / ".quay/staged.json").read_text())]
+    return [entry["attempts"] for entry in m.staged()]
 
 
 def test_waiting_files_are_closed(mount, bucket, proxy):
@@ -35,14 +27,14 @@ def test_waiting_files_are_closed(mount, bucket, proxy):
     for number in range(MANY):
         (m / f"k/f{number}").write_bytes(pattern(100_000, seed=number))
     eventually(lambda: min(attempts(m)) >= 1)
-    eventually(lambda: len(descriptors(m)) < 20)
+    eventually(lambda: len(staged_files(m)) < 20)
     assert (m / "k/f7").read_bytes() == pattern(100_000, seed=7)
     before = sum(attempts(m))
     m.crash()
     m.start()
-    assert len(descriptors(m)) < 20
+    assert len(staged_files(m)) < 20
     eventually(lambda: sum(attempts(m)) >= before + MANY)
-    eventually(lambda: len(descriptors(m)) < 20)
+    eventually(lambda: len(staged_files(m)) < 20)
     proxy.fault = None
     assert m.quayctl("sync", "k").returncode == 0
     for number in range(MANY):

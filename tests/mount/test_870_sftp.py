@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.data import pattern
-from harness.tools import eventually, fails_with, no_temporaries, run
+from harness.tools import descriptors, eventually, fails_with, no_temporaries, run
 from servers import Relay, free_port
 from servers.sshd import descendants, generate_key
 
@@ -414,14 +414,6 @@ def test_what_is_made_durable_is_opened_once_and_closed(mount, sshd, place):
     programs = descendants(sshd.process.pid)
     assert any(descriptors(pid) for pid in programs)
     eventually(lambda: not [link for pid in programs for link in descriptors(pid) if link.startswith(str(place))])
-
-
-def descriptors(pid: int) -> list[str]:
-    """What a process has open."""
-    try:
-        return [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
-    except OSError:
-        return []
 
 
 def test_far_away(mount, sshd, place, relay):

@@ -42,6 +42,21 @@ static inline size_t staged(struct vx *x)
     return n;
 }
 
+/* The one file that waits was tried, and the store is away. */
+static inline void wait_refused(struct vx *x)
+{
+    bool refused = false;
+    for (int i = 0; i < 3000 && !refused; i++) {
+        struct staged_info *list = NULL;
+        size_t n = 0;
+        clock_sleep_ms(10);
+        CHECK_INT(volume_staged(x->v, &list, &n), 0);
+        refused = n == 1 && strstr(list[0].last_error, "EHOSTUNREACH");
+        staged_list_free(list, n);
+    }
+    CHECK(refused);
+}
+
 static inline void wait_stored(struct vx *x)
 {
     for (int i = 0; i < 3000 && staged(x); i++)

@@ -23,20 +23,6 @@ static void refuse_rows(struct vx *x, const char *what)
     sqldb_close(db);
 }
 
-static void wait_refused(struct vx *x)
-{
-    bool refused = false;
-    for (int i = 0; i < 3000 && !refused; i++) {
-        struct staged_info *list = NULL;
-        size_t n = 0;
-        clock_sleep_ms(10);
-        CHECK_INT(volume_staged(x->v, &list, &n), 0);
-        refused = n == 1 && strstr(list[0].last_error, "EHOSTUNREACH");
-        staged_list_free(list, n);
-    }
-    CHECK(refused);
-}
-
 /* Story: the store had the file, its answer was lost, and a later try was refused by a store that was away: which told
  * the unlink that nothing could be at the store. The file was back when the cache had forgotten it. */
 static void test_removed_after_a_lost_answer_and_a_refusal(void)

@@ -37,6 +37,15 @@ static int open_at(struct op *op, const char *path, unsigned flags, struct vfile
     return r;
 }
 
+static void put_past(struct op *op, const char *key, const char *data, size_t len)
+{
+    struct source_mem src = source_mem(data, len);
+    struct put_req req = {.key = key, .src = &src.base};
+    struct attr a = ATTR_INIT;
+    CHECK_INT(store_put(x.store, op, &req, &a), 0);
+    attr_done(&a);
+}
+
 /* Replaces whole objects of one repeated byte, past the volume. */
 static void work_foreign(struct worker *w, struct op *op)
 {
@@ -45,11 +54,7 @@ static void work_foreign(struct worker *w, struct op *op)
     size_t len = BIG_SIZE / 2 + rnd(w, BIG_SIZE / 2);
     memset(data, 'a' + (int)rnd(w, 26), len);
     snprintf(key, sizeof(key), "foreign%u", rnd(w, SHARED));
-    struct source_mem src = source_mem(data, len);
-    struct put_req req = {.key = key, .src = &src.base};
-    struct attr a = ATTR_INIT;
-    CHECK_INT(store_put(x.store, op, &req, &a), 0);
-    attr_done(&a);
+    put_past(op, key, data, len);
     clock_sleep_ms(2);
 }
 
@@ -168,6 +173,17 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+static void work_for(struct worker *workers, size_t n, unsigned ms)
+{
+    atomic_store(&stop, false);
+    for (size_t i = 0; i < n; i++)
+        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
+    clock_sleep_ms(ms);
+    atomic_store(&stop, true);
+    for (size_t i = 0; i < n; i++)
+        pthread_join(workers[i].id, NULL);
+}
+
 static void run(uint32_t mask, unsigned ms, enum volume_write mode)
 {
     static void (*const kinds[])(struct worker *, struct op *) = {
@@ -183,17 +199,12 @@ static void run(uint32_t mask, unsigned ms, enum volume_write mode)
     vx_open(&x, "backend = memory");
     CHECK_INT(volume_mkdir(x.v, &x.op, "chaos", 0755, getuid(), getgid(), &a), 0);
     attr_done(&a);
-    atomic_store(&stop, false);
     for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
         workers[i] = (struct worker){.seed = i * 7919 + ms, .work = kinds[i]};
         if (mode == VOLUME_BACK && kinds[i] == work_writer)
             workers[i].work = work_chaos; /* close() does not mean stored */
-        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
     }
-    clock_sleep_ms(ms);
-    atomic_store(&stop, true);
-    for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
-        pthread_join(workers[i].id, NULL);
+    work_for(workers, ARRAY_LEN(workers), ms);
     CHECK_INT(vx_close(&x), 0); /* nothing is left behind */
     vx_done(&x);
 }
@@ -235,15 +246,9 @@ static void test_opened_while_it_is_closed(void)
     x = vx_new();
     vx_open(&x, "backend = memory\nretries = 0\nfault = op=put,errno=EHOSTUNREACH,retry=safe");
     CHECK_INT(vx_write_n(&x, "waiting", data, WAITING_SIZE), -EHOSTUNREACH);
-    atomic_store(&stop, false);
-    for (unsigned i = 0; i < ARRAY_LEN(workers); i++) {
-        workers[i] = (struct worker){.seed = i, .work = work_waiting};
-        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
-    }
-    clock_sleep_ms(1500);
-    atomic_store(&stop, true);
     for (unsigned i = 0; i < ARRAY_LEN(workers); i++)
-        pthread_join(workers[i].id, NULL);
+        workers[i] = (struct worker){.seed = i, .work = work_waiting};
+    work_for(workers, ARRAY_LEN(workers), 1500);
     CHECK_INT(volume_unlink(x.v, &x.op, "waiting"), 0);
     vx_done(&x);
 }
@@ -275,15 +280,6 @@ static unsigned id_of(const char *buf, size_t len)
     return id;
 }
 
-static void put_past(struct op *op, const char *key, const char *text)
-{
-    struct source_mem src = source_mem(text, strlen(text));
-    struct put_req req = {.key = key, .src = &src.base};
-    struct attr a = ATTR_INIT;
-    CHECK_INT(store_put(x.store, op, &req, &a), 0);
-    attr_done(&a);
-}
-
 /* Another client is first, every time. */
 static void work_loser(struct worker *w, struct op *op)
 {
@@ -298,10 +294,10 @@ static void work_loser(struct worker *w, struct op *op)
         return;
     }
     snprintf(key, sizeof(key), "race/%u", back ? id : w->seed); /* what waits is not to be written again */
-    put_past(op, key, "base");
+    put_past(op, key, "base", 4);
     CHECK_INT(open_at(op, key, RW | VFILE_TRUNC, &f), 0);
     CHECK_INT(vfile_write(f, op, 0, buf, len), len);
-    put_past(op, key, "theirs");
+    put_past(op, key, "theirs", 6);
     CHECK_INT(vfile_flush(f, op), back ? 0 : -ESTALE);
     if (!back)
         CHECK_INT(vx_pread(f, buf, sizeof(buf), 0), -ESTALE);
@@ -389,16 +385,10 @@ static void copies_are_used_while_they_wait(enum volume_write mode)
     x.mask = CAP_PATCH | CAP_RENAME_FILE;
     vx_open(&x, "backend = memory\nretries = 0\n"
                 "fault = op=put,key=*.conflict-*,every=2,errno=EHOSTUNREACH,retry=safe;op=stat,latency=1ms");
-    atomic_store(&stop, false);
     atomic_store(&lost, 0);
-    for (unsigned i = 0; i < ARRAY_LEN(workers); i++) {
-        workers[i] = (struct worker){.seed = i, .work = i < 2 ? work_loser : work_copies};
-        CHECK_INT(pthread_create(&workers[i].id, NULL, worker_main, &workers[i]), 0);
-    }
-    clock_sleep_ms(500);
-    atomic_store(&stop, true);
     for (unsigned i = 0; i < ARRAY_LEN(workers); i++)
-        pthread_join(workers[i].id, NULL);
+        workers[i] = (struct worker){.seed = i, .work = i < 2 ? work_loser : work_copies};
+    work_for(workers, ARRAY_LEN(workers), 500);
     for (int i = 0; i < 1000 && volume_sync(x.v, &x.op) < 0; i++)
         ;
     check_kept();
